@@ -1,0 +1,3 @@
+"""Relay: a sending mail server."""
+
+__version__ = "0.1.0"

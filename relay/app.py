@@ -1,0 +1,230 @@
+"""Builds the parts from the settings, joins them, runs them and puts them away. The only place that knows them all.
+
+Also the only place that asks what time it is and rolls dice; everything else is given a clock and a source of chance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from relay import __version__
+from relay.delivery.attempt import Attempt, Tools
+from relay.delivery.pool import SessionPool
+from relay.delivery.route import Router
+from relay.delivery.worker import Limits, Office, Worker
+from relay.events import DefectFound, DnssecTrust, Emit, ServiceStarted, ServiceStopped, StoreFailed, log_lines
+from relay.guard import AddressGuard
+from relay.lookup.resolver import Resolver
+from relay.lookup.sts import StsFinder
+from relay.lookup.sts_cache import StsCache
+from relay.mail.message import Claim, MessageId
+from relay.mail.outcome import Outcome
+from relay.policy.chain import Roots
+from relay.policy.retry import Schedule
+from relay.queue.sqlite import SqliteStore
+from relay.queue.store import StoreUnavailable
+from relay.settings import HostPort, Settings
+from relay.submission.server import Front, SubmissionServer
+from relay.submission.users import Users
+from relay.tls import ClientContexts, https_context, load_roots, server_context, shrink_tls_buffers
+
+STOP_GRACE = timedelta(seconds=25)
+SELF_TEST_EVERY_SECONDS = 300.0
+TIDY_EVERY_SECONDS = 600.0
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The real time."""
+    return datetime.now(UTC)
+
+
+def id_source(clock: Clock) -> Callable[[], MessageId]:
+    """A function that gives queue ids: never the same twice in this process, growing with time."""
+    last = 0
+
+    def new_id() -> MessageId:
+        nonlocal last
+        last = max(last + 1, MessageId.make(clock(), random.getrandbits(16)).number)
+        return MessageId(last)
+
+    return new_id
+
+
+class App:
+    """One running Relay. `start` raises ValueError, OSError or QueueError, in one line each, when it can't begin."""
+
+    def __init__(
+        self, settings: Settings, folder: Path, hostname: str, clock: Clock = utc_now, emit: Emit | None = None
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._hostname = hostname
+        self._clock = clock
+        self._emit = emit if emit is not None else log_lines()
+        self._new_id = id_source(clock)
+        self._store = SqliteStore(folder)
+        self._stack = AsyncExitStack()
+        self.failed = asyncio.Event()  # a part that must run for ever has ended
+
+    async def start(self) -> tuple[HostPort, ...]:
+        """Begin to take and deliver mail. Returns the addresses where mail is taken."""
+        try:
+            return await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """Take nothing more, finish what is under way within the grace time, and put everything away."""
+        await self._stack.aclose()
+        self._emit(ServiceStopped())
+
+    def wake(self) -> None:
+        """Look at the queue now: the clock was moved."""
+        self._store.wake()
+
+    async def _start(self) -> tuple[HostPort, ...]:
+        settings = self._settings
+        shrink_tls_buffers()
+        roots_pem = load_roots(settings.tls.ca_file)
+        front = self._front()
+        await self._store.open(self._clock())
+        self._stack.push_async_callback(self._store.close)
+        resolver = Resolver(settings.dns.nameservers, settings.dns.timeout)
+        await self._assess(resolver)
+        worker = await self._worker(resolver, roots_pem)
+        running = asyncio.create_task(self._watch("delivery", worker.run()))
+        self._stack.push_async_callback(self._end, worker, running)
+        self._spawn("queue clean-up", self._tidy_again())
+        self._spawn("resolver self-test", self._assess_again(resolver))
+        server = SubmissionServer(settings.submission, self._hostname, self._store, front)
+        addresses = await server.start()
+        self._stack.push_async_callback(server.stop, STOP_GRACE)
+        self._emit(ServiceStarted(__version__, self._hostname, str(self._folder)))
+        return addresses
+
+    def _front(self) -> Front:
+        given = self._settings.submission
+        tls = None
+        if given.tls_certificate is not None and given.tls_key is not None:
+            tls = server_context(given.tls_certificate, given.tls_key)
+        users = Users.load(given.users_file) if given.users_file is not None else None
+        return Front(clock=self._clock, new_id=self._new_id, emit=self._emit, tls=tls, users=users)
+
+    async def _worker(self, resolver: Resolver, roots_pem: bytes) -> Worker:
+        settings = self._settings
+        guard = AddressGuard(settings.delivery.allow_private_addresses)
+        cache = StsCache(self._folder)
+        await cache.open()
+        self._stack.push_async_callback(cache.close)
+        finder = StsFinder(
+            resolver, cache, settings.mta_sts.port, guard, https_context(roots_pem), self._clock, self._emit
+        )
+        pool = SessionPool()
+        self._stack.push_async_callback(pool.close_all)
+        tools = Tools(
+            router=Router(resolver, finder, settings.delivery, random.random),
+            guard=guard,
+            contexts=ClientContexts(roots_pem),
+            roots=Roots(roots_pem),
+            pool=pool,
+            hostname=self._hostname,
+            read=self._store.read,
+            clock=self._clock,
+            emit=self._emit,
+        )
+
+        async def deliver(claim: Claim) -> dict[int, Outcome]:
+            return dict(await Attempt(claim, tools).run())
+
+        limits = Limits(
+            settings.delivery.concurrency,
+            settings.delivery.concurrency_per_destination,
+            shared_lane=settings.delivery.next_hop is not None,
+        )
+        retry = settings.retry
+        schedule = Schedule(retry.schedule, retry.expire, retry.delay_notice)
+        office = Office(schedule, self._hostname, self._clock, self._new_id, random.random, self._emit)
+        return Worker(self._store, deliver, limits, office)
+
+    async def _assess(self, resolver: Resolver) -> None:
+        """The resolver's self-test: DANE is on only with a resolver that validates."""
+        before = resolver.trusted
+        trusted, reason = await resolver.assess(self._settings.dns)
+        if before is None or trusted != before:
+            self._emit(DnssecTrust(trusted, reason))
+
+    async def _assess_again(self, resolver: Resolver) -> None:
+        while True:
+            await asyncio.sleep(SELF_TEST_EVERY_SECONDS)
+            await self._assess(resolver)
+
+    async def _tidy_again(self) -> None:
+        while True:
+            try:
+                await self._store.tidy(self._clock() - self._settings.queue.history)
+            except StoreUnavailable as error:
+                self._emit(StoreFailed(str(error)))
+            await asyncio.sleep(TIDY_EVERY_SECONDS)
+
+    def _spawn(self, what: str, work: object) -> None:
+        task = asyncio.create_task(self._watch(what, work))
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.wait([task])
+
+        self._stack.push_async_callback(end)
+
+    async def _watch(self, what: str, work: object) -> None:
+        """Run a part; should it ever break, report it and let the whole service end so that it is started anew."""
+        try:
+            await work  # type: ignore[misc]
+        except Exception as error:  # noqa: BLE001  reported, and the service ends
+            self._emit(DefectFound(what, repr(error)))
+            self.failed.set()
+
+    @staticmethod
+    async def _end(worker: Worker, running: asyncio.Task[None]) -> None:
+        await worker.stop(STOP_GRACE)
+        await running
+
+
+def run(settings: Settings, folder: Path, hostname: str) -> int:
+    """Run the service until SIGTERM or SIGINT. Returns the exit code: 0, or 70 when a part of it broke.
+
+    Raises what `App.start` raises when it can't begin.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(App(settings, folder, hostname)))
+
+
+async def _serve(app: App) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await app.start()
+    waits = [asyncio.create_task(event.wait()) for event in (stopping, app.failed)]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    await app.stop()
+    return 70 if app.failed.is_set() else 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed: less CPU, and a sixth of the memory for each TLS connection."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

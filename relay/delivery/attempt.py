@@ -1,0 +1,258 @@
+"""One message to one destination: facts, requirement, session, verdict, and only then the message. Host by host.
+
+It gathers facts and carries out verdicts; `policy.verdict` decides. Every recipient of the claim gets an outcome.
+RFC 5321 section 5.1 (hosts in turn), RFC 8461 section 5, RFC 7672 section 2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import assert_never
+
+from relay.delivery.pool import SessionKey, SessionPool
+from relay.delivery.route import Route, Router
+from relay.delivery.smtp import (
+    ConnectFailed,
+    FailedHandshake,
+    Lost,
+    MailOptions,
+    OpenSession,
+    Target,
+    Timeouts,
+    TlsPlan,
+    open_session,
+)
+from relay.events import Emit, PolicyTestFailed
+from relay.guard import AddressGuard
+from relay.mail.message import Body, Claim, Recipient
+from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
+from relay.mail.status import Kind, Reply, Status
+from relay.policy.chain import Roots, Trust
+from relay.policy.mx import MxHost, conclude
+from relay.policy.observed import TlsVersion
+from relay.policy.sts import StsResult
+from relay.policy.verdict import Allow, Evidence, Refuse, Requirement, judge, require
+from relay.tls import ClientContexts
+
+MAX_SESSIONS = 5  # connections that came up, in one attempt: enough for every host that matters
+MAX_ADDRESSES = 12  # connections tried, in one attempt
+
+CONNECT_4_4_1 = Status(Kind.TEMPORARY, 4, 1)
+BROKEN_4_4_2 = Status(Kind.TEMPORARY, 4, 2)
+REFUSED_4_4_4 = Status(Kind.TEMPORARY, 4, 4)
+TOO_LARGE_5_3_4 = Status(Kind.PERMANENT, 3, 4)
+EIGHT_BIT_5_6_3 = Status(Kind.PERMANENT, 6, 3)
+SMTPUTF8_5_6_7 = Status(Kind.PERMANENT, 6, 7)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every attempt shares."""
+
+    router: Router
+    guard: AddressGuard
+    contexts: ClientContexts
+    roots: Roots
+    pool: SessionPool
+    hostname: str
+    read: Callable[[Body], AsyncGenerator[bytes, None]]
+    clock: Callable[[], datetime]
+    emit: Emit
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+class Attempt:
+    """One attempt under way: which recipients are still open, and what each host said so far."""
+
+    def __init__(self, claim: Claim, tools: Tools) -> None:
+        self._claim = claim
+        self._tools = tools
+        self._open: dict[int, Recipient] = {recipient.index: recipient for recipient in claim.recipients}
+        self._notes: list[tuple[frozenset[int], Deferred | Failed]] = []
+        self._outcomes: dict[int, Outcome] = {}
+        self._sessions = 0
+        self._addresses = 0
+
+    async def run(self) -> Mapping[int, Outcome]:
+        """Try the hosts in turn until every recipient has its answer. Returns an outcome for each, by index."""
+        route = await self._tools.router.route(self._claim.domain)
+        if not isinstance(route, Route):
+            return dict.fromkeys(self._open, route)
+        for host in route.hosts:
+            if not self._open or self._sessions >= MAX_SESSIONS or self._addresses >= MAX_ADDRESSES:
+                break
+            await self._try_host(host, route)
+        for index in self._open:
+            self._outcomes[index] = conclude([note for indexes, note in self._notes if index in indexes])
+        return self._outcomes
+
+    async def _try_host(self, named: MxHost, route: Route) -> None:
+        host = await self._tools.router.addresses(named)
+        if isinstance(host, Deferred | Failed):
+            return self._note(host)
+        addresses = []
+        for address in host.addresses:
+            refusal = self._tools.guard.refusal(address)
+            if refusal is None:
+                addresses.append(address)
+            else:
+                self._note(Deferred(REFUSED_4_4_4, f"{host.name} is at {address}: {refusal}", host.name))
+        if not addresses:
+            return None
+        tlsa = await self._tools.router.tlsa(host, route)
+        evidence = Evidence(route.domain, host, tlsa, route.sts, self._claim.demand)
+        need = require(evidence)
+        if isinstance(need, Refuse):
+            return self._note(_refused(need, host.name))
+        for address in addresses:
+            if not self._open or self._sessions >= MAX_SESSIONS or self._addresses >= MAX_ADDRESSES:
+                break
+            await self._try_address(Target(host.name, address, route.port), need, route.sts)
+        return None
+
+    async def _try_address(self, target: Target, need: Requirement, sts: StsResult) -> None:
+        key = _session_key(target, need)
+        idle = self._tools.pool.take(key)
+        if idle is not None and await self._judge_and_send(idle, key, need, fresh=False):
+            return
+        session = await self._open_session(target, need)
+        if isinstance(session, Deferred | Failed):
+            self._note(session)
+        elif self._open:
+            await self._judge_and_send(session, key, need, fresh=True)
+
+    async def _open_session(self, target: Target, need: Requirement) -> OpenSession | Deferred | Failed:
+        """A new session, in clear text after a failed handshake only where nothing is required."""
+        tools = self._tools
+        self._addresses += 1
+        opened = await open_session(target, _plan(need, tools.contexts), tools.hostname, tools.timeouts)
+        if isinstance(opened, FailedHandshake):
+            if not need.clear_text:
+                return self._handshake_verdict(opened, need)
+            opened = await open_session(target, None, tools.hostname, tools.timeouts)
+        match opened:
+            case ConnectFailed():
+                return _connect_failed(opened, target)
+            case FailedHandshake():
+                return self._handshake_verdict(opened, need)
+            case OpenSession():
+                self._sessions += 1
+                return opened
+        assert_never(opened)
+
+    def _handshake_verdict(self, failed: FailedHandshake, need: Requirement) -> Deferred | Failed:
+        self._sessions += 1
+        verdict = judge(need, failed.observed, self._trust())
+        if isinstance(verdict, Refuse):
+            return _refused(verdict, need.host)
+        return Deferred(BROKEN_4_4_2, f"{need.host} broke off the TLS handshake", need.host)
+
+    async def _judge_and_send(self, session: OpenSession, key: SessionKey, need: Requirement, fresh: bool) -> bool:
+        """Send over `session` if the verdict allows it. False: it was an idle one that turned out to be gone."""
+        verdict = judge(need, session.observed, self._trust())
+        if isinstance(verdict, Refuse):
+            self._note(_refused(verdict, need.host))
+            await session.quit()
+            return True
+        if verdict.would_refuse is not None:
+            self._tools.emit(PolicyTestFailed(self._claim.domain, need.host, verdict.would_refuse.reason))
+        unfit = _unfit(self._claim, session, need.host)
+        if unfit is not None:
+            self._note(unfit)
+            await self._put_back(key, session)
+            return True
+        return await self._send(session, key, verdict, fresh)
+
+    async def _send(self, session: OpenSession, key: SessionKey, allow: Allow, fresh: bool) -> bool:
+        claim = self._claim
+        recipients = list(self._open.values())
+        sender = claim.sender.wire if claim.sender is not None else b""
+        options = MailOptions(size=claim.body.size, eight_bit=claim.eight_bit, smtputf8=claim.smtputf8)
+        wires = [recipient.address.wire for recipient in recipients]
+        async with aclosing(self._tools.read(claim.body)) as body:
+            results = await session.send(sender, wires, body, options, allow)
+        if not fresh and all(isinstance(result, Lost) and not result.after_final_dot for result in results):
+            return False
+        for recipient, result in zip(recipients, results, strict=True):
+            self._settle(recipient, result, session.observed.host, allow.tls)
+        await self._put_back(key, session)
+        return True
+
+    async def _put_back(self, key: SessionKey, session: OpenSession) -> None:
+        if session.reusable():
+            self._tools.pool.give(key, session)
+        else:
+            session.close()
+
+    def _settle(self, recipient: Recipient, result: Reply | Lost, host: str, tls: TlsUsed) -> None:
+        """Record what the host said of one recipient; a temporary answer leaves it open for the next host."""
+        index = recipient.index
+        match result:
+            case Reply(status=status) if status.kind is Kind.SUCCESS:
+                self._close(index, Delivered(status, result, host, tls))
+            case Reply(status=status) if status.kind is Kind.PERMANENT:
+                self._close(index, Failed(status, f"{host} refused the message for good", host, result, tls))
+            case Reply(status=status):
+                self._note(Deferred(status, f"{host} asks us to come again later", host, result, tls), index)
+            case Lost():
+                lost = Deferred(BROKEN_4_4_2, f"{host} {result.reason}", host, tls=tls)
+                # RFC 5321 §4.2.5: after the final dot the outcome is unknown; another host now could mean a double.
+                if result.after_final_dot:
+                    self._close(index, lost)
+                else:
+                    self._note(lost, index)
+
+    def _close(self, index: int, outcome: Outcome) -> None:
+        self._outcomes[index] = outcome
+        del self._open[index]
+
+    def _note(self, note: Deferred | Failed, index: int | None = None) -> None:
+        self._notes.append((frozenset(self._open) if index is None else frozenset({index}), note))
+
+    def _trust(self) -> Trust:
+        return Trust(self._tools.roots, self._tools.clock())
+
+
+def _session_key(target: Target, need: Requirement) -> SessionKey:
+    """Sessions are shared only between messages that ask the handshake for the same thing; each is judged anew."""
+    asked = f"{need.level.name} {need.sni} {need.webpki_name or ''} {need.minimum.name}"
+    return SessionKey(target.host, target.address, target.port, asked)
+
+
+def _plan(need: Requirement, contexts: ClientContexts) -> TlsPlan:
+    """Where the web PKI is required OpenSSL verifies in the handshake; otherwise the chain is judged afterwards."""
+    if need.webpki_name is None:
+        context = contexts.opportunistic if need.minimum < TlsVersion.TLS_1_2 else contexts.required
+        return TlsPlan(context, need.sni, path_verified=False)
+    context = contexts.webpki if need.webpki_name == need.sni else contexts.webpki_other_name
+    return TlsPlan(context, need.sni, path_verified=True)
+
+
+def _refused(refuse: Refuse, host: str) -> Deferred | Failed:
+    if refuse.status.kind is Kind.PERMANENT:
+        return Failed(refuse.status, refuse.reason, host)
+    return Deferred(refuse.status, refuse.reason, host)
+
+
+def _connect_failed(failed: ConnectFailed, target: Target) -> Deferred:
+    """A host that can't be reached, or says no before it has heard of a recipient: no verdict on the recipient."""
+    where = target.host if target.host == target.address else f"{target.host} [{target.address}]"
+    if failed.reply is not None:
+        status = failed.reply.status.with_kind(Kind.TEMPORARY)
+        return Deferred(status, f"{where}: {failed.reason}", target.host, failed.reply)
+    return Deferred(CONNECT_4_4_1, f"{where}: {failed.reason}", target.host)
+
+
+def _unfit(claim: Claim, session: OpenSession, host: str) -> Failed | None:
+    """What this message needs and this host lacks; another host may have it."""
+    can = session.capabilities
+    if can.size and claim.body.size > can.size:
+        return Failed(TOO_LARGE_5_3_4, f"the message has {claim.body.size} octets and {host} takes {can.size}", host)
+    if claim.smtputf8 and not can.smtputf8:
+        return Failed(SMTPUTF8_5_6_7, f"the message needs SMTPUTF8, which {host} does not offer", host)
+    if claim.eight_bit and not can.eight_bit_mime:
+        return Failed(EIGHT_BIT_5_6_3, f"the message has 8-bit octets and {host} does not offer 8BITMIME", host)
+    return None

@@ -1,0 +1,116 @@
+"""Where a recipient's mail goes, as one attempt needs it: hosts in order, and the policies that hold for them.
+
+Joins what `lookup` finds with the settings (`delivery.next_hop`, `delivery.port`) and turns what DNS says for sure
+into an outcome. RFC 5321 section 5.1, RFC 7505.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import assert_never
+
+from relay.lookup.destination import find_addresses, find_destination
+from relay.lookup.resolver import LookupFailed, NotFound, Resolver
+from relay.lookup.sts import StsFinder
+from relay.lookup.tlsa import find_tlsa
+from relay.mail.address import parse_domain
+from relay.mail.outcome import Deferred, Failed
+from relay.mail.status import Kind, Status
+from relay.policy.mx import Destination, DestinationLookupFailed, MailHosts, MxHost, NoSuchDomain, NullMx, order
+from relay.policy.sts import NoSts, StsResult
+from relay.policy.tlsa import NoTlsa, TlsaResult
+from relay.policy.verdict import DNS_UNDECIDED_4_7_5
+from relay.settings import DeliverySettings
+
+NO_SUCH_DOMAIN_5_1_2 = Status(Kind.PERMANENT, 1, 2)
+NULL_MX_5_1_10 = Status(Kind.PERMANENT, 1, 10)
+NO_ADDRESS_5_4_4 = Status(Kind.PERMANENT, 4, 4)
+DNS_FAILED_4_4_3 = Status(Kind.TEMPORARY, 4, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The hosts of one destination in the order to try them; `domain` is where its policies are published."""
+
+    domain: str
+    hosts: tuple[MxHost, ...]
+    port: int
+    sts: StsResult
+
+
+class Router:
+    """Finds routes. `draw` gives random numbers from 0 to below 1, for hosts of equal preference."""
+
+    def __init__(
+        self, resolver: Resolver, policies: StsFinder, settings: DeliverySettings, draw: Callable[[], float]
+    ) -> None:
+        self._resolver = resolver
+        self._policies = policies
+        self._settings = settings
+        self._draw = draw
+
+    async def route(self, domain: str) -> Route | Deferred | Failed:
+        """The route for mail to `domain` (as Address.domain), or the outcome when DNS says that there is none."""
+        next_hop = self._settings.next_hop
+        if next_hop is not None:
+            if _is_ip(next_hop.host):
+                return _direct(next_hop.host, next_hop.port)
+            # The next hop stands in for the domain: its name is where TLSA and MTA-STS are looked up.
+            host = parse_domain(next_hop.host)
+            return Route(host, (MxHost(host),), next_hop.port, await self._policies.find(host))
+        if domain.startswith("["):
+            return _direct(domain.strip("[]").removeprefix("IPv6:"), self._settings.port)
+        async with asyncio.TaskGroup() as group:
+            hosts = group.create_task(find_destination(self._resolver, domain))
+            policy = group.create_task(self._policies.find(domain))
+        return self._from_destination(hosts.result(), policy.result())
+
+    async def addresses(self, host: MxHost) -> MxHost | Deferred | Failed:
+        """`host` with its addresses, or what it means for the message that it has none."""
+        if host.addresses:
+            return host
+        found = await find_addresses(self._resolver, host)
+        match found:
+            case MxHost():
+                return found
+            case NotFound():
+                return Failed(NO_ADDRESS_5_4_4, f"the mail host {host.name} has no address", host.name)
+            case LookupFailed(reason, bogus):
+                status = DNS_UNDECIDED_4_7_5 if bogus else DNS_FAILED_4_4_3
+                return Deferred(status, f"the address of the mail host {host.name} is not known: {reason}", host.name)
+        assert_never(found)
+
+    async def tlsa(self, host: MxHost, route: Route) -> TlsaResult:
+        """The DANE records of a host whose addresses were found."""
+        if _is_ip(host.name):
+            return NoTlsa("an IP address has no TLSA records")
+        return await find_tlsa(self._resolver, host, route.port, route.domain)
+
+    def _from_destination(self, destination: Destination, sts: StsResult) -> Route | Deferred | Failed:
+        match destination:
+            case MailHosts(domain, hosts):
+                return Route(domain, order(hosts, [self._draw() for _ in hosts]), self._settings.port, sts)
+            case NullMx(domain):
+                return Failed(NULL_MX_5_1_10, f"{domain} takes no mail at all (null MX)")
+            case NoSuchDomain(_, reason):
+                return Failed(NO_SUCH_DOMAIN_5_1_2, reason)
+            case DestinationLookupFailed(domain, reason, bogus):
+                status = DNS_UNDECIDED_4_7_5 if bogus else DNS_FAILED_4_4_3
+                return Deferred(status, f"the mail hosts of {domain} could not be looked up: {reason}")
+        assert_never(destination)
+
+
+def _direct(address: str, port: int) -> Route:
+    """An address named outright, by the operator or by an address literal: no DNS, so no published policy."""
+    return Route(address, (MxHost(address, addresses=(address,)),), port, NoSts())
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,249 @@
+"""Takes due mail out of the queue, gives it to attempts, and writes down what came of it.
+
+Each destination has a lane with a bounded number of deliveries at once, so that one that is slow or down does not
+hold up the others. A programming error in an attempt is reported and leaves the claim to its lease; it never becomes
+a bounce.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from relay import ndr
+from relay.events import AttemptFinished, DefectFound, Emit, NoticeQueued, StoreFailed
+from relay.mail.message import Claim, MessageId, NewMessage
+from relay.mail.outcome import Delivered, Outcome
+from relay.policy.retry import Schedule, SettledRecipient, Settlement, settle
+from relay.queue.store import QueueStore, StoreUnavailable
+
+LEASE = timedelta(minutes=30)
+RENEW_EVERY_SECONDS = 300.0
+BATCH = 100  # claims taken from the queue at once
+STORE_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many deliveries run at once. `shared_lane`: all mail goes to one place, whatever its domain."""
+
+    total: int
+    per_lane: int
+    shared_lane: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What the worker needs besides the queue. `draw` gives random numbers from 0 to below 1."""
+
+    schedule: Schedule
+    hostname: str
+    clock: Callable[[], datetime]
+    new_id: Callable[[], MessageId]
+    draw: Callable[[], float]
+    emit: Emit
+
+
+@dataclass(slots=True)
+class _Lane:
+    waiting: deque[Claim]
+    running: int = 0
+
+
+class Worker:
+    """The delivery loop. `deliver` makes one attempt and returns an outcome for each recipient index."""
+
+    def __init__(
+        self,
+        store: QueueStore,
+        deliver: Callable[[Claim], Awaitable[Mapping[int, Outcome]]],
+        limits: Limits,
+        office: Office,
+    ) -> None:
+        self._store = store
+        self._deliver = deliver
+        self._limits = limits
+        self._office = office
+        self._lanes: dict[str, _Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._held: dict[tuple[MessageId, str], Claim] = {}  # everything claimed and not yet settled
+        self._room = asyncio.Event()
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Deliver until `stop`. Returns when what was under way is done."""
+        renewing = asyncio.create_task(self._renew_leases())
+        try:
+            while not self._stopping:
+                try:
+                    await self._fill_lanes()
+                except StoreUnavailable as error:
+                    self._office.emit(StoreFailed(str(error)))
+                    await self._pause(STORE_RETRY_SECONDS)
+        finally:
+            renewing.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+
+    async def stop(self, grace: timedelta) -> None:
+        """Take no more work, give back what has not begun, and let what is under way finish within `grace`."""
+        self._stopping = True
+        self._room.set()
+        for lane in self._lanes.values():
+            while lane.waiting:
+                claim = lane.waiting.popleft()
+                with suppress(StoreUnavailable):
+                    await self._store.release(claim, self._office.clock())
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace.total_seconds())
+        for task in self._tasks:
+            task.cancel()
+
+    async def _fill_lanes(self) -> None:
+        """Claim what is due, as far as there is room, and wait until there may be more."""
+        self._room.clear()  # before looking, so that room made while we look is not missed
+        room = min(BATCH, self._limits.total - len(self._held))
+        if self._limits.shared_lane:
+            room = min(room, 2 * self._limits.per_lane - len(self._held))
+        if room <= 0:
+            await self._room.wait()
+            return
+        full = tuple(name for name, lane in self._lanes.items() if len(lane.waiting) >= self._limits.per_lane)
+        skip = () if self._limits.shared_lane else full
+        claims = await self._store.claim(room, LEASE, self._office.clock(), skip)
+        for claim in claims:
+            self._assign(claim)
+        if not claims:
+            await self._wait_for_work(skip)
+
+    async def _wait_for_work(self, skip: tuple[str, ...]) -> None:
+        now = self._office.clock()
+        work = asyncio.create_task(self._store.wait(await self._store.next_due(skip), now))
+        room = asyncio.create_task(self._room.wait())
+        try:
+            await asyncio.wait((work, room), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            room.cancel()
+
+    def _assign(self, claim: Claim) -> None:
+        name = "" if self._limits.shared_lane else claim.domain
+        lane = self._lanes.setdefault(name, _Lane(deque()))
+        lane.waiting.append(claim)
+        self._held[claim.id, claim.domain] = claim
+        if lane.running < self._limits.per_lane:
+            lane.running += 1
+            task = asyncio.create_task(self._run_lane(name, lane))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run_lane(self, name: str, lane: _Lane) -> None:
+        """One of the lane's deliverers: works while something waits."""
+        try:
+            while lane.waiting:
+                claim = lane.waiting.popleft()
+                try:
+                    await self._handle(claim)
+                except StoreUnavailable as error:
+                    self._office.emit(StoreFailed(str(error)))
+                except Exception as error:  # noqa: BLE001  a defect must not stop other mail, nor become a bounce
+                    self._office.emit(DefectFound(f"delivery of {claim.id}", repr(error)))
+                finally:
+                    self._held.pop((claim.id, claim.domain), None)
+                    self._room.set()
+        finally:
+            lane.running -= 1
+            if not lane.running and not lane.waiting:
+                self._lanes.pop(name, None)
+
+    async def _handle(self, claim: Claim) -> None:
+        outcomes = await self._deliver(claim)
+        office = self._office
+        now = office.clock()
+        settlement = settle(claim, outcomes, office.schedule, now, office.draw())
+        notices = await self._notices(claim, settlement, now)
+        while True:
+            # The remote server may have the message already: hold on to the result until the disk takes it.
+            try:
+                kept = await self._store.settle(claim, settlement, [notice for _, notice in notices], now)
+                break
+            except StoreUnavailable as error:
+                office.emit(StoreFailed(str(error)))
+                if self._stopping:
+                    return
+                await self._pause(STORE_RETRY_SECONDS)
+        if not kept:
+            office.emit(DefectFound(f"delivery of {claim.id}", "the lease was lost before the attempt was over"))
+            return
+        for settled in settlement.recipients:
+            office.emit(_finished(claim, settled))
+        for kind, notice in notices:
+            about = str(notice.envelope.recipients[0])
+            office.emit(NoticeQueued(str(notice.id), str(claim.id), kind.value, about))
+
+    async def _notices(self, claim: Claim, settlement: Settlement, now: datetime) -> list[tuple[ndr.Kind, NewMessage]]:
+        wanted = ((ndr.Kind.FAILURE, settlement.failed), (ndr.Kind.DELAY, settlement.delayed))
+        notices = []
+        for kind, recipients in wanted:
+            if recipients and claim.sender is not None:
+                stamp = ndr.Stamp(
+                    self._office.new_id(), now, self._office.hostname, claim.arrived + self._office.schedule.expire
+                )
+                notice = ndr.compose(kind, claim, recipients, await self._header(claim), stamp)
+                if notice is not None:
+                    notices.append((kind, notice))
+        return notices
+
+    async def _header(self, claim: Claim) -> bytes:
+        """The header of the message as it was accepted, up to what a notice gives back."""
+        found = b""
+        chunks = self._store.read(claim.body)
+        try:
+            async for chunk in chunks:
+                found += chunk
+                end = found.find(b"\r\n\r\n")
+                if end >= 0:
+                    return found[: end + 2]
+                if len(found) > ndr.HEADER_LIMIT:
+                    break
+        finally:
+            await chunks.aclose()
+        return found
+
+    async def _renew_leases(self) -> None:
+        """An attempt may outlast its lease (a slow host, a large message): keep what we hold."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_SECONDS)
+            for claim in tuple(self._held.values()):
+                with suppress(StoreUnavailable):
+                    await self._store.renew(claim, self._office.clock() + LEASE)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before asking the store again, but not when we are told to stop."""
+        self._room.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._stopping:
+                    await self._room.wait()
+                    self._room.clear()
+
+
+def _finished(claim: Claim, settled: SettledRecipient) -> AttemptFinished:
+    outcome = settled.outcome
+    reply = outcome.reply.text if outcome.reply is not None else None
+    return AttemptFinished(
+        id=str(claim.id),
+        recipient=str(settled.recipient.address),
+        state=settled.state.value,
+        attempts=settled.recipient.attempts,
+        status=str(outcome.status),
+        host=outcome.host,
+        tls=outcome.tls.value,
+        reason=None if isinstance(outcome, Delivered) else outcome.reason,
+        reply=reply,
+        next_attempt=settled.next_attempt,
+    )

@@ -1,0 +1,201 @@
+"""Everything that Relay reports: frozen values, each with its log line. docs/events.md lists them.
+
+Facts are logged by emitting one of these and in no other way. One event is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+import structlog
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. `name` and `level` belong to the class; the fields are what the line carries."""
+
+    name: ClassVar[str]
+    level: ClassVar[str] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStarted(Event):
+    """The service takes and delivers mail from now on."""
+
+    name = "service-started"
+    version: str
+    hostname: str
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStopped(Event):
+    """The service has put everything away and ends."""
+
+    name = "service-stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerStarted(Event):
+    """Mail is taken at this address. `tls`: starttls, implicit or none."""
+
+    name = "listener-started"
+    address: str
+    tls: str
+
+
+@dataclass(frozen=True, slots=True)
+class DnssecTrust(Event):
+    """Whether the resolver's word on DNSSEC is believed, and why; without it DANE is off."""
+
+    name = "dnssec-trust"
+    trusted: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAccepted(Event):
+    """A message is on disk and the client has its 250."""
+
+    name = "message-accepted"
+    id: str
+    message_id: str | None
+    sender: str
+    recipients: int
+    size: int
+    client: str
+    login: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionRefused(Event):
+    """A client was told no. `reply` is what it was told."""
+
+    name = "submission-refused"
+    level = "warning"
+    client: str
+    reply: str
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationFailed(Event):
+    """A client gave a wrong name or password."""
+
+    name = "authentication-failed"
+    level = "warning"
+    client: str
+    login: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFinished(Event):
+    """What one attempt came to for one recipient."""
+
+    name = "attempt-finished"
+    id: str
+    recipient: str
+    state: str
+    attempts: int
+    status: str
+    host: str | None
+    tls: str
+    reason: str | None
+    reply: str | None
+    next_attempt: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTestFailed(Event):
+    """A host would have been refused if the domain's MTA-STS policy were not in testing mode."""
+
+    name = "policy-test-failed"
+    level = "warning"
+    domain: str
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFetched(Event):
+    """An MTA-STS policy was fetched and is in force."""
+
+    name = "policy-fetched"
+    domain: str
+    id: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFetchFailed(Event):
+    """An MTA-STS policy could not be fetched. `in_force`: the id of the older policy that stays in force, if any."""
+
+    name = "policy-fetch-failed"
+    level = "warning"
+    domain: str
+    reason: str
+    in_force: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeQueued(Event):
+    """A failure or delay notice to the sender was put into the queue. `about`: the message it speaks of."""
+
+    name = "notice-queued"
+    id: str
+    about: str
+    kind: str
+    recipient: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed(Event):
+    """The queue could not be written or read; nothing was lost, and it is tried again."""
+
+    name = "store-failed"
+    level = "error"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DefectFound(Event):
+    """A programming error was met; the message concerned stays in the queue. Please report it."""
+
+    name = "defect-found"
+    level = "error"
+    where: str
+    error: str
+
+
+Emit = Callable[[Event], None]
+
+
+def fields(event: Event) -> dict[str, object]:
+    """The event's fields by name, without those that are None."""
+    values = ((field.name, getattr(event, field.name)) for field in dataclasses.fields(event))
+    return {
+        key: value.isoformat() if isinstance(value, datetime) else value for key, value in values if value is not None
+    }
+
+
+def log_lines(stream: object = None) -> Emit:
+    """An `Emit` that writes one `key=value` line an event, time first."""
+    logger = structlog.wrap_logger(
+        structlog.WriteLogger(stream or sys.stderr),  # type: ignore[arg-type]
+        processors=[
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+
+    def emit(event: Event) -> None:
+        logger.info(event.name, level=event.level, **fields(event))
+
+    return emit

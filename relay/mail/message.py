@@ -1,0 +1,130 @@
+"""What is queued, and the piece of it that one attempt takes out.
+
+A message is stored once, with a row for each recipient. An attempt works on a `Claim`: the recipients of one message
+that go to the same place. `Body` says where the octets are; only `relay.queue` writes or reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+
+from relay.mail.address import Address
+
+_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
+ID_LENGTH = 13
+
+
+class TlsDemand(Enum):
+    """What the sender asked of TLS for this message. RFC 8689."""
+
+    DEFAULT = "default"
+    REQUIRED = "required"
+    WAIVED = "waived"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MessageId:
+    """A queue id: 63 bits that grow with time, written in 13 characters of base 32."""
+
+    number: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.number < 1 << 63:
+            raise ValueError(f"queue id out of range: {self.number}")
+
+    def __str__(self) -> str:
+        return "".join(_BASE32[self.number >> shift & 31] for shift in range(60, -5, -5))
+
+    @staticmethod
+    def make(now: datetime, random_bits: int) -> MessageId:
+        """A new id from the time (to the millisecond) and the low 20 bits of `random_bits`."""
+        return MessageId(int(now.timestamp() * 1000) << 20 | random_bits & 0xFFFFF)
+
+    @staticmethod
+    def parse(text: str) -> MessageId:
+        """Read what `str` wrote. Raises ValueError for anything else."""
+        number = 0
+        if len(text) != ID_LENGTH:
+            raise ValueError(f"{text!r} is not a queue id")
+        for character in text.lower():
+            number = number << 5 | _BASE32.index(character)
+        return MessageId(number)
+
+
+@dataclass(frozen=True, slots=True)
+class InlineBody:
+    """A small message, header and all, in memory."""
+
+    octets: bytes
+
+    @property
+    def size(self) -> int:
+        """Length in octets."""
+        return len(self.octets)
+
+
+@dataclass(frozen=True, slots=True)
+class FileBody:
+    """A large message in a file of the queue folder."""
+
+    path: Path
+    size: int
+
+
+Body = InlineBody | FileBody
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Sender (None: the null sender `<>`) and recipients, as the client gave them."""
+
+    sender: Address | None
+    recipients: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message ready to be stored. `body` is final: nothing changes an octet of it from here on."""
+
+    id: MessageId
+    envelope: Envelope
+    body: Body
+    arrived: datetime
+    message_id: str | None = None  # the header's, without angle brackets
+    eight_bit: bool = False  # BODY=8BITMIME was given
+    smtputf8: bool = False  # SMTPUTF8 was given
+    demand: TlsDemand = TlsDemand.DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One recipient of a claim. `index` is its place in the envelope; `attempts` counts this attempt too."""
+
+    index: int
+    address: Address
+    attempts: int
+    delay_notified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One message, one destination, its open recipients: what one attempt works on.
+
+    The attempt has been counted and written down, and until `lease_until` nobody else gets these recipients.
+    """
+
+    id: MessageId
+    sender: Address | None
+    domain: str  # the recipients' common domain, as Address.domain
+    recipients: tuple[Recipient, ...]
+    body: Body
+    arrived: datetime
+    lease: int  # which lease this is; a settle with an older one changes nothing
+    lease_until: datetime
+    message_id: str | None = None
+    eight_bit: bool = False
+    smtputf8: bool = False
+    demand: TlsDemand = TlsDemand.DEFAULT

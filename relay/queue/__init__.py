@@ -1,0 +1,1 @@
+"""The queue: what was accepted and is not yet settled, on disk."""

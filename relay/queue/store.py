@@ -1,0 +1,126 @@
+"""The queue as verbs, and the promises that every backend keeps.
+
+Promises, tested in tests/store:
+* when `put` returns, the message is on disk and survives a power cut;
+* a stored message is claimed again and again until each of its recipients is settled as closed;
+* two claims never hold the same recipient at once; a claim whose lease was lost cannot settle;
+* `settle` is atomic with its notices: no lost bounce, no bounce without closing;
+* nothing is claimed before its time; order is by due time, then age;
+* `now` always comes from the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from relay.mail.message import Body, Claim, MessageId, NewMessage
+from relay.mail.outcome import State, TlsUsed
+from relay.policy.retry import Settlement
+
+
+class StoreUnavailable(Exception):  # noqa: N818  (the name says it: submission answers 451, the worker waits)
+    """The queue cannot be written or read now. `full` says that there is no room on the disk."""
+
+    def __init__(self, reason: str, full: bool = False) -> None:
+        super().__init__(reason)
+        self.full = full
+
+
+class QueueError(Exception):
+    """The queue folder cannot be used at all (in use, not writable, newer version, corrupt). Raised by `open` only.
+
+    The text is one line that names the path and what is wrong.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class QueueEntry:
+    """One recipient of one message, as shown to a person. Times are aware UTC."""
+
+    id: MessageId
+    message_id: str | None
+    sender: str  # empty: the null sender
+    recipient: str
+    state: State
+    attempts: int
+    status: str | None  # of the last attempt: 4.7.5
+    reply: str | None  # the remote server's words
+    reason: str | None  # ours
+    host: str | None
+    tls: TlsUsed
+    next_attempt: datetime | None  # None when closed
+    arrived: datetime
+    changed: datetime  # when the state was written
+
+
+class BodyWriter(Protocol):
+    """Takes the octets of one message while they arrive: in memory while small, in a file of the queue when large."""
+
+    async def write(self, octets: bytes) -> None:
+        """Add octets. Raises StoreUnavailable (disk full, I/O error)."""
+
+    async def finish(self) -> Body:
+        """The whole message as a Body to put into a NewMessage; a file is flushed to disk here."""
+
+    async def discard(self) -> None:
+        """Throw away what was written. Safe after `finish` too, as long as the body was not put."""
+
+
+class QueueStore(Protocol):
+    """The queue. All methods may raise StoreUnavailable."""
+
+    def new_body(self, id: MessageId) -> BodyWriter:
+        """Begin the body of message `id`."""
+
+    async def put(self, messages: Collection[NewMessage]) -> None:
+        """Store messages with all their recipients, in one transaction. Durable on return."""
+
+    async def claim(
+        self, limit: int, lease: timedelta, now: datetime, skip: Collection[str]
+    ) -> tuple[Claim, ...]:
+        """Take up to `limit` due claims whose domain is not in `skip`; small bodies come with them.
+
+        The attempt is counted and the lease written before this returns. Due: state queued or deferred, next_attempt
+        not after `now`, and no lease running at `now`.
+        """
+
+    async def renew(self, claim: Claim, until: datetime) -> bool:
+        """Extend the lease. False: it was lost."""
+
+    def read(self, body: Body) -> AsyncGenerator[bytes, None]:
+        """The octets of a body in chunks of up to 256 KiB; may be called many times."""
+
+    async def settle(
+        self, claim: Claim, settlement: Settlement, notices: Collection[NewMessage], now: datetime
+    ) -> bool:
+        """Write what an attempt came to, with its notices, in one transaction, and drop the lease.
+
+        The body goes when the last recipient is closed. False: the lease was lost, nothing was written.
+        """
+
+    async def release(self, claim: Claim, next_attempt: datetime) -> bool:
+        """Give a claim back unsettled, its attempt uncounted: the service is stopping, or has no room for it."""
+
+    async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
+        """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
+
+    async def retry_now(self, id: MessageId | None, now: datetime) -> int:
+        """Make the next attempt of one message, or of all, due at `now`. Returns how many recipients it touched."""
+
+    async def wait(self, until: datetime | None, now: datetime) -> None:
+        """Return when work may be there: after a put or settle, a change by another process, or at `until`."""
+
+    async def next_due(self, skip: Collection[str]) -> datetime | None:
+        """When the next open recipient outside `skip` falls due (a running lease counts until its end), or None."""
+
+    async def tidy(self, closed_before: datetime) -> None:
+        """Forget closed messages whose last change is older."""
+
+    async def open(self, now: datetime) -> None:
+        """Take the folder for this process: lock, schema, orphaned files, and the leases of the last process undone."""
+
+    async def close(self) -> None:
+        """Finish what was begun and let the folder go."""
