@@ -1,0 +1,51 @@
+"""What an SMTP server says it can do: the answer to EHLO, parsed. Pure.
+
+RFC 5321 section 4.1.1.1 (grammar), RFC 1870 section 3 (SIZE).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relay.mail.status import Reply
+
+_MAX_SIZE_DIGITS = 20  # RFC 1870 §4
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """The extensions that concern us. `size`: None when SIZE is not offered, 0 when it is without a fixed limit."""
+
+    pipelining: bool = False
+    size: int | None = None
+    eight_bit_mime: bool = False
+    smtputf8: bool = False
+    enhanced_codes: bool = False
+    requiretls: bool = False
+    chunking: bool = False
+    starttls: bool = False
+
+    @staticmethod
+    def of(ehlo: Reply) -> Capabilities:
+        """Read the answer to EHLO. Its first line greets; each other one is a keyword, in any case, and parameters."""
+        offered: dict[str, list[str]] = {}
+        for line in ehlo.lines[1:]:
+            words = line.split()
+            if words:
+                offered.setdefault(words[0].upper(), words[1:])
+        return Capabilities(
+            pipelining="PIPELINING" in offered,
+            size=_size(offered["SIZE"]) if "SIZE" in offered else None,
+            eight_bit_mime="8BITMIME" in offered,
+            smtputf8="SMTPUTF8" in offered,
+            enhanced_codes="ENHANCEDSTATUSCODES" in offered,
+            requiretls="REQUIRETLS" in offered,
+            chunking="CHUNKING" in offered,
+            starttls="STARTTLS" in offered,
+        )
+
+
+def _size(parameters: list[str]) -> int:
+    """RFC 1870 §3: no number, or 0, means no fixed limit; so does what is no number."""
+    digits = parameters[0] if parameters else ""
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_SIZE_DIGITS else 0

@@ -1,0 +1,118 @@
+"""One question to one DNS server: over UDP, and again over TCP when the answer did not fit.
+
+It knows nothing of what an answer means, of caches or of other servers: that is `relay.lookup.resolver`. Sockets are
+connected and have a new random port for each question, so that the kernel drops what comes from elsewhere and reports
+a closed port at once.
+
+RFC 1035 section 4.2 (UDP, TCP), RFC 5452 section 9 (what makes a packet an answer), RFC 6891 (EDNS), RFC 7766 (TCP).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.rdatatype
+
+from relay.settings import HostPort
+
+PAYLOAD = 1232  # octets of UDP that pass everywhere without fragments (DNS flag day 2020)
+_HEADER = 12  # octets, RFC 1035 section 4.1.1
+_TC = 0x02  # in the third of them
+
+
+class MalformedAnswer(Exception):  # noqa: N818  (the name says it)
+    """The server answered our question with something that is no DNS message."""
+
+
+def make_query(name: dns.name.Name, rdtype: dns.rdatatype.RdataType, *, checking: bool = True) -> dns.message.Message:
+    """A question with a random id that asks for DNSSEC (DO); `checking` False: without validation (CD)."""
+    query = dns.message.make_query(name, rdtype, use_edns=0, want_dnssec=True, payload=PAYLOAD)
+    if not checking:
+        query.flags |= dns.flags.CD  # RFC 4035 §3.2.2
+    return query
+
+
+async def ask(server: HostPort, query: dns.message.Message) -> dns.message.Message:
+    """The answer of `server` to `query`. Waits for as long as the caller lets it.
+
+    Raises OSError (TimeoutError among them) when the server cannot be reached, and MalformedAnswer.
+    """
+    answer = await _ask_udp(server, query)
+    if answer.flags & dns.flags.TC:
+        return await _ask_tcp(server, query)
+    return answer
+
+
+async def _ask_udp(server: HostPort, query: dns.message.Message) -> dns.message.Message:
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[dns.message.Message] = loop.create_future()
+    transport, _ = await loop.create_datagram_endpoint(
+        lambda: _Question(query, answered), remote_addr=(server.host, server.port)
+    )
+    try:
+        transport.sendto(query.to_wire())
+        return await answered
+    finally:
+        transport.abort()
+
+
+class _Question(asyncio.DatagramProtocol):
+    """Waits for the answer to one question; packets that are none are ignored."""
+
+    def __init__(self, query: dns.message.Message, answered: asyncio.Future[dns.message.Message]) -> None:
+        self._query = query
+        self._answered = answered
+
+    def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
+        if self._answered.done():
+            return
+        try:
+            answer = _parse(self._query, data)
+        except MalformedAnswer as error:
+            self._answered.set_exception(error)
+            return
+        if answer is not None:
+            self._answered.set_result(answer)
+
+    def error_received(self, exc: Exception) -> None:
+        if not self._answered.done():
+            self._answered.set_exception(exc)  # a closed port, no route
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._answered.done():
+            self._answered.set_exception(exc or ConnectionResetError("the socket was closed"))
+
+
+async def _ask_tcp(server: HostPort, query: dns.message.Message) -> dns.message.Message:
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    try:
+        octets = query.to_wire()
+        writer.write(len(octets).to_bytes(2) + octets)  # RFC 1035 §4.2.2
+        length = int.from_bytes(await reader.readexactly(2))
+        answer = _parse(query, await reader.readexactly(length))
+    except asyncio.IncompleteReadError:
+        raise ConnectionResetError("the DNS server closed the connection") from None
+    finally:
+        writer.transport.abort()
+    if answer is None or answer.flags & dns.flags.TC:
+        raise MalformedAnswer("the answer over TCP is cut, or to another question")
+    return answer
+
+
+def _parse(query: dns.message.Message, octets: bytes) -> dns.message.Message | None:
+    """The answer to `query` in `octets`; None when they are something else. Raises MalformedAnswer.
+
+    Of an answer that was cut (TC) only the header and the question are read: a record may have been cut in two.
+    """
+    if len(octets) < _HEADER or octets[:2] != query.id.to_bytes(2):
+        return None  # RFC 5452 §9.1: a wrong id is a forgery or a latecomer
+    try:
+        answer = dns.message.from_wire(octets, ignore_trailing=True, question_only=bool(octets[2] & _TC))
+    except (dns.exception.DNSException, ValueError, struct.error) as error:
+        raise MalformedAnswer(f"the answer is no DNS message: {type(error).__name__}") from None
+    return answer if query.is_response(answer) else None

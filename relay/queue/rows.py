@@ -1,0 +1,137 @@
+"""Rows of the queue's tables to values, and values to rows. No SQL is run here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from relay.mail.address import Address
+from relay.mail.message import InlineBody, MessageId, NewMessage
+from relay.mail.outcome import Delivered, Outcome, State, TlsUsed
+from relay.policy.retry import SettledRecipient
+from relay.queue.store import QueueEntry
+
+Row = tuple[Any, ...]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
+INSERT_BODY = "INSERT INTO body VALUES (?, ?)"
+INSERT_RECIPIENT = (
+    "INSERT INTO recipient (message, number, address, domain, state, attempts, next_attempt, tls, changed,"
+    " delay_notified) VALUES (?, ?, ?, ?, 'queued', 0, ?, 'none', ?, 0)"
+)
+SETTLE_RECIPIENT = (
+    "UPDATE recipient SET state = ?, next_attempt = ?, lease = NULL, status = ?, reply = ?, reason = ?, host = ?,"
+    " tls = ?, changed = ?, delay_notified = ? WHERE message = ? AND number = ? AND lease = ?"
+)
+SELECT_ENTRY = (
+    "SELECT m.id, m.message_id, m.sender, r.address, r.state, r.attempts, r.status, r.reply, r.reason, r.host, r.tls,"
+    " r.next_attempt, m.arrived, r.changed"
+    " FROM message m JOIN recipient r ON r.message = m.id"
+)
+
+
+def to_micros(time: datetime) -> int:
+    """Microseconds since 1970 of an aware time. Raises TypeError for a naive one."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The aware UTC time that `to_micros` took."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def to_address(text: str, domain: str) -> Address:
+    """The address whose parts were stored; it was parsed when it came in."""
+    return Address(text.rpartition("@")[0] or text, domain, text)
+
+
+def message_row(message: NewMessage) -> Row:
+    """For INSERT_MESSAGE."""
+    sender = message.envelope.sender
+    return (
+        message.id.number,
+        None if sender is None else sender.text,
+        None if sender is None else sender.domain,
+        _storable(message.message_id),
+        message.eight_bit,
+        message.smtputf8,
+        message.demand.value,
+        message.body.size,
+        to_micros(message.arrived),
+    )
+
+
+def body_row(message: NewMessage) -> Row:
+    """For INSERT_BODY."""
+    return message.id.number, message.body.octets if isinstance(message.body, InlineBody) else None
+
+
+def recipient_rows(message: NewMessage) -> list[Row]:
+    """For INSERT_RECIPIENT: each is due on arrival."""
+    id, arrived = message.id.number, to_micros(message.arrived)
+    return [
+        (id, number, address.text, address.domain, arrived, arrived)
+        for number, address in enumerate(message.envelope.recipients)
+    ]
+
+
+def settled_row(message: int, lease: int, settled: SettledRecipient, now: int) -> Row:
+    """For SETTLE_RECIPIENT."""
+    outcome = settled.outcome
+    return (
+        settled.state.value,
+        due(settled),
+        str(outcome.status),
+        None if outcome.reply is None else _storable(outcome.reply.text),
+        _storable(_reason(outcome)),
+        _storable(outcome.host),
+        outcome.tls.value,
+        now,
+        settled.delay_notified,
+        message,
+        settled.recipient.index,
+        lease,
+    )
+
+
+def due(settled: SettledRecipient) -> int | None:
+    """When the recipient can be claimed again; None: it is closed or held."""
+    if settled.state is State.HELD or settled.next_attempt is None:
+        return None
+    return to_micros(settled.next_attempt)
+
+
+def to_entry(row: Row) -> QueueEntry:
+    """From SELECT_ENTRY."""
+    id, message_id, sender, recipient, state, attempts, status, reply, reason, host, tls, next_attempt, *times = row
+    arrived, changed = times
+    return QueueEntry(
+        id=MessageId(id),
+        message_id=message_id,
+        sender=sender or "",
+        recipient=recipient,
+        state=State(state),
+        attempts=attempts,
+        status=status,
+        reply=reply,
+        reason=reason,
+        host=host,
+        tls=TlsUsed(tls),
+        next_attempt=None if next_attempt is None else from_micros(next_attempt),
+        arrived=from_micros(arrived),
+        changed=from_micros(changed),
+    )
+
+
+def _reason(outcome: Outcome) -> str | None:
+    return None if isinstance(outcome, Delivered) else outcome.reason
+
+
+def _storable(text: str | None) -> str | None:
+    """Other people's words may hold lone surrogates (octets that were no UTF-8), which no database takes."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,230 @@
+"""The queue on disk: SQLite for one process, durable by group commit. The `QueueStore` of the service.
+
+Joins the writer's thread, the files of large messages and the lock of the folder; what a verb does to the tables is
+in relay.queue.transactions. Other processes look in through relay.queue.visitor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator, Collection
+from contextlib import closing
+from datetime import datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage
+from relay.policy.retry import Settlement
+from relay.queue import database, transactions
+from relay.queue.bodies import Bodies, FileOrMemory
+from relay.queue.folder import FolderLock
+from relay.queue.rows import from_micros, to_micros
+from relay.queue.store import QueueEntry, QueueError, StoreUnavailable
+from relay.queue.transactions import LeaseLostError, Order
+from relay.queue.visitor import open_reader
+from relay.queue.writer import Transaction, Writer
+
+POLL_SECONDS = 1.0  # how soon `wait` sees what another process has written
+_LEASES_IN_BLOCK = 1 << 40
+
+
+class SqliteStore:
+    """A `QueueStore` in a folder. For one event loop."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.absolute()
+        self._bodies = Bodies(self._folder, self._is_stored)
+        self._changed = asyncio.Event()
+        self._lease_numbers = count(1)
+        self._lock: FolderLock | None = None
+        self._writer: Writer | None = None
+
+    async def open(self, now: datetime) -> None:
+        """Take the folder for this process: lock, schema, orphaned files, and the leases of the last process undone.
+
+        A recipient that was in an attempt when the last process died is due one minute from `now`; the attempt stays
+        counted. Raises QueueError, with nothing changed, when the folder cannot be used.
+        """
+        lock = await asyncio.to_thread(FolderLock, self._folder)
+        try:
+            block = await asyncio.to_thread(self._prepare, to_micros(now))
+        except BaseException:
+            lock.release()
+            raise
+        self._lock = lock
+        self._lease_numbers = count(block * _LEASES_IN_BLOCK + 1)
+        self._writer = Writer(self._connect, transactions.load_destinations, self._changed.set)
+        self._writer.start()
+
+    async def close(self) -> None:
+        """Finish what was begun and let the folder go. From then on every verb raises StoreUnavailable."""
+        if self._writer is not None:
+            await self._writer.stop()
+        await self._bodies.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def new_body(self, id: MessageId) -> FileOrMemory:
+        """Begin the body of message `id`."""
+        return self._bodies.new(id)
+
+    def read(self, body: Body) -> AsyncGenerator[bytes, None]:
+        """The octets of a body in chunks of up to 256 KiB; may be called many times."""
+        return self._bodies.read(body)
+
+    async def put(self, messages: Collection[NewMessage]) -> None:
+        """Store messages with all their recipients, in one transaction. Durable on return.
+
+        Raises StoreUnavailable also when an id is taken (two ids drawn alike); a new id helps. When the caller is
+        cancelled, the messages may be stored all the same. Raises ValueError for a message without recipients.
+        """
+        self._check(messages)
+        await self._running.run(lambda transaction: transactions.put(transaction, messages), wakes=True)
+
+    async def claim(self, limit: int, lease: timedelta, now: datetime, skip: Collection[str]) -> tuple[Claim, ...]:
+        """Take up to `limit` due claims whose domain is not in `skip`; small bodies come with them.
+
+        The attempt is counted and the lease written before this returns. When the caller is cancelled, what was
+        claimed comes back at the end of the lease.
+        """
+        order = Order(limit, to_micros(now + lease), to_micros(now), frozenset(skip), self._lease_numbers)
+        return await self._running.run(lambda transaction: transactions.claim(transaction, order, self._bodies.file_of))
+
+    async def renew(self, claim: Claim, until: datetime) -> bool:
+        """Extend the lease. False: it was lost."""
+        end = to_micros(until)
+        return await self._running.run(lambda transaction: transactions.renew(transaction, claim, end))
+
+    async def settle(
+        self, claim: Claim, settlement: Settlement, notices: Collection[NewMessage], now: datetime
+    ) -> bool:
+        """Write what an attempt came to, with its notices, in one transaction, and drop the lease.
+
+        The body goes when the last recipient is closed. False: the lease was lost, nothing was written. A lease is
+        lost when another claim has taken it after its end, or the queue was opened anew; its end alone loses nothing.
+        """
+        self._check(notices)
+        if {settled.recipient.index for settled in settlement.recipients} != {one.index for one in claim.recipients}:
+            raise ValueError("a settlement is for all recipients of its claim")
+        time = to_micros(now)
+
+        def work(transaction: Transaction) -> bool:
+            closed = transactions.settle(transaction, claim, settlement, time)
+            transactions.put(transaction, notices)
+            return closed
+
+        def after(closed: bool) -> None:
+            if closed and isinstance(claim.body, FileBody):
+                self._bodies.remove(claim.id)
+
+        try:
+            await self._running.run(work, after, wakes=True)
+        except LeaseLostError:
+            return False
+        return True
+
+    async def release(self, claim: Claim, next_attempt: datetime) -> bool:
+        """Give a claim back unsettled, its attempt uncounted: the service is stopping, or has no room for it."""
+        time = to_micros(next_attempt)
+        return await self._running.run(lambda transaction: transactions.release(transaction, claim, time), wakes=True)
+
+    async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
+        """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
+        return await self._bodies.in_thread(self._find, id, history)
+
+    async def retry_now(self, id: MessageId | None, now: datetime) -> int:
+        """Make the next attempt of one message, or of all, due at `now`.
+
+        Returns how many recipients are due now, those that were due before among them. Closed and held ones are not
+        touched, nor those that an attempt has at this moment.
+        """
+        time = to_micros(now)
+
+        def work(transaction: Transaction) -> int:
+            found = transactions.retry_now(transaction.connection, id, time)
+            transactions.load_destinations(transaction)
+            return found
+
+        return await self._running.run(work, wakes=True)
+
+    async def wait(self, until: datetime | None, now: datetime) -> None:
+        """Return when work may be there: after a put, settle or release, `wake`, a change by another process, `until`.
+
+        A change since the last return counts, so nothing is missed between a claim and this. `until - now` is waited
+        in real time. Another process is noticed within a second, by asking SQLite whether anybody else has written.
+        For one task at a time.
+        """
+        loop = asyncio.get_running_loop()
+        end = None if until is None else loop.time() + (until - now).total_seconds()
+        while not self._changed.is_set():
+            left = POLL_SECONDS if end is None else min(POLL_SECONDS, end - loop.time())
+            if left <= 0:
+                break
+            try:
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+            except TimeoutError:
+                await self._running.run(_look)
+        self._changed.clear()
+        await asyncio.sleep(0)  # a caller in a loop must let others run
+
+    def wake(self) -> None:
+        """Make `wait` return: the clock was moved by hand, for instance."""
+        self._changed.set()
+
+    async def next_due(self, skip: Collection[str]) -> datetime | None:
+        """When the next open recipient outside `skip` falls due (a running lease counts until its end), or None."""
+        skipped = frozenset(skip)
+        found = await self._running.run(lambda transaction: transactions.next_due(transaction, skipped))
+        return None if found is None else from_micros(found)
+
+    async def tidy(self, closed_before: datetime) -> None:
+        """Forget closed messages whose last change is older."""
+        time = to_micros(closed_before)
+        while await self._running.run(lambda transaction: transactions.tidy(transaction, time)):
+            pass  # a few at a time, so that nobody waits long behind it
+
+    @property
+    def _running(self) -> Writer:
+        if self._writer is None:
+            raise StoreUnavailable("the queue is not open")
+        return self._writer
+
+    def _connect(self) -> sqlite3.Connection:
+        return database.connect(self._folder)
+
+    def _prepare(self, now: int) -> int:
+        """Everything on disk that comes before the first verb. Returns our block of lease numbers."""
+        database.prepare(self._folder)
+        try:
+            with closing(self._connect()) as connection:
+                block, files = transactions.take_over(connection, now)
+            self._bodies.prepare(files)
+        except (sqlite3.Error, OSError) as error:
+            raise QueueError(f"the queue {self._folder} cannot be opened: {database.describe(error)}") from error
+        return block
+
+    def _check(self, messages: Collection[NewMessage]) -> None:
+        for message in messages:
+            if not message.envelope.recipients:
+                raise ValueError(f"message {message.id} has no recipients")
+            if isinstance(message.body, FileBody) and message.body != self._bodies.file_of(
+                message.id, message.body.size
+            ):
+                raise ValueError(f"the body of message {message.id} is not its own: {message.body.path}")
+
+    async def _is_stored(self, id: MessageId) -> bool:
+        return await self._running.run(lambda transaction: transactions.has_file(transaction, id))
+
+    def _find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
+        try:
+            with closing(open_reader(self._folder)) as reader:
+                return reader.find(id, history)
+        except QueueError as error:
+            raise StoreUnavailable(str(error)) from error
+
+
+def _look(transaction: Transaction) -> None:
+    """Nothing: the writer looks for changes by others before every batch."""

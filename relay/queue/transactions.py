@@ -1,0 +1,303 @@
+"""What each verb does to the tables. Every function runs in the writer's thread, inside a transaction.
+
+A recipient is *due* when its `next_attempt` has come. While an attempt runs, `lease` has its number and
+`next_attempt` is the end of the lease, so one index serves both, and a lease that runs out needs no care.
+"""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, NewMessage, Recipient, TlsDemand
+from relay.policy.retry import Settlement
+from relay.queue.destinations import Place
+from relay.queue.rows import (
+    INSERT_BODY,
+    INSERT_MESSAGE,
+    INSERT_RECIPIENT,
+    SETTLE_RECIPIENT,
+    Row,
+    body_row,
+    due,
+    from_micros,
+    message_row,
+    recipient_rows,
+    settled_row,
+    to_address,
+    to_micros,
+)
+from relay.queue.store import StoreUnavailable
+from relay.queue.writer import Transaction
+
+# After a crash in mid-attempt. Long enough that a crash loop does not hammer a peer, short enough to be no delay.
+CRASH_DELAY_MICROS = 60 * 1_000_000
+TIDY_BATCH = 500  # messages forgotten in one item, so that nobody waits long behind it
+_FIRST_RUN, _LONGEST_RUN = 4, 128  # rows read at once from one domain
+
+_DESTINATIONS = "SELECT domain, min(next_attempt) FROM recipient WHERE next_attempt IS NOT NULL GROUP BY domain"
+_FIRST = (
+    "SELECT next_attempt, message FROM recipient INDEXED BY recipient_due"
+    " WHERE domain = ? AND next_attempt IS NOT NULL ORDER BY next_attempt, message LIMIT 1"
+)
+_DUE_RUN = (
+    "SELECT DISTINCT next_attempt, message FROM recipient INDEXED BY recipient_due"
+    " WHERE domain = ? AND next_attempt <= ? AND (next_attempt, message) > (?, ?)"
+    " ORDER BY next_attempt, message LIMIT ?"
+)
+_MESSAGE = (
+    "SELECT id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, size, octets"
+    " FROM message LEFT JOIN body ON body.message = message.id WHERE id = ?"
+)
+# The plus signs keep the planner to the primary key: the other index would walk all that is due for the domain.
+_LEASE = (
+    "UPDATE recipient SET attempts = attempts + 1, lease = ?, next_attempt = ?"
+    " WHERE message = ? AND +domain = ? AND +next_attempt <= ?"
+    " RETURNING number, address, attempts, delay_notified"
+)
+_RENEW = "UPDATE recipient SET next_attempt = ? WHERE message = ? AND lease = ?"
+_RELEASE = (
+    "UPDATE recipient SET next_attempt = ?, attempts = attempts - 1, lease = NULL WHERE message = ? AND lease = ?"
+)
+_ANY_OPEN = "SELECT 1 FROM recipient WHERE message = ? AND state NOT IN ('delivered', 'failed') LIMIT 1"
+_WAITING_OF_ALL = (
+    "SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE next_attempt IS NOT NULL AND lease IS NULL"
+)
+_WAITING_OF_ONE = "SELECT count(*) FROM recipient WHERE message = ? AND next_attempt IS NOT NULL AND lease IS NULL"
+_RETRY_ALL = "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ?1 WHERE next_attempt > ?1 AND lease IS NULL"
+_RETRY_ONE = "UPDATE recipient SET next_attempt = ?1 WHERE message = ?2 AND next_attempt > ?1 AND lease IS NULL"
+_UNDO_LEASES = (
+    "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ?, lease = NULL"
+    " WHERE next_attempt IS NOT NULL AND lease IS NOT NULL"
+)
+_OLD = "SELECT id FROM message WHERE closed < ? ORDER BY closed LIMIT ?"
+
+
+class LeaseLostError(Exception):
+    """Another claim has these recipients, or the queue was opened anew. What the item has written is undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a claim asks for. Times in microseconds; each claim takes the next of `numbers` for its lease."""
+
+    limit: int
+    lease_until: int
+    now: int
+    skip: frozenset[str]
+    numbers: Iterator[int]
+
+
+def load_destinations(transaction: Transaction) -> None:
+    """Read from the tables when each domain is due."""
+    rows = transaction.connection.execute(_DESTINATIONS)
+    transaction.destinations.load((domain, (earliest, 0)) for domain, earliest in rows)
+
+
+def put(transaction: Transaction, messages: Iterable[NewMessage]) -> None:
+    """Store messages, due on arrival. Raises StoreUnavailable when an id is taken."""
+    connection, destinations = transaction.connection, transaction.destinations
+    for message in messages:
+        try:
+            connection.execute(INSERT_MESSAGE, message_row(message))
+        except sqlite3.IntegrityError as error:
+            raise StoreUnavailable(f"the queue id {message.id} is taken") from error
+        connection.execute(INSERT_BODY, body_row(message))
+        connection.executemany(INSERT_RECIPIENT, recipient_rows(message))
+        place = to_micros(message.arrived), message.id.number
+        for address in message.envelope.recipients:
+            destinations.note(address.domain, place)
+
+
+def claim(transaction: Transaction, order: Order, file_of: Callable[[MessageId, int], FileBody]) -> tuple[Claim, ...]:
+    """Lease what is due. `file_of` gives the body of a message, from its id and size, that is kept in a file."""
+    connection = transaction.connection
+    picked = _pick(transaction, order)
+    messages: dict[int, tuple[Row, Body]] = {}  # one copy, however many domains the message goes to
+    claims = []
+    for message, domain in picked:
+        if message not in messages:
+            row = connection.execute(_MESSAGE, (message,)).fetchone()
+            size, octets = row[-2:]
+            messages[message] = row, file_of(MessageId(message), size) if octets is None else InlineBody(octets)
+        lease = next(order.numbers)
+        leased = connection.execute(_LEASE, (lease, order.lease_until, message, domain, order.now)).fetchall()
+        claims.append(_claim(*messages[message], domain, leased, (lease, order.lease_until)))
+    # Last of all: an item that fails is undone in the tables only, and must not leave a correction behind.
+    _correct(transaction, {domain for _, domain in picked})
+    return tuple(claims)
+
+
+def renew(transaction: Transaction, claim: Claim, until: int) -> bool:
+    """Move the end of a lease. False: it was lost."""
+    cursor = transaction.connection.execute(_RENEW, (until, claim.id.number, claim.lease))
+    transaction.destinations.note(claim.domain, (until, claim.id.number))
+    return cursor.rowcount > 0
+
+
+def settle(transaction: Transaction, claim: Claim, settlement: Settlement, now: int) -> bool:
+    """Write down what an attempt came to. True: the body is gone from the tables, and its file may go.
+
+    Raises LeaseLostError.
+    """
+    connection, id = transaction.connection, claim.id.number
+    rows = [settled_row(id, claim.lease, settled, now) for settled in settlement.recipients]
+    if connection.executemany(SETTLE_RECIPIENT, rows).rowcount != len(rows):
+        raise LeaseLostError
+    for settled in settlement.recipients:
+        time = due(settled)
+        if time is not None:
+            transaction.destinations.note(claim.domain, (time, id))
+    if not any(settled.state.closed for settled in settlement.recipients):
+        return False
+    if connection.execute(_ANY_OPEN, (id,)).fetchone():
+        return False
+    connection.execute("UPDATE message SET closed = ? WHERE id = ?", (now, id))
+    connection.execute("DELETE FROM body WHERE message = ?", (id,))
+    return True
+
+
+def release(transaction: Transaction, claim: Claim, next_attempt: int) -> bool:
+    """Give up a lease and its attempt. False: it was lost."""
+    cursor = transaction.connection.execute(_RELEASE, (next_attempt, claim.id.number, claim.lease))
+    transaction.destinations.note(claim.domain, (next_attempt, claim.id.number))
+    return cursor.rowcount > 0
+
+
+def retry_now(connection: sqlite3.Connection, id: MessageId | None, now: int) -> int:
+    """Make what waits due. Returns how many recipients are due now; those in an attempt are left alone.
+
+    The caller sees to it that the destinations are loaded anew.
+    """
+    if id is None:
+        found = connection.execute(_WAITING_OF_ALL).fetchone()[0]
+        connection.execute(_RETRY_ALL, (now,))
+    else:
+        found = connection.execute(_WAITING_OF_ONE, (id.number,)).fetchone()[0]
+        connection.execute(_RETRY_ONE, (now, id.number))
+    return int(found)
+
+
+def next_due(transaction: Transaction, skip: frozenset[str]) -> int | None:
+    """When the next recipient outside `skip` can be claimed."""
+    best: Place | None = None
+    looked_at: list[str] = []
+    with closing(transaction.destinations.in_order(None, skip)) as domains:
+        for place, domain in domains:
+            if best is not None and place >= best:
+                break
+            looked_at.append(domain)
+            found = _first(transaction.connection, domain)
+            if found is not None and (best is None or found < best):
+                best = found
+    _correct(transaction, looked_at)
+    return None if best is None else best[0]
+
+
+def has_file(transaction: Transaction, id: MessageId) -> bool:
+    """Whether a stored message has its body in a file."""
+    found = transaction.connection.execute("SELECT 1 FROM body WHERE message = ? AND octets IS NULL", (id.number,))
+    return found.fetchone() is not None
+
+
+def tidy(transaction: Transaction, closed_before: int) -> int:
+    """Forget up to TIDY_BATCH closed messages. Returns how many."""
+    connection = transaction.connection
+    old = connection.execute(_OLD, (closed_before, TIDY_BATCH)).fetchall()
+    connection.executemany("DELETE FROM recipient WHERE message = ?", old)
+    connection.executemany("DELETE FROM message WHERE id = ?", old)
+    return len(old)
+
+
+def take_over(connection: sqlite3.Connection, now: int) -> tuple[int, set[str]]:
+    """Undo the leases of the last process. Returns our block of lease numbers, and the ids with a body in a file.
+
+    A recipient that was in an attempt is due in a minute; its attempt stays counted.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(_UNDO_LEASES, (now + CRASH_DELAY_MICROS,))
+    connection.execute("UPDATE lease_block SET number = number + 1")
+    block = int(connection.execute("SELECT number FROM lease_block").fetchone()[0])
+    files = {str(MessageId(id)) for (id,) in connection.execute("SELECT message FROM body WHERE octets IS NULL")}
+    connection.execute("COMMIT")
+    return block, files
+
+
+def _pick(transaction: Transaction, order: Order) -> list[tuple[int, str]]:
+    """The messages and domains to claim, by due time and then age: a merge of what is due for each domain."""
+    picked: dict[tuple[int, str], None] = {}
+    runs: list[tuple[Place, str, Iterator[Place]]] = []  # a heap, by place: the next row of each domain begun
+    idle: list[str] = []
+    with closing(transaction.destinations.in_order(order.now, order.skip)) as domains:
+        following = next(domains, None)
+        while len(picked) < order.limit:
+            while following is not None and (not runs or following[0] <= runs[0][0]):
+                domain = following[1]
+                if not _push(runs, domain, _due_places(transaction.connection, domain, order.now)):
+                    idle.append(domain)
+                following = next(domains, None)
+            if not runs:
+                break
+            (_, message), domain, places = heapq.heappop(runs)
+            picked[message, domain] = None
+            _push(runs, domain, places)
+    _correct(transaction, idle)
+    return list(picked)
+
+
+def _push(runs: list[tuple[Place, str, Iterator[Place]]], domain: str, places: Iterator[Place]) -> bool:
+    """Put a domain's next place on the heap. False: there is none."""
+    first = next(places, None)
+    if first is not None:
+        heapq.heappush(runs, (first, domain, places))
+    return first is not None
+
+
+def _due_places(connection: sqlite3.Connection, domain: str, now: int) -> Iterator[Place]:
+    """The places of what is due for a domain, in order, read a few at a time and then more."""
+    last = (-(1 << 63), 0)
+    size = _FIRST_RUN
+    while True:
+        rows: list[Place] = connection.execute(_DUE_RUN, (domain, now, *last, size)).fetchall()
+        yield from rows
+        if len(rows) < size:
+            return
+        last = rows[-1]
+        size = min(2 * size, _LONGEST_RUN)
+
+
+def _claim(message: Row, body: Body, domain: str, leased: Sequence[Row], lease: tuple[int, int]) -> Claim:
+    id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, _, _ = message
+    number, until = lease
+    return Claim(
+        id=MessageId(id),
+        sender=None if sender is None else to_address(sender, sender_domain),
+        domain=domain,
+        recipients=tuple(
+            Recipient(index, to_address(address, domain), attempts, bool(notified))
+            for index, address, attempts, notified in sorted(leased)
+        ),
+        body=body,
+        arrived=from_micros(arrived),
+        lease=number,
+        lease_until=from_micros(until),
+        message_id=message_id,
+        eight_bit=bool(eight_bit),
+        smtputf8=bool(smtputf8),
+        demand=TlsDemand(demand),
+    )
+
+
+def _correct(transaction: Transaction, domains: Iterable[str]) -> None:
+    """Write into the destinations what the tables say."""
+    found = [(domain, _first(transaction.connection, domain)) for domain in domains]  # all, before any is written
+    for domain, place in found:
+        transaction.destinations.correct(domain, place)
+
+
+def _first(connection: sqlite3.Connection, domain: str) -> Place | None:
+    place: Place | None = connection.execute(_FIRST, (domain,)).fetchone()
+    return place

@@ -1,0 +1,93 @@
+"""What another process may do with the queue, while the service runs or not: look at it, and make mail due now.
+
+The lock of the folder is not taken. Looking needs no right to write beyond SQLite's shared-memory file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+from relay.mail.message import MessageId
+from relay.queue import database, transactions
+from relay.queue.rows import SELECT_ENTRY, to_entry, to_micros
+from relay.queue.store import QueueEntry, QueueError
+
+_ORDER = "ORDER BY m.id, r.number"
+_OPEN = "r.state NOT IN ('delivered', 'failed')"
+_ALL = f"{SELECT_ENTRY} {_ORDER}"
+_ALL_OPEN = f"{SELECT_ENTRY} WHERE m.closed IS NULL AND {_OPEN} {_ORDER}"
+_ONE = f"{SELECT_ENTRY} WHERE m.id = ? {_ORDER}"
+_ONE_OPEN = f"{SELECT_ENTRY} WHERE m.id = ? AND {_OPEN} {_ORDER}"
+
+
+class QueueReader:
+    """A look into a queue. Close it soon after use."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
+        """Entries by arrival (ids grow with it); of one message when `id` is given; closed ones only with `history`.
+
+        Raises StoreUnavailable.
+        """
+        try:
+            if id is None:
+                rows = self._connection.execute(_ALL if history else _ALL_OPEN)
+            else:
+                rows = self._connection.execute(_ONE if history else _ONE_OPEN, (id.number,))
+            return tuple(map(to_entry, rows))
+        except sqlite3.Error as error:
+            raise database.unavailable(error) from error
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._connection.close()
+
+
+def open_reader(folder: Path) -> QueueReader:
+    """Look into the queue in `folder`. Raises QueueError, in one line, when there is none or it cannot be read."""
+    return QueueReader(_visit(folder, database.connect_read_only))
+
+
+def retry_now(folder: Path, id: MessageId | None, now: datetime) -> int:
+    """As `QueueStore.retry_now`, from another process: the service notices within a second.
+
+    Waits up to five seconds for the service's own writing. Raises QueueError when there is no queue in `folder`, and
+    StoreUnavailable when it cannot be written now.
+    """
+    with closing(_visit(folder, database.connect)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            found = transactions.retry_now(connection, id, to_micros(now))
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise database.unavailable(error) from error
+        return found
+
+
+def _visit(folder: Path, connect: Callable[[Path], sqlite3.Connection]) -> sqlite3.Connection:
+    path = folder / database.FILE_NAME
+    try:
+        if not path.exists():
+            raise QueueError(f"there is no queue in {folder}")
+        connection = connect(folder)
+    except (sqlite3.Error, OSError) as error:
+        raise QueueError(f"the queue {path} cannot be opened: {database.describe(error)}") from error
+    try:
+        version = database.schema_version(connection, path)
+        if version == 0:
+            raise QueueError(f"there is no queue in {folder}")
+        if version < database.newest_version():
+            raise QueueError(f"the queue {path} is of an older version of Relay: start the service once to convert it")
+    except sqlite3.Error as error:
+        connection.close()
+        raise QueueError(f"the queue {path} cannot be opened: {database.describe(error)}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection

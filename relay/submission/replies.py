@@ -1,0 +1,124 @@
+"""Everything we say to a client: one table of replies with their enhanced codes.
+
+RFC 5321 section 4.2 (codes), RFC 2034 section 4 and RFC 3463 (enhanced codes), RFC 4954 section 6 (AUTH).
+Greeting, EHLO, 334 and 354 carry no enhanced code. A reply never holds the text of an exception.
+"""
+
+from __future__ import annotations
+
+import re
+
+from relay.mail.message import MessageId
+from relay.mail.status import Reply
+
+_MAX_TEXT = 480  # RFC 5321 §4.5.3.1.5: a reply line has at most 512 octets
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def _reply(code: int, text: str) -> Reply:
+    return Reply.of(code, (text,))
+
+
+OK = _reply(250, "2.0.0 OK")
+SENDER_OK = _reply(250, "2.1.0 Sender OK")
+RECIPIENT_OK = _reply(250, "2.1.5 Recipient OK")
+BYE = _reply(221, "2.0.0 Bye")
+HELP = _reply(214, "2.0.0 EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT STARTTLS AUTH")
+CANNOT_VERIFY = _reply(252, "2.0.0 Cannot verify, but will take mail and try to deliver it")
+READY_FOR_TLS = _reply(220, "2.0.0 Ready to start TLS")
+AUTHENTICATED = _reply(235, "2.7.0 Authentication successful")
+SEND_DATA = _reply(354, "End data with <CR><LF>.<CR><LF>")
+
+SHUTTING_DOWN = _reply(421, "4.3.2 Service is shutting down, try again later")
+TIMED_OUT = _reply(421, "4.4.2 Timeout, closing connection")
+TOO_MANY_CONNECTIONS = _reply(421, "4.7.0 Too many connections, try again later")
+TOO_MANY_ERRORS = _reply(421, "4.7.0 Too many errors, closing connection")
+TOO_MANY_FAILED_LOGINS = _reply(421, "4.7.0 Too many failed logins, closing connection")
+NOT_A_WEB_SERVER = _reply(421, "4.7.0 This is not a web server, closing connection")
+
+INTERNAL_ERROR = _reply(451, "4.3.0 Local error, try again later")
+STORE_UNAVAILABLE = _reply(451, "4.3.0 Queue not available, try again later")
+STORE_FULL = _reply(452, "4.3.1 Queue has no room, try again later")
+TOO_MANY_RECIPIENTS = _reply(452, "4.5.3 Too many recipients, send to the others in another message")
+LOGIN_BUSY = _reply(454, "4.7.0 Too many logins at once, try again later")
+
+UNKNOWN_COMMAND = _reply(500, "5.5.2 Command not recognized")
+EMPTY_LINE = _reply(500, "5.5.2 Empty command line")
+BARE_LF = _reply(500, "5.5.2 Command lines must end with <CR><LF>")
+CONTROL_CHARACTER = _reply(500, "5.5.2 Control character in command line")
+LINE_TOO_LONG = _reply(500, "5.5.2 Line too long")
+LOGIN_LINE_TOO_LONG = _reply(500, "5.5.6 Authentication exchange line too long")
+MAIL_SYNTAX = _reply(501, "5.5.4 Syntax: MAIL FROM:<address> [parameters]")
+RCPT_SYNTAX = _reply(501, "5.5.4 Syntax: RCPT TO:<address> [parameters]")
+HELO_SYNTAX = _reply(501, "5.5.4 Syntax: EHLO hostname")
+AUTH_SYNTAX = _reply(501, "5.5.4 Syntax: AUTH mechanism [initial-response]")
+VRFY_SYNTAX = _reply(501, "5.5.4 Syntax: VRFY address")
+NO_ARGUMENT = _reply(501, "5.5.4 This command takes no argument")
+PARAMETER_SYNTAX = _reply(501, "5.5.4 Syntax error in parameters")
+BAD_LOGIN_DATA = _reply(501, "5.5.2 Cannot decode the response")
+LOGIN_CANCELLED = _reply(501, "5.7.0 Authentication cancelled")
+NOT_IMPLEMENTED = _reply(502, "5.5.1 Command not implemented")
+NO_HELO = _reply(503, "5.5.1 Send EHLO first")
+NO_MAIL = _reply(503, "5.5.1 Send MAIL first")
+NO_RCPT = _reply(503, "5.5.1 No valid recipients")
+NESTED_MAIL = _reply(503, "5.5.1 Sender already given")
+ALREADY_TLS = _reply(503, "5.5.1 TLS is already active")
+ALREADY_AUTHENTICATED = _reply(503, "5.5.1 Already authenticated")
+LOGIN_IN_TRANSACTION = _reply(503, "5.5.1 AUTH is not allowed during a mail transaction")
+UNKNOWN_MECHANISM = _reply(504, "5.5.4 Authentication mechanism not supported")
+LOGIN_REFUSED = _reply(535, "5.7.8 Wrong name or password")
+LOGIN_NEEDS_TLS = _reply(538, "5.7.11 Encryption required for authentication")
+RELAYING_DENIED = _reply(550, "5.7.1 Relaying denied: log in, or send from a trusted network")
+NO_LOCAL_MAILBOXES = _reply(550, "5.1.1 No local mailboxes here, use a full address")
+TOO_BIG = _reply(552, "5.3.4 Message too big")
+NEEDS_SMTPUTF8 = _reply(553, "5.6.7 Address is not ASCII and SMTPUTF8 was not given")
+TOO_MANY_HOPS = _reply(554, "5.4.6 Too many Received lines: mail loop")
+UNKNOWN_PARAMETER = _reply(555, "5.5.4 Parameter not recognized")
+NULL_RECIPIENT = _reply(501, "5.1.3 The null address cannot be a recipient")
+
+
+def greeting(hostname: str) -> Reply:
+    """The first line of a session."""
+    return _reply(220, f"{hostname} ESMTP Relay")
+
+
+def hello(lines: tuple[str, ...]) -> Reply:
+    """The answer to EHLO or HELO: our name, then one extension a line."""
+    return Reply.of(250, lines)
+
+
+def challenge(text: str) -> Reply:
+    """What AUTH asks; `text` is base64. RFC 4954 section 4."""
+    return _reply(334, text)
+
+
+def queued(id: MessageId) -> Reply:
+    """The message is on disk and ours."""
+    return _reply(250, f"2.0.0 queued as {id}")
+
+
+def bad_sender(problem: str) -> Reply:
+    """MAIL with an address that is none."""
+    return _reply(553, f"5.1.7 {problem}")
+
+
+def bad_recipient(problem: str) -> Reply:
+    """RCPT with an address that is none."""
+    return _reply(553, f"5.1.3 {problem}")
+
+
+def bad_octet(problem: str) -> Reply:
+    """A message with an octet that SMTP does not carry."""
+    return _reply(554, f"5.6.0 {problem}")
+
+
+def wire(reply: Reply) -> bytes:
+    """The reply as it goes out: ASCII only, no line over 512 octets, no control characters."""
+    *first, last = [printable(line)[:_MAX_TEXT] for line in reply.lines]
+    text = "".join(f"{reply.code}-{line}\r\n" for line in first) + f"{reply.code} {last}\r\n"
+    return text.encode("ascii", "replace")
+
+
+def printable(text: str, limit: int = 1000) -> str:
+    """`text` from outside, fit to be shown and logged: control characters replaced, not over `limit` characters."""
+    return _CONTROL.sub("\ufffd", text[:limit])

@@ -1,0 +1,248 @@
+"""One client's connection: lines and chunks in, replies out, STARTTLS, timeouts, its end.
+
+aiosmtpd gives the life cycle (a handler task per connection, cancelled when the connection is lost) and the table of
+verbs. What it does wrong for a relay is replaced here: it takes command lines that end in a bare LF, shows the text of
+exceptions to clients, cuts uploads that are under way, forgets the 421 and writes each reply on its own.
+The private attributes of aiosmtpd live in this module and nowhere else; a canary test watches each of them.
+
+This module knows nothing of mail: verbs are in `session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from datetime import timedelta
+
+from aiosmtpd.smtp import SMTP
+
+from relay.mail.status import Reply
+from relay.submission import replies
+
+LANDING_OCTETS = 128 * 1024  # read from the network at once
+_HIGH_WATER = 256 * 1024  # octets not yet looked at, above which we stop reading
+_MAX_LINE = 64 * 1024  # a longer line ends the session
+_MAX_REPLIES = 32 * 1024  # octets of replies kept back before they are sent in any case
+_HANDSHAKE_SECONDS = 60.0
+_LINGER_SECONDS = 5.0  # how long a closed connection may take to send what is left
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Gone(Exception):  # noqa: N818  (not an error: clients come and go)
+    """The client is no longer there: nothing more can be read or written."""
+
+
+class Stream(SMTP, asyncio.BufferedProtocol):
+    """A connection. `landing` is a buffer of LANDING_OCTETS that all connections of one event loop may share.
+
+    Replies given to `say` are sent when we have to wait for the client, so that pipelined commands get one segment
+    (RFC 2920 section 3.2). `timeout` is for the client's silence only; our own work never counts.
+    """
+
+    def __init__(self, hostname: str, timeout: timedelta, landing: memoryview) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(object(), hostname=hostname, timeout=timeout.total_seconds(), loop=loop)
+        self._landing = landing
+        self._input = bytearray()
+        self._output = bytearray()
+        self._ended = False  # the client will send nothing more
+        self._paused = False  # we have told the transport to stop reading
+        self._arrival: asyncio.Future[None] | None = None
+        self._waiting = False  # for the client, who must not be silent too long
+        self._deadline = 0.0
+        self.tls: tuple[str, str] | None = None  # version and cipher
+
+    # Life cycle, called by the event loop
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next octets land: one buffer for all spares a 256 KiB allocation for each read."""
+        return self._landing
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Octets have landed; nobody else gets the buffer before this is called."""
+        self.data_received(self._landing[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Keep the octets for the handler, and stop reading when it falls behind."""
+        self._input += data
+        if len(self._input) > _HIGH_WATER and not self._paused and isinstance(self.transport, asyncio.Transport):
+            self._paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        """Let the handler finish what it has been sent. Under TLS there is no half-closed connection."""
+        self._ended = True
+        self._wake()
+        return self.tls is None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The end; aiosmtpd cancels the handler."""
+        super().connection_lost(error)
+        self._ended = True
+        self._wake()
+
+    # Reading
+
+    async def read_line(self, limit: int) -> bytes | Reply:
+        """The next line without its CRLF; a refusal when it is no SMTP line, or longer than `limit` octets.
+
+        Raises Gone when the client leaves, or sends a line without end.
+        """
+        self._reset_timeout()
+        looked = 0
+        while (end := self._input.find(b"\n", looked)) < 0:
+            looked = len(self._input)
+            if looked > _MAX_LINE:
+                self.hang_up(replies.LINE_TOO_LONG)
+                raise Gone
+            await self._more()
+        line = bytes(self._input[: end + 1])
+        del self._input[: end + 1]
+        if len(line) > limit:
+            return replies.LINE_TOO_LONG
+        if not line.endswith(b"\r\n"):
+            return replies.BARE_LF  # RFC 5321 §2.3.8: what one side takes for a line end, the other must too
+        if _CONTROL.search(line, 0, len(line) - 2):
+            return replies.CONTROL_CHARACTER
+        return line[:-2]
+
+    async def read_chunk(self) -> bytes:
+        """Whatever has come, at least one octet. Raises Gone when the client leaves."""
+        if not self._input:
+            self._reset_timeout()
+            await self._more()
+        octets = bytes(self._input)
+        self._input.clear()
+        return octets
+
+    def put_back(self, octets: bytes) -> None:
+        """Give back the end of a chunk that belongs to the commands after it."""
+        self._input[:0] = octets
+
+    async def _more(self) -> None:
+        """Send the replies kept back, and wait until octets arrive."""
+        await self.flush()
+        if self._ended:
+            raise Gone
+        if self._paused and len(self._input) <= _HIGH_WATER and isinstance(self.transport, asyncio.Transport):
+            self._paused = False
+            self.transport.resume_reading()
+        self._arrival = self.loop.create_future()
+        self._waiting = True
+        try:
+            await self._arrival
+        finally:
+            self._waiting = False
+            self._arrival = None
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    # Writing
+
+    def say(self, reply: Reply) -> None:
+        """Put a reply in line."""
+        self._output += replies.wire(reply)
+
+    async def flush(self) -> None:
+        """Send the replies in line. Raises Gone when the client has left."""
+        if self.transport is None or self._writer.transport.is_closing():
+            raise Gone
+        if self._output:
+            self._writer.write(bytes(self._output))
+            self._output.clear()
+        self._waiting = True
+        try:
+            await self._writer.drain()
+        except OSError:
+            raise Gone from None
+        finally:
+            self._waiting = False
+
+    async def flush_if_many(self) -> None:
+        """Send the replies when a client makes us keep too many of them."""
+        if len(self._output) > _MAX_REPLIES:
+            self._reset_timeout()
+            await self.flush()
+
+    # TLS
+
+    async def start_tls(self, context: ssl.SSLContext) -> str | None:
+        """Shake hands as the server; what came in clear text before is thrown away. RFC 3207 sections 4 and 4.2.
+
+        Returns None, or why it failed; then the connection is closed. Raises Gone when the client has left.
+        """
+        await self.flush()
+        self._input.clear()  # no await from here to start_tls: nothing in clear text can slip in between
+        if not isinstance(self.transport, asyncio.Transport):
+            raise Gone
+        try:
+            transport = await self.loop.start_tls(
+                self.transport,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=min(_HANDSHAKE_SECONDS, self._timeout_duration),
+                ssl_shutdown_timeout=_LINGER_SECONDS,
+            )
+        except OSError as error:
+            return getattr(error, "reason", None) or str(error) or type(error).__name__
+        if transport is None:
+            raise Gone
+        self.transport = transport
+        self._writer._transport = transport  # type: ignore[attr-defined]
+        self._paused = False
+        seen = transport.get_extra_info("ssl_object")
+        cipher = seen.cipher()
+        self.tls = (seen.version() or "", cipher[0] if cipher else "")
+        return None
+
+    # The end
+
+    @property
+    def closing(self) -> bool:
+        """Whether the connection is closed, or about to be."""
+        return self.transport is None or self._writer.transport.is_closing()
+
+    def hang_up(self, reply: Reply | None = None) -> None:
+        """Close after a last reply. What is in line is sent; a client that does not take it is cut off."""
+        if self.closing:
+            return
+        if reply is not None:
+            self.say(reply)
+        if self._output:
+            self._writer.write(bytes(self._output))
+            self._output.clear()
+        self._writer.close()
+        if self._timeout_handle is not None:
+            self._timeout_handle.cancel()
+        self._timeout_handle = self.loop.call_later(_LINGER_SECONDS, self.abort)
+
+    def dismiss(self, reply: Reply) -> None:
+        """Hang up from outside the handler, whatever it waits for."""
+        self.hang_up(reply)
+        if self._handler_coroutine is not None:
+            self._handler_coroutine.cancel()
+
+    def abort(self) -> None:
+        """Cut the connection, now."""
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.abort()
+
+    # Timeouts: one timer for a connection, moved when it rings; a timer for each command would cost more
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        self._deadline = self.loop.time() + (duration or self._timeout_duration)
+        if self._timeout_handle is None:
+            self._timeout_handle = self.loop.call_at(self._deadline, self._timeout_cb)
+
+    def _timeout_cb(self) -> None:
+        now = self.loop.time()
+        if self._waiting and now >= self._deadline:
+            self.dismiss(replies.TIMED_OUT)  # RFC 5321 §4.5.3.2.7
+            return
+        later = self._deadline if now < self._deadline else now + self._timeout_duration
+        self._timeout_handle = self.loop.call_at(later, self._timeout_cb)

@@ -1,0 +1,228 @@
+"""Mail that we did not shape, submitted by swaks and smtp-source, delivered over STARTTLS to a real Postfix.
+
+What Postfix writes to its mailboxes must be what was submitted, octet for octet, below Relay's Received line.
+Needs Debian's postfix and swaks, and root (Postfix's master gives up privileges itself).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from relay.lab.certs import LabCa
+
+sys.path.insert(0, str(Path(__file__).parent))
+from corpus import messages
+
+pytestmark = [
+    pytest.mark.postfix,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(shutil.which("postfix", path="/usr/sbin:/usr/bin") is None, reason="needs Debian's postfix"),
+    pytest.mark.skipif(shutil.which("swaks") is None, reason="needs Debian's swaks"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: Postfix's master starts as root"),
+]
+
+CORPUS = messages()
+PATIENCE_SECONDS = 60.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(what: str, done: "callable[[], bool]") -> None:  # type: ignore[valid-type]
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not done():  # type: ignore[misc]
+        if time.monotonic() > end:
+            pytest.fail(f"waited too long for {what}")
+        time.sleep(0.05)
+
+
+def answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 2) as connection:
+            return connection.recv(3) == b"220"
+    except OSError:
+        return False
+
+
+class Postfix:
+    """A Postfix of its own in `folder`: takes mail for real.test over STARTTLS, and keeps it in one maildir."""
+
+    def __init__(self, folder: Path, ca: LabCa) -> None:
+        self.port = free_port()
+        self._configuration = folder / "conf"
+        for name in ("conf", "queue", "data", "mail", "tls"):
+            (folder / name).mkdir()
+        shutil.chown(folder / "data", "postfix")
+        shutil.chown(folder / "mail", "nobody")
+        folder.chmod(0o755)
+        self.mail = folder / "mail" / "box" / "new"
+        certificate, key = ca.issue(("mx.real.test",)).write(folder / "tls")
+        nobody = pwd.getpwnam("nobody")
+        (self._configuration / "main.cf").write_text(f"""
+compatibility_level = 3.6
+queue_directory = {folder}/queue
+data_directory = {folder}/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+meta_directory = /etc/postfix
+shlib_directory = /usr/lib/postfix
+mail_owner = postfix
+setgid_group = postdrop
+myhostname = mx.real.test
+mydestination =
+mynetworks =
+local_header_rewrite_clients =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+smtpd_relay_restrictions = reject_unauth_destination
+smtpd_tls_security_level = encrypt
+smtpd_tls_cert_file = {certificate}
+smtpd_tls_key_file = {key}
+smtputf8_enable = yes
+message_size_limit = 104857600
+virtual_mailbox_limit = 0
+virtual_mailbox_domains = real.test
+virtual_mailbox_base = {folder}/mail
+virtual_mailbox_maps = static:box/
+virtual_uid_maps = static:{nobody.pw_uid}
+virtual_gid_maps = static:{nobody.pw_gid}
+maillog_file = {folder}/maillog
+maillog_file_prefixes = /
+alias_maps =
+alias_database =
+""")
+        (self._configuration / "master.cf").write_text(f"""
+{self.port} inet n - n - - smtpd
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+postlog unix-dgram n - n - 1 postlogd
+""")
+        subprocess.run(["/usr/sbin/postfix", "-c", str(self._configuration), "check"], check=True, capture_output=True)
+        self._master = subprocess.Popen(
+            ["/usr/lib/postfix/sbin/master", "-c", str(self._configuration), "-d"], start_new_session=True
+        )
+        wait_until("Postfix", lambda: answers(self.port))
+
+    def stop(self) -> None:
+        self._master.terminate()
+        self._master.wait(20)
+
+
+class Service:
+    """`relay run` as a process of its own, with all mail going to one Postfix."""
+
+    def __init__(self, folder: Path, next_hop: int, ca: LabCa) -> None:
+        self.port = free_port()
+        (folder / "ca.pem").write_bytes(ca.pem)
+        settings = folder / "relay.toml"
+        settings.write_text(f"""hostname = "relay.sender.test"
+[submission]
+listen = ["127.0.0.1:{self.port}"]
+[queue]
+path = "{folder}/state"
+[tls]
+ca_file = "{folder}/ca.pem"
+[delivery]
+next_hop = "127.0.0.1:{next_hop}"
+allow_private_addresses = true
+""")
+        self._log = (folder / "relay.log").open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "relay", "run", "--config", str(settings)], stderr=self._log
+        )
+        wait_until("Relay", lambda: answers(self.port))
+
+    def stop(self) -> None:
+        self._process.terminate()
+        assert self._process.wait(30) == 0
+        self._log.close()
+
+
+@pytest.fixture(scope="module")
+def arrived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[bytes]]:
+    """Submit the whole corpus, wait for all of it, and give what Postfix wrote."""
+    folder = tmp_path_factory.mktemp("postfix")
+    folder.parent.chmod(0o755)
+    folder.parent.parent.chmod(0o755)
+    relay_folder = tmp_path_factory.mktemp("relay")
+    ca = LabCa.make(datetime.now(UTC))
+    postfix = Postfix(folder, ca)
+    try:
+        service = Service(relay_folder, postfix.port, ca)
+        try:
+            for number, (name, octets) in enumerate(CORPUS.items()):
+                submit = swaks if number % 2 else smtp_source
+                submit(service.port, relay_folder / f"{name}.eml", octets)
+            wait_until("the mail", lambda: postfix.mail.is_dir() and len(list(postfix.mail.iterdir())) >= len(CORPUS))
+        finally:
+            service.stop()
+        yield [path.read_bytes() for path in postfix.mail.iterdir()]
+    finally:
+        postfix.stop()
+
+
+def swaks(port: int, path: Path, octets: bytes) -> None:
+    """Send the octets as they are: dots stuffed and the end marked by us, since swaks is told to change nothing."""
+    wire = (b"\r\n" + octets).replace(b"\r\n.", b"\r\n..")[2:]
+    path.write_bytes(wire + b".\r\n")
+    command = ["swaks", "--server", "127.0.0.1", "--port", str(port), "--from", "s@sender.test", "--to", "r@real.test"]
+    subprocess.run([*command, "--no-data-fixup", "--data", f"@{path}"], check=True, capture_output=True)
+
+
+def smtp_source(port: int, path: Path, octets: bytes) -> None:
+    """smtp-source stuffs the dots and ends the lines itself; it reads lines that end in LF."""
+    path.write_bytes(octets.replace(b"\r\n", b"\n"))
+    command = ["smtp-source", "-F", str(path), "-f", "s@sender.test", "-t", "r@real.test", f"127.0.0.1:{port}"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def below_our_received(stored: bytes) -> bytes:
+    """What stands below Relay's Received line in a file that Postfix wrote."""
+    lines = stored.split(b"\n")
+    ours = next(number for number, line in enumerate(lines) if b"by relay.sender.test" in line)
+    end = next(number for number in range(ours + 1, len(lines)) if not lines[number].startswith((b" ", b"\t")))
+    return b"\n".join(lines[end:])
+
+
+def test_the_corpus_is_large_enough() -> None:
+    assert len(CORPUS) >= 30
+    assert max(map(len, CORPUS.values())) > 5_000_000
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_what_arrives_is_what_was_sent(name: str, arrived: list[bytes]) -> None:
+    sent = CORPUS[name].replace(b"\r\n", b"\n")
+    found = [below_our_received(stored) for stored in arrived]
+    assert found.count(sent) == 1, f"{name}: {[len(octets) for octets in found]} do not hold one of {len(sent)} octets"
+
+
+def test_it_went_over_tls(arrived: list[bytes]) -> None:
+    assert all(b"using TLSv1.3" in stored.split(b"by relay.sender.test")[0] for stored in arrived)
