@@ -90,11 +90,14 @@ def _next_hop(text: object) -> HostPort | None:
         return text or None  # type: ignore[return-value]
     host, port = _split_port(text, None, lowest=1)
     try:
-        return HostPort(host=str(ipaddress.ip_address(host)), port=port)
+        address = ipaddress.ip_address(host)
     except ValueError:
         if _is_numeric(host) or ":" in host:
             raise ValueError(f"{host!r} is neither a host name nor an IP address") from None
         return HostPort(host=_domain(host), port=port)
+    if address.is_unspecified or address.is_multicast:
+        raise ValueError(f"no host can be reached at {address}")
+    return HostPort(host=str(address), port=port)
 
 
 def _domain(text: str) -> str:
@@ -267,7 +270,8 @@ class QueueSettings(Section):
     """Where mail rests, and for how long it is remembered."""
 
     path: OptionalPath = Field(
-        default=None, description="the one writable folder; empty: $RELAY_STATE, else $XDG_STATE_HOME/relay"
+        default=None,
+        description="the one writable folder; empty: $RELAY_STATE, else relay in $XDG_STATE_HOME or ~/.local/state",
     )
     history: Duration = Field(default=timedelta(days=7), description="how long delivered and failed mail is remembered")
 

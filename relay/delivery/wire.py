@@ -143,7 +143,7 @@ class Wire(SMTPProtocol, asyncio.BufferedProtocol):
 
     async def reply(self, seconds: float) -> Reply | Broken:
         """The next reply, waited for up to `seconds`. What came before the host closed the connection is given out."""
-        until = self._loop.time() + seconds
+        until = asyncio.get_running_loop().time() + seconds
         while self._broken is None or self._broken.cause is Cause.CLOSED:
             try:
                 reply = self._replies.next()
@@ -159,7 +159,7 @@ class Wire(SMTPProtocol, asyncio.BufferedProtocol):
 
     async def drain(self, seconds: float) -> Broken | None:
         """Wait, up to `seconds`, until there is room to send more, or the host has said something."""
-        until = self._loop.time() + seconds
+        until = asyncio.get_running_loop().time() + seconds
         while self.blocked and self._broken is None and not self._replies.unread:
             if not await self._woken(until):
                 return self._break(Broken(Cause.SILENT, f"took nothing for {seconds:g} seconds"))
@@ -170,7 +170,7 @@ class Wire(SMTPProtocol, asyncio.BufferedProtocol):
         if self.transport is None:
             raise ConnectionResetError("connection closed")
         plain = cast(asyncio.WriteTransport, self.transport)
-        self.transport = await self._loop.start_tls(
+        self.transport = await asyncio.get_running_loop().start_tls(
             plain, self, context, server_hostname=sni, ssl_handshake_timeout=seconds
         )
 
@@ -208,10 +208,11 @@ class Wire(SMTPProtocol, asyncio.BufferedProtocol):
 
     async def _woken(self, until: float) -> bool:
         """Wait until something has happened. False: it is later than `until`, by the loop's clock."""
-        waiter: asyncio.Future[bool] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
         self._waiter = waiter
         # Cheaper than asyncio.timeout, which matters here: two waits a message.
-        timer = self._loop.call_at(until, _settle, waiter, False)
+        timer = loop.call_at(until, _settle, waiter, False)
         try:
             return await waiter
         finally:
@@ -228,7 +229,7 @@ def wording(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, ssl.SSLError):
-        return error.reason or str(error)
+        return getattr(error, "reason", None) or error.strerror or str(error)
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno).lower()
     return str(error) or "connection closed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relay.lab.certs import Leaf
 from relay.lab.scenario import Host, Scenario, Sts, Tlsa, delivered, failed, refused
-from relay.lab.sink import SinkScript
+from relay.lab.sink import Break, SinkScript, Stage
 from relay.lab.zones import Security
 from relay.policy.sts import StsMode
 
@@ -164,7 +164,7 @@ ROUTES_AND_REPLIES = (
         "nothing",
         (("deferred 4.7.1", "delivered 2.0.0"),),
         "encrypted",
-        hosts=(Host(script=SinkScript()),),
+        hosts=(Host(script=SinkScript(rcpt={"*": ("451 4.7.1 greylisted, come again", "250 2.1.5 ok")})),),
     ),
     Scenario(
         "one-of-two-refused",
@@ -173,14 +173,14 @@ ROUTES_AND_REPLIES = (
         "encrypted",
         told="550 5.1.1",
         recipients=("bob", "eve"),
-        hosts=(Host(script=SinkScript()),),
+        hosts=(Host(script=SinkScript(rcpt={"eve@one-of-two-refused.test": ("550 5.1.1 no such user",)})),),
     ),
     Scenario(
         "lost-after-final-dot",
         "nothing",
         (("deferred 4.4.2", "delivered 2.0.0"),),
         "encrypted",
-        hosts=(Host(script=SinkScript()),),
+        hosts=(Host(script=SinkScript(breaks=(Break(Stage.FINAL_DOT, times=1),))),),
     ),
 )
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from time import monotonic
 
 from relay.events import AttemptFinished, Event, NoticeQueued
-from relay.lab.scenario import Scenario
+from relay.lab.scenario import Host, Scenario
+from relay.lab.sink import Sink
 from relay.lab.world import PASSWORD, SENDER_DOMAIN, USER, Addresses, LabClock, World
 from relay.mail.outcome import State
 
@@ -136,6 +137,9 @@ class Play:
         seen = _in_words(scenario, tuple(journeys), told)
         if any(journey and journey[-1].startswith("delivered") for journey in journeys) and not self._arrived(scenario):
             seen += ", altered on the way"
+        complaints = [words for host in scenario.hosts for words in self._sink(scenario, host).complaints]
+        if complaints:
+            seen += f", the host complains: {'; '.join(complaints)}"
         tls = last[-1].tls if last else "none"
         if tls != scenario.tls:
             seen += f", tls {tls} and not {scenario.tls}"
@@ -161,8 +165,11 @@ class Play:
     def _arrived(self, scenario: Scenario) -> bool:
         """Whether a host got the message, octet for octet below the Received line that Relay puts in front."""
         octets = self._sent[scenario.name][0]
-        mails = [mail for host in scenario.hosts for mail in self._world.sink(scenario.domain, host.label).received]
+        mails = [mail for host in scenario.hosts for mail in self._sink(scenario, host).received]
         return any(mail.octets.startswith(b"Received: ") and mail.octets.endswith(b"\r\n" + octets) for mail in mails)
+
+    def _sink(self, scenario: Scenario, host: Host) -> Sink:
+        return self._world.sink(scenario.domain, host.label)
 
     def _told(self, scenario: Scenario) -> str | None:
         """The code in the failure notice that reached the sender's mailbox, such as `551 5.7.5`; None: no notice."""

@@ -8,10 +8,7 @@ It must not be used outside the lab. RFC 5321, RFC 3207 (STARTTLS), RFC 2920 (PI
 from __future__ import annotations
 
 import asyncio
-import re
-import socket
 import ssl
-import struct
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,16 +16,9 @@ from enum import Enum
 from weakref import WeakKeyDictionary
 
 from relay.lab.listener import Listener
+from relay.lab.smtp import Answer, Client, parse_path, reply_code
 from relay.settings import HostPort
 
-Answer = str | bytes
-"""A reply, such as `451 4.7.1 later`; each line of the text becomes a line of the reply. Octets are sent as they are."""
-
-_PATH = re.compile(r'(?:FROM|TO):<((?:"(?:[^"\\]|\\.)*"|[^">])*)>(?: +(.*))?\Z', re.IGNORECASE)
-_SIZE = re.compile(r"SIZE=(\d+)", re.IGNORECASE)
-_LONG_LINE = re.compile(rb"[^\r\n]{999}")  # RFC 5321 section 4.5.3.1.6: 1000 octets with CRLF
-_BARE_ENDING = re.compile(rb"\r(?!\n)|(?<!\r)\n")
-_UNSTUFFED = re.compile(rb"(?:\A|\r\n)\.[^.]")
 _LAST_IN_GROUP = ("EHLO", "HELO", "DATA", "STARTTLS", "NOOP", "VRFY", "QUIT")  # RFC 2920 section 3.1
 _PARAMETERS = {  # extension: what it allows after MAIL FROM and RCPT TO
     "SIZE": ("SIZE",),
@@ -38,8 +28,6 @@ _PARAMETERS = {  # extension: what it allows after MAIL FROM and RCPT TO
     "DSN": ("RET", "ENVID", "NOTIFY", "ORCPT"),
 }
 _GARBAGE = b"\x00\xff\xfe this is neither SMTP nor TLS\r\n"
-_MAX_LINE = 1 << 16
-_CHUNK = 1 << 16
 
 
 class Stage(Enum):
@@ -208,8 +196,8 @@ class Sink:
         """Note SNI, and choose the certificate by it. Sinks may share a context: each passes on to the one before."""
         before = context.sni_callback
 
-        def chosen(tls: ssl.SSLObject, name: str | None, base: ssl.SSLContext) -> int | None:
-            if name is not None:
+        def chosen(tls: ssl.SSLObject, name: str, base: ssl.SSLContext) -> int | None:
+            if name:  # None when the client sends no SNI, whatever the types say
                 self._server_names[tls] = name.lower()
                 if self.script.context is base and name.lower() in self.script.contexts:
                     tls.context = self.script.contexts[name.lower()]
@@ -233,29 +221,32 @@ class _HangUpError(Exception):
 
 
 class _Session:
-    """One connection. Octets are read into a buffer of our own, to see what the client sends before it may."""
+    """One connection."""
 
     def __init__(self, sink: Sink, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._sink = sink
-        self._reader = reader
-        self._writer = writer
-        self._buffer = bytearray()
+        self._client = Client(reader, writer, sink.complaints.append)
         self._tls: ssl.SSLObject | None = None
         self._helo = ""
         self._reset()
 
+    def _reset(self) -> None:
+        """Begin a new transaction."""
+        self._sender: str | None = None
+        self._mail_parameters: tuple[str, ...] = ()
+        self._recipients: list[tuple[str, tuple[str, ...]]] = []
+
     async def run(self) -> None:
         """Speak until the client or the script ends it."""
-        await self._reach(Stage.CONNECT)
         script = self._sink.script
-        await self._say(self._sink.take("greeting", script.greeting, f"220 {script.name} ESMTP lab"))
+        await self._answer(Stage.CONNECT, "greeting", script.greeting, f"220 {script.name} ESMTP lab")
         while True:
-            line = await self._line()
+            line = await self._client.line()
             self._sink.commands.append(line)
             verb, _, rest = line.partition(" ")
             verb = verb.upper()
-            if self._buffer and (verb in _LAST_IN_GROUP or not self._offers("PIPELINING")):
-                self._complain(f"more was sent before {verb} was answered")
+            if self._client.ahead and (verb in _LAST_IN_GROUP or not self._offers("PIPELINING")):
+                self._sink.complaints.append(f"more was sent before {verb} was answered")
             await self._command(verb, rest)
 
     async def _command(self, verb: str, rest: str) -> None:
@@ -276,21 +267,19 @@ class _Session:
             case "NOOP":
                 await self._say("250 2.0.0 ok")
             case "VRFY":
-                await self._say("252 2.5.2 try it")
+                await self._say("252 2.5.2 send it and see")
             case "QUIT":
-                await self._reach(Stage.QUIT)
-                await self._say("221 2.0.0 bye")
+                await self._answer(Stage.QUIT, "quit", (), "221 2.0.0 bye")
                 raise _HangUpError
             case _:
-                self._complain(f"{verb[:20]!r} is no command")
-                await self._say("500 5.5.2 no such command")
+                await self._blame("500 5.5.2 no such command", f"{verb[:20]!r} is no command")
 
     async def _hello(self, verb: str, name: str) -> None:
-        await self._reach(Stage.TLS_EHLO if self._tls else Stage.EHLO)
         self._helo = name
         self._reset()
-        keywords = self._keywords() if verb == "EHLO" else ()
-        await self._say(self._sink.take("ehlo", self._sink.script.ehlo, "\n".join(["250 " + self._sink.script.name, *keywords])))
+        script = self._sink.script
+        lines = [f"250 {script.name}", *self._keywords()] if verb == "EHLO" else [f"250 {script.name}"]
+        await self._answer(Stage.TLS_EHLO if self._tls else Stage.EHLO, "ehlo", script.ehlo, "\n".join(lines))
 
     def _keywords(self) -> tuple[str, ...]:
         script = self._sink.script
@@ -300,3 +289,135 @@ class _Session:
 
     def _offers(self, extension: str) -> bool:
         return any(keyword.split(" ")[0].upper() == extension for keyword in self._keywords())
+
+    async def _starttls(self) -> None:
+        if self._tls or not self._offers("STARTTLS"):
+            await self._blame("502 5.5.1 not offered", "STARTTLS was not offered")
+            return
+        script = self._sink.script
+        code = await self._answer(Stage.STARTTLS, "starttls", script.starttls, "220 2.0.0 go ahead")
+        if code != 220:
+            return
+        await self._reach(Stage.HANDSHAKE)
+        if script.context is None:
+            raise _HangUpError
+        try:
+            self._tls = await self._client.start_tls(script.context)
+        except OSError:
+            self._sink.sessions.failed_handshakes += 1
+            raise _HangUpError from None
+        self._sink.sessions.handshakes += 1
+        self._helo = ""  # RFC 3207 section 4.2: what was known of the client is forgotten
+        self._reset()
+
+    async def _mail(self, rest: str) -> None:
+        if not self._helo or self._sender is not None:
+            await self._blame("503 5.5.1 not now", "MAIL out of sequence")
+            return
+        path = await self._path("FROM", rest)
+        if path is None:
+            return
+        code = await self._answer(Stage.MAIL, "mail", self._sink.script.mail, "250 2.1.0 ok")
+        if code == 250:
+            self._sender, self._mail_parameters = path
+
+    async def _rcpt(self, rest: str) -> None:
+        if self._sender is None:
+            # A pipelining client cannot know that its MAIL was refused: no complaint.
+            await self._say("503 5.5.1 no sender")
+            return
+        path = await self._path("TO", rest)
+        if path is None:
+            return
+        script, address = self._sink.script, path[0].lower()
+        answers = script.rcpt.get(address, script.rcpt.get("*", ()))
+        full = len(self._recipients) >= script.max_recipients
+        ordinary = "452 4.5.3 too many recipients" if full else "250 2.1.5 ok"
+        code = await self._answer(Stage.RCPT, ("rcpt", address), answers, ordinary)
+        if code in (250, 251):
+            self._recipients.append(path)
+
+    async def _path(self, keyword: str, rest: str) -> tuple[str, tuple[str, ...]] | None:
+        """The address and parameters of MAIL and RCPT; None when they are wrong, which has been answered then."""
+        path = parse_path(keyword, rest)
+        if path is None:
+            await self._blame("501 5.5.4 syntax", f"no path in {rest!r}")
+            return None
+        allowed = [name for extension, names in _PARAMETERS.items() if self._offers(extension) for name in names]
+        for parameter in path[1]:
+            if parameter.partition("=")[0].upper() not in allowed:
+                await self._blame("555 5.5.4 no such parameter", f"{parameter!r} goes with no extension offered")
+                return None
+        if not path[0].isascii() and not self._offers("SMTPUTF8"):
+            await self._blame("553 5.6.7 not ASCII", f"{path[0]!r} to a host without SMTPUTF8")
+            return None
+        return path
+
+    async def _data(self) -> None:
+        ordinary = "354 go ahead" if self._recipients else "554 5.5.1 no valid recipients"
+        if await self._answer(Stage.DATA, "data", self._sink.script.data, ordinary) != 354:
+            return
+        await self._client.some()
+        await self._reach(Stage.BODY)
+        octets = await self._client.content()
+        if not octets.isascii() and not any(one.upper() == "BODY=8BITMIME" for one in self._mail_parameters):
+            self._sink.complaints.append("8-bit content without BODY=8BITMIME")
+        broken = self._sink.due(Stage.FINAL_DOT)
+        answer = self._sink.take("final-dot", self._sink.script.final_dot, "250 2.0.0 kept")
+        if reply_code(answer) == 250:
+            self._keep(octets, answered=broken is None)
+        self._reset()
+        await self._break(broken)
+        await self._say(answer)
+
+    def _keep(self, octets: bytes, *, answered: bool) -> None:
+        mail = ReceivedMail(
+            sender=self._sender or "",
+            recipients=tuple(address for address, _ in self._recipients),
+            octets=octets,
+            tls_version=self._tls.version() if self._tls else None,
+            sni=self._sink.server_name(self._tls) if self._tls else None,
+            helo=self._helo,
+            mail_parameters=self._mail_parameters,
+            rcpt_parameters=tuple(parameters for _, parameters in self._recipients),
+            answered=answered,
+            time=asyncio.get_running_loop().time(),
+        )
+        self._sink.keep(mail)
+
+    async def _answer(self, stage: Stage, key: object, answers: tuple[Answer, ...], ordinary: str) -> int:
+        """Break the session if the script says so, or answer. Returns the reply code."""
+        await self._reach(stage)
+        return await self._say(self._sink.take(key, answers, ordinary))
+
+    async def _blame(self, answer: str, complaint: str) -> None:
+        self._sink.complaints.append(complaint)
+        await self._say(answer)
+
+    async def _say(self, answer: Answer) -> int:
+        """Send an answer and return its code. 421 ends the session. RFC 5321 section 3.8."""
+        await self._client.say(answer)
+        code = reply_code(answer)
+        if code == 421:
+            raise _HangUpError
+        return code
+
+    async def _reach(self, stage: Stage) -> None:
+        await self._break(self._sink.due(stage), stage)
+
+    async def _break(self, how: How | None, stage: Stage = Stage.FINAL_DOT) -> None:
+        """Break the session in this way; None: do not."""
+        match how:
+            case None:
+                return
+            case How.CLOSE:
+                pass
+            case How.RESET:
+                self._client.reset()
+            case How.STALL:
+                await self._client.until_end()
+            case How.GARBAGE:
+                if stage is Stage.HANDSHAKE:
+                    await self._client.some()  # sent any earlier, it could be taken for more of the reply
+                await self._client.say(_GARBAGE)
+        raise _HangUpError

@@ -6,9 +6,10 @@ the lab's, so that hours of retrying pass in an instant.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from relay.lab.scenario import Host, Scenario, Sts
 from relay.lab.sink import Sink
 from relay.lab.site import SitePage, StsSite
 from relay.lab.zones import Security, Zone, Zones
-from relay.policy.observed import TlsVersion
 from relay.settings import HostPort
 from relay.submission.users import add_user
 
@@ -134,9 +134,9 @@ class World:
 
     async def _add_host(self, domain: str, host: Host, address: str, port: int) -> int:
         issued = self._certificate(domain, host)
-        newest = TlsVersion.TLS_1_1 if host.tls_max_1_1 else TlsVersion.TLS_1_3
+        newest = ssl.TLSVersion.TLSv1_1 if host.tls_max_1_1 else ssl.TLSVersion.TLSv1_3
         context = issued.server_context(newest) if issued is not None else None
-        sink = Sink(host.script, context)
+        sink = Sink(replace(host.script, context=context, name=f"{host.label}.{domain}"))
         self._sinks[domain, host.label] = sink
         self._stack.push_async_callback(sink.stop)
         return (await sink.start(address, port)).port

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from relay.mail.message import Body, FileBody, InlineBody, MessageId
 from relay.queue.database import describe, sync_folder
+from relay.queue.room import check_room
 from relay.queue.store import StoreUnavailable
 
 INLINE_LIMIT = 65536  # octets; from about 100 KB on a file is faster, and a large row holds up those behind it
@@ -183,6 +184,7 @@ class _File:
     def _write(self, octets: bytearray) -> int:
         if self._abandoned:
             raise OSError(errno.ECANCELED, "the body was discarded")
+        check_room(self._final.parent)
         if self._descriptor is None:
             self._descriptor = self._create()
         view = memoryview(octets)

@@ -21,6 +21,9 @@ MINIMUM_SQLITE = (3, 35, 0)  # RETURNING
 STRICT_SQLITE = (3, 37, 0)
 QUICK_CHECK_OCTETS = 16 << 20  # a database up to this size is read through when it is opened
 CACHE_KIB = 16 << 10
+PAGE_OCTETS = 4096
+SPARE_KEPT_OCTETS = 16 << 20
+GIVE_BACK_PAGES = 1000  # a few milliseconds
 WAL_KEPT_OCTETS = 64 << 20  # a write-ahead log that grew beyond this is cut back
 
 _STRICT = re.compile(r"\) STRICT(?:, (WITHOUT ROWID))?;")
@@ -34,6 +37,9 @@ def connect(folder: Path, timeout: float = BUSY_TIMEOUT_SECONDS) -> sqlite3.Conn
     """
     connection = _connect(folder, "rw", timeout)
     try:
+        # These two count only before the first table is made.
+        connection.execute(f"PRAGMA page_size = {PAGE_OCTETS}")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         # The default is FULL only where nobody built SQLite otherwise, and the mode is a property of the file.
         connection.execute("PRAGMA synchronous = FULL")
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -95,6 +101,19 @@ def schema_version(connection: sqlite3.Connection, path: Path) -> int:
 def newest_version() -> int:
     """The schema version that this version of Relay writes."""
     return max(number for number, _ in _migrations())
+
+
+def spare_octets(connection: sqlite3.Connection) -> int:
+    """Room inside the database file that rows have left behind. Raises sqlite3.Error."""
+    return int(connection.execute("PRAGMA freelist_count").fetchone()[0]) * PAGE_OCTETS
+
+
+def give_back(connection: sqlite3.Connection) -> bool:
+    """Return some of that room to the disk when it is a lot. True: there is more. Raises sqlite3.Error."""
+    if spare_octets(connection) <= SPARE_KEPT_OCTETS:
+        return False
+    connection.execute(f"PRAGMA incremental_vacuum({GIVE_BACK_PAGES})").fetchall()
+    return True
 
 
 def sync_folder(folder: Path) -> None:

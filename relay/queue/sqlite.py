@@ -19,6 +19,7 @@ from relay.policy.retry import Settlement
 from relay.queue import database, transactions
 from relay.queue.bodies import Bodies, FileOrMemory
 from relay.queue.folder import FolderLock
+from relay.queue.room import check_room
 from relay.queue.rows import from_micros, to_micros
 from relay.queue.store import QueueEntry, QueueError, StoreUnavailable
 from relay.queue.transactions import LeaseLostError, Order
@@ -81,7 +82,13 @@ class SqliteStore:
         cancelled, the messages may be stored all the same. Raises ValueError for a message without recipients.
         """
         self._check(messages)
-        await self._running.run(lambda transaction: transactions.put(transaction, messages), wakes=True)
+
+        def work(transaction: Transaction) -> None:
+            # Not asked for notices: they come with mail that leaves.
+            check_room(self._folder, database.spare_octets(transaction.connection))
+            transactions.put(transaction, messages)
+
+        await self._running.run(work, wakes=True)
 
     async def claim(self, limit: int, lease: timedelta, now: datetime, skip: Collection[str]) -> tuple[Claim, ...]:
         """Take up to `limit` due claims whose domain is not in `skip`; small bodies come with them.
@@ -181,10 +188,13 @@ class SqliteStore:
         return None if found is None else from_micros(found)
 
     async def tidy(self, closed_before: datetime) -> None:
-        """Forget closed messages whose last change is older."""
+        """Forget closed messages whose last change is older, and return to the disk what the queue needs no more."""
         time = to_micros(closed_before)
+        # A little at a time, so that nobody waits long behind it.
         while await self._running.run(lambda transaction: transactions.tidy(transaction, time)):
-            pass  # a few at a time, so that nobody waits long behind it
+            pass
+        while await self._running.run(lambda transaction: database.give_back(transaction.connection)):
+            pass
 
     @property
     def _running(self) -> Writer:

@@ -14,6 +14,7 @@ import asyncio
 import re
 import ssl
 from datetime import timedelta
+from typing import cast
 
 from aiosmtpd.smtp import SMTP
 
@@ -55,6 +56,11 @@ class Stream(SMTP, asyncio.BufferedProtocol):
 
     # Life cycle, called by the event loop
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client is there; aiosmtpd starts the handler, `_handle_client`."""
+        self._link = cast("asyncio.Transport", transport)
+        super().connection_made(transport)
+
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next octets land: one buffer for all spares a 256 KiB allocation for each read."""
         return self._landing
@@ -66,9 +72,9 @@ class Stream(SMTP, asyncio.BufferedProtocol):
     def data_received(self, data: bytes | memoryview) -> None:
         """Keep the octets for the handler, and stop reading when it falls behind."""
         self._input += data
-        if len(self._input) > _HIGH_WATER and not self._paused and isinstance(self.transport, asyncio.Transport):
+        if len(self._input) > _HIGH_WATER and not self._paused:
             self._paused = True
-            self.transport.pause_reading()
+            self._link.pause_reading()
         self._wake()
 
     def eof_received(self) -> bool:
@@ -126,9 +132,9 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         await self.flush()
         if self._ended:
             raise Gone
-        if self._paused and len(self._input) <= _HIGH_WATER and isinstance(self.transport, asyncio.Transport):
+        if self._paused and len(self._input) <= _HIGH_WATER:
             self._paused = False
-            self.transport.resume_reading()
+            self._link.resume_reading()
         self._arrival = self.loop.create_future()
         self._waiting = True
         try:
@@ -149,11 +155,9 @@ class Stream(SMTP, asyncio.BufferedProtocol):
 
     async def flush(self) -> None:
         """Send the replies in line. Raises Gone when the client has left."""
-        if self.transport is None or self._writer.transport.is_closing():
+        if self.closing:
             raise Gone
-        if self._output:
-            self._writer.write(bytes(self._output))
-            self._output.clear()
+        self._send()
         self._waiting = True
         try:
             await self._writer.drain()
@@ -161,6 +165,11 @@ class Stream(SMTP, asyncio.BufferedProtocol):
             raise Gone from None
         finally:
             self._waiting = False
+
+    def _send(self) -> None:
+        if self._output:
+            self._link.write(bytes(self._output))
+            self._output.clear()
 
     async def flush_if_many(self) -> None:
         """Send the replies when a client makes us keep too many of them."""
@@ -177,11 +186,9 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         """
         await self.flush()
         self._input.clear()  # no await from here to start_tls: nothing in clear text can slip in between
-        if not isinstance(self.transport, asyncio.Transport):
-            raise Gone
         try:
-            transport = await self.loop.start_tls(
-                self.transport,
+            link = await self.loop.start_tls(
+                self._link,
                 self,
                 context,
                 server_side=True,
@@ -190,12 +197,11 @@ class Stream(SMTP, asyncio.BufferedProtocol):
             )
         except OSError as error:
             return getattr(error, "reason", None) or str(error) or type(error).__name__
-        if transport is None:
+        if link is None or self.transport is None:
             raise Gone
-        self.transport = transport
-        self._writer._transport = transport  # type: ignore[attr-defined]
+        self._link = self.transport = link
         self._paused = False
-        seen = transport.get_extra_info("ssl_object")
+        seen = link.get_extra_info("ssl_object")
         cipher = seen.cipher()
         self.tls = (seen.version() or "", cipher[0] if cipher else "")
         return None
@@ -205,7 +211,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
     @property
     def closing(self) -> bool:
         """Whether the connection is closed, or about to be."""
-        return self.transport is None or self._writer.transport.is_closing()
+        return self.transport is None or self._link.is_closing()
 
     def hang_up(self, reply: Reply | None = None) -> None:
         """Close after a last reply. What is in line is sent; a client that does not take it is cut off."""
@@ -213,10 +219,8 @@ class Stream(SMTP, asyncio.BufferedProtocol):
             return
         if reply is not None:
             self.say(reply)
-        if self._output:
-            self._writer.write(bytes(self._output))
-            self._output.clear()
-        self._writer.close()
+        self._send()
+        self._link.close()
         if self._timeout_handle is not None:
             self._timeout_handle.cancel()
         self._timeout_handle = self.loop.call_later(_LINGER_SECONDS, self.abort)
@@ -229,8 +233,8 @@ class Stream(SMTP, asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Cut the connection, now."""
-        if isinstance(self.transport, asyncio.Transport):
-            self.transport.abort()
+        if self.transport is not None:
+            self._link.abort()
 
     # Timeouts: one timer for a connection, moved when it rings; a timer for each command would cost more
 

@@ -1,0 +1,130 @@
+"""An SMTP session as octets, from the server's side: lines, content and replies, and what is wrong with the client's.
+
+It repairs nothing, and knows nothing of transactions. It keeps a buffer of its own, so that what the client sends
+before it may is seen. RFC 5321 sections 2.3.8, 4.1.2 (paths), 4.2 (replies), 4.5.2 (dot-stuffing), 4.5.3.1 (limits).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+
+Answer = str | bytes
+"""A reply, such as `451 4.7.1 later`. A line of the text becomes a line of the reply; octets are sent as they are."""
+
+_PATH = re.compile(r'(FROM|TO):<((?:"(?:[^"\\]|\\.)*"|[^">])*)>(?: (.*))?\Z', re.IGNORECASE)
+_LONG_LINE = re.compile(rb"[^\n]{1000}")  # RFC 5321 section 4.5.3.1.6: 1000 octets with CRLF
+_BARE_ENDING = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+_UNSTUFFED = re.compile(rb"\r\n\.[^.]")
+_MAX_COMMAND = 1 << 16
+_CHUNK = 1 << 18
+
+
+class Client:
+    """The client of a session. `complain` is called with each thing it did wrong."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, complain: Callable[[str], None]
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._complain = complain
+        self._buffer = bytearray()
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the client has sent more than was read, as far as it has arrived."""
+        return bool(self._buffer)
+
+    async def some(self) -> None:
+        """Wait until something is `ahead`. Raises EOFError when the client has left."""
+        if not self._buffer:
+            await self._more()
+
+    async def until_end(self) -> None:
+        """Read and forget everything until the client leaves."""
+        while await self._reader.read(_CHUNK):
+            pass
+
+    async def line(self) -> str:
+        """A command line without its end; octets that are not UTF-8 become surrogates. Raises EOFError as `some`."""
+        while (end := self._buffer.find(b"\n")) < 0:
+            if len(self._buffer) > _MAX_COMMAND:
+                self._complain("a command line without an end")
+                raise EOFError
+            await self._more()
+        line = bytes(self._buffer[: end + 1])
+        del self._buffer[: end + 1]
+        if _BARE_ENDING.search(line):
+            self._complain(f"bare CR or LF in the command {line[:80]!r}")
+        return line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
+
+    async def content(self) -> bytes:
+        """What is sent after 354 up to the final dot, with dot-stuffing undone. Raises EOFError as `some` does."""
+        self._buffer[:0] = b"\r\n"  # so that a dot on the very first line ends it as well
+        start = 0
+        while (end := self._buffer.find(b"\r\n.\r\n", start)) < 0:
+            start = max(0, len(self._buffer) - 4)
+            await self._more()
+        stuffed = bytes(self._buffer[: end + 2])
+        del self._buffer[: end + 5]
+        for pattern, wrong in (
+            (_UNSTUFFED, "a line of the content begins with a dot that is not doubled"),
+            (_LONG_LINE, "a line of the content is longer than 998 octets"),
+            (_BARE_ENDING, "bare CR or LF in the content"),
+        ):
+            if pattern.search(stuffed):
+                self._complain(wrong)
+        return stuffed.replace(b"\r\n.", b"\r\n")[2:]
+
+    async def say(self, answer: Answer) -> None:
+        """Send a reply."""
+        self._writer.write(_reply(answer) if isinstance(answer, str) else answer)
+        await self._writer.drain()
+
+    async def start_tls(self, context: ssl.SSLContext) -> ssl.SSLObject:
+        """Do the handshake. What is `ahead` is forgotten (RFC 3207 section 4.2). Raises OSError when it fails.
+
+        There must be no waiting between the reply to STARTTLS and this: the client's hello must find it in place.
+        """
+        self._buffer.clear()
+        await self._writer.start_tls(context)
+        tls: ssl.SSLObject = self._writer.get_extra_info("ssl_object")
+        return tls
+
+    def reset(self) -> None:
+        """End the connection with RST: the client learns that octets it sent may be lost."""
+        no_lingering = struct.pack("ii", 1, 0)
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_lingering)
+        self._writer.transport.abort()
+
+    async def _more(self) -> None:
+        chunk = await self._reader.read(_CHUNK)
+        if not chunk:
+            raise EOFError
+        self._buffer += chunk
+
+
+def reply_code(answer: Answer) -> int:
+    """The code that a reply begins with; 0: none."""
+    digits = answer[:3]
+    return int(digits) if digits.isdigit() else 0
+
+
+def parse_path(keyword: str, text: str) -> tuple[str, tuple[str, ...]] | None:
+    """The address and the parameters in `FROM:<a@b> SIZE=1` or `TO:<a@b>`; None: it is no such thing."""
+    found = _PATH.match(text)
+    if found is None or found[1].upper() != keyword:
+        return None
+    return found[2], tuple((found[3] or "").split())
+
+
+def _reply(text: str) -> bytes:
+    """`250 a` and further lines, as a reply in one or many lines. RFC 5321 section 4.2.1."""
+    code, lines = text[:3], text[4:].split("\n")
+    marks = ["-"] * (len(lines) - 1) + [" "]
+    return "".join(f"{code}{mark}{line}\r\n" for mark, line in zip(marks, lines, strict=True)).encode()

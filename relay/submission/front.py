@@ -1,0 +1,23 @@
+"""What submission is given by its surroundings: time, ids, a place to report to, a certificate, users."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from relay.events import Emit
+from relay.mail.message import MessageId
+from relay.submission.users import Users
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """`clock` gives aware UTC times; `new_id` never the same id twice. Without `tls` there is neither TLS nor AUTH."""
+
+    clock: Callable[[], datetime]
+    new_id: Callable[[], MessageId]
+    emit: Emit
+    tls: ssl.SSLContext | None
+    users: Users | None

@@ -1,0 +1,227 @@
+"""Takes one message from DATA to disk: Received line in front, limits, commit, and the answer.
+
+Nothing is answered with 250 before the commit is on disk, and no commit runs in a task that a client can cancel by
+hanging up: once the final dot is in, the message is stored whole or not at all, whatever becomes of the connection.
+RFC 5321 sections 4.4 and 6.1, RFC 3848 and RFC 6531 section 3.7.3 (`with`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Any, TypeVar
+
+from relay.events import DefectFound, MessageAccepted, StoreFailed, SubmissionRefused
+from relay.mail.address import Address, AddressError, parse_domain
+from relay.mail.message import Envelope, MessageId, NewMessage
+from relay.mail.status import Reply
+from relay.queue.store import BodyWriter, QueueStore, StoreUnavailable
+from relay.submission import replies
+from relay.submission.access import IPAddress
+from relay.submission.data import DataReader, Inspection
+from relay.submission.front import Front
+from relay.submission.stream import Stream
+
+MAX_HOPS = 50  # Received lines; RFC 5321 §6.3 asks for 100 or less in a sane net
+_MAX_LINE = 77
+_HELO_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is sending, as far as we know. `helo` is what it called itself, `tls` version and cipher."""
+
+    address: IPAddress
+    helo: str
+    extended: bool
+    tls: tuple[str, str] | None
+    login: str | None
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What MAIL and RCPT have said so far. Recipients are kept once each, by local part and domain."""
+
+    sender: Address | None
+    eight_bit: bool
+    smtputf8: bool
+    recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
+
+
+def received_line(client: Client, hostname: str, smtputf8: bool, id: MessageId, now: datetime) -> bytes:
+    """Our trace header, folded, with its CRLF. RFC 5321 section 4.4."""
+    literal = f"[IPv6:{client.address}]" if client.address.version == 6 else f"[{client.address}]"
+    words = ["Received: from", _host(client.helo), f"({literal})", f"by {hostname}", f"with {_protocol(client, smtputf8)}"]
+    if client.tls is not None:
+        words.append(f"({client.tls[0]} {client.tls[1]})")
+    words += [f"id {id};", format_datetime(now)]
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + 1 + len(word) <= _MAX_LINE:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"\t{word}")
+    return "".join(f"{line}\r\n" for line in lines).encode("ascii")
+
+
+def _host(helo: str) -> str:
+    """The client's name for itself, as a domain if it is one; otherwise without what could break out of its place."""
+    try:
+        return parse_domain(helo)
+    except AddressError:
+        return "".join(letter if letter in _HELO_CHARACTERS else "?" for letter in helo[:255]) or "unknown"
+
+
+def _protocol(client: Client, smtputf8: bool) -> str:
+    """RFC 3848, RFC 6531 section 4.3: what was spoken, with S for TLS and A for AUTH."""
+    if not client.extended:
+        return "SMTP"
+    return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{'S' if client.tls else ''}{'A' if client.login else ''}"
+
+
+class Receiver:
+    """Receives messages for one server. `drain` waits for the commits under way."""
+
+    def __init__(self, store: QueueStore, hostname: str, max_size: int, front: Front) -> None:
+        self._store = store
+        self._hostname = hostname
+        self._max_size = max_size
+        self._front = front
+        self._commits: set[asyncio.Task[Any]] = set()
+
+    async def receive(self, client: Client, transaction: Transaction, stream: Stream) -> Reply:
+        """Read the message up to its end, store it, and return the answer to the final dot.
+
+        Raises stream.Gone when the client leaves before the end; then nothing is stored.
+        """
+        id = self._front.new_id()
+        keeper = _Keeper(self._store.new_body(id), self._front)
+        try:
+            await keeper.write(
+                received_line(client, self._hostname, transaction.smtputf8, id, self._front.clock())
+            )
+            inspection = await self._read(keeper, stream)
+        except BaseException:
+            self._spawn(keeper.drop())
+            raise
+        problem = self._refusal(inspection) or keeper.problem
+        if problem is None:
+            problem = await asyncio.shield(self._spawn(self._commit(id, keeper, client, transaction, inspection)))
+        else:
+            await asyncio.shield(self._spawn(keeper.drop()))
+        if problem is None:
+            return replies.queued(id)
+        about = f"message from <{transaction.sender or ''}>"
+        self._front.emit(SubmissionRefused(str(client.address), problem.text, about))
+        return problem
+
+    async def drain(self) -> None:
+        """Wait until every commit that was begun has ended."""
+        while self._commits:
+            await asyncio.wait(self._commits)
+
+    async def _read(self, keeper: _Keeper, stream: Stream) -> Inspection:
+        """Read to the true end of the message, also when it is refused: what follows must not be taken for commands."""
+        reader = DataReader()
+        inspection = Inspection()
+        while not reader.ended:
+            octets = reader.feed(await stream.read_chunk())
+            inspection.look(octets)
+            if inspection.size > self._max_size or inspection.fault is not None:
+                await keeper.drop()
+            else:
+                await keeper.write(octets)
+        stream.put_back(reader.rest)
+        return inspection
+
+    def _refusal(self, seen: Inspection) -> Reply | None:
+        if seen.size > self._max_size:
+            return replies.TOO_BIG
+        if seen.fault is not None:
+            return replies.bad_octet(seen.fault)
+        if seen.hops > MAX_HOPS:
+            return replies.TOO_MANY_HOPS
+        return None
+
+    async def _commit(
+        self, id: MessageId, keeper: _Keeper, client: Client, transaction: Transaction, seen: Inspection
+    ) -> Reply | None:
+        """Put the message into the queue. Returns None when it is on disk, otherwise the refusal."""
+        try:
+            message = NewMessage(
+                id=id,
+                envelope=Envelope(transaction.sender, tuple(transaction.recipients.values())),
+                body=await keeper.writer.finish(),
+                arrived=self._front.clock(),
+                message_id=seen.message_id,
+                eight_bit=transaction.eight_bit or seen.eight_bit,
+                smtputf8=transaction.smtputf8,
+            )
+            await self._store.put([message])
+        except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored
+            await keeper.fail(error)
+            return keeper.problem
+        self._front.emit(
+            MessageAccepted(
+                id=str(id),
+                message_id=message.message_id,
+                sender=str(transaction.sender or ""),
+                recipients=len(transaction.recipients),
+                size=message.body.size,
+                client=str(client.address),
+                login=client.login,
+            )
+        )
+        return None
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run work in a task of its own, which `drain` waits for."""
+        task = asyncio.create_task(work)
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+        return task
+
+
+class _Keeper:
+    """Writes a body until something goes wrong, and remembers what to tell the client. Never raises."""
+
+    def __init__(self, writer: BodyWriter, front: Front) -> None:
+        self.writer = writer
+        self.problem: Reply | None = None
+        self._front = front
+        self._dropped = False
+
+    async def write(self, octets: bytes) -> None:
+        if self._dropped or not octets:
+            return
+        try:
+            await self.writer.write(octets)
+        except Exception as error:  # noqa: BLE001  the rest of the message must still be read
+            await self.fail(error)
+
+    async def fail(self, error: Exception) -> None:
+        """Note why the message cannot be stored, and throw away what was written."""
+        if isinstance(error, StoreUnavailable):
+            self._front.emit(StoreFailed(str(error)))
+            self.problem = replies.STORE_FULL if error.full else replies.STORE_UNAVAILABLE
+        else:
+            self._front.emit(DefectFound("submission", repr(error)))
+            self.problem = replies.INTERNAL_ERROR
+        await self.drop()
+
+    async def drop(self) -> None:
+        """Throw away what was written."""
+        if self._dropped:
+            return
+        self._dropped = True
+        try:
+            await self.writer.discard()
+        except StoreUnavailable as error:
+            self._front.emit(StoreFailed(str(error)))
+        except Exception as error:  # noqa: BLE001  the client's answer does not depend on it
+            self._front.emit(DefectFound("submission", repr(error)))

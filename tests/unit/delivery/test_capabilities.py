@@ -1,0 +1,34 @@
+"""The answer to EHLO."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.delivery.capabilities import Capabilities
+from relay.mail.status import Reply
+
+ANSWERS = [
+    (["mx.test"], Capabilities()),
+    (["mx.test greets you", "PIPELINING"], Capabilities(pipelining=True)),
+    (["PIPELINING", "HELP"], Capabilities()),  # the first line is the greeting, whatever it looks like
+    (["mx.test", "pipelining", "8BitMime", "Size 10"], Capabilities(pipelining=True, eight_bit_mime=True, size=10)),
+    (["mx.test", "SIZE"], Capabilities(size=0)),
+    (["mx.test", "SIZE 0"], Capabilities(size=0)),
+    (["mx.test", "SIZE 52428800"], Capabilities(size=52428800)),
+    (["mx.test", "SIZE ten"], Capabilities(size=0)),
+    (["mx.test", "SIZE -1"], Capabilities(size=0)),
+    (["mx.test", "SIZE ١٠"], Capabilities(size=0)),
+    (["mx.test", "SIZE " + "9" * 5000], Capabilities(size=0)),
+    (["mx.test", "SIZE 10", "SIZE 20"], Capabilities(size=10)),
+    (["mx.test", "XPIPELINING", "8BITMIME-NOT", "STARTTLSX"], Capabilities()),
+    (["mx.test", "", " ", "STARTTLS "], Capabilities(starttls=True)),
+    (
+        ["mx.test", "SMTPUTF8", "REQUIRETLS", "CHUNKING", "ENHANCEDSTATUSCODES"],
+        Capabilities(smtputf8=True, requiretls=True, chunking=True, enhanced_codes=True),
+    ),
+]
+
+
+@pytest.mark.parametrize(("lines", "expected"), ANSWERS)
+def test_answers(lines: list[str], expected: Capabilities) -> None:
+    assert Capabilities.of(Reply.of(250, tuple(lines))) == expected

@@ -1,0 +1,356 @@
+"""The decision: a table with a row for each thing that can be asked and seen, and laws that hold for every input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from relay.lab.certs import LabCa, Leaf, tlsa_data
+from relay.mail.message import TlsDemand
+from relay.mail.outcome import TlsUsed
+from relay.mail.status import Kind
+from relay.policy.chain import Roots, Trust
+from relay.policy.mx import MxHost
+from relay.policy.observed import HandshakeFailure, HandshakeProblem, ObservedSession, TlsSeen, TlsVersion
+from relay.policy.override import Level, Override
+from relay.policy.sts import NoSts, StsFetchFailed, StsFound, StsMode, StsPolicy, StsResult, StsUnknown
+from relay.policy.tlsa import NoTlsa, TlsaLookupFailed, TlsaRecord, TlsaResult, UnusableTlsa, UsableTlsa
+from relay.policy.verdict import Allow, Evidence, Refuse, ReportResult, Rule, decide, judge, require
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+HOST = "mx.good.test"
+CA = LabCa.make(NOW)
+TRUST = Trust(Roots(CA.pem), NOW)
+GOOD = CA.issue((HOST,)).chain_der
+WILDCARD = CA.issue(("*.good.test",)).chain_der
+OTHER_NAME = CA.issue(("other.good.test",)).chain_der
+EXPIRED = CA.issue((HOST,), Leaf.EXPIRED).chain_der
+SELF_SIGNED = CA.issue((HOST,), Leaf.SELF_SIGNED).chain_der
+CN_ONLY = CA.issue((HOST,), Leaf.CN_ONLY).chain_der
+
+
+def tlsa(chain: tuple[bytes, ...] = GOOD) -> UsableTlsa:
+    return UsableTlsa(HOST, (HOST, "good.test"), (TlsaRecord(3, 1, 1, tlsa_data(chain[0], 1, 1)),))
+
+
+UNUSABLE = UnusableTlsa(HOST, (TlsaRecord(1, 1, 1, bytes(32)),))
+NO_TLSA = NoTlsa("securely absent")
+TLSA_FAILED = TlsaLookupFailed("SERVFAIL", bogus=True)
+
+
+def sts(mode: StsMode = StsMode.ENFORCE, *mx: str) -> StsFound:
+    return StsFound(StsPolicy(mode, mx or (HOST,), timedelta(days=1), ""), "1", NOW)
+
+
+def evidence(
+    tlsa: TlsaResult = NO_TLSA,
+    sts: StsResult = NoSts(),  # noqa: B008  (a frozen value)
+    demand: TlsDemand = TlsDemand.DEFAULT,
+    override: Override | None = None,
+) -> Evidence:
+    return Evidence("good.test", MxHost(HOST), tlsa, sts, demand, override)
+
+
+def session(
+    chain: tuple[bytes, ...] = GOOD,
+    version: TlsVersion = TlsVersion.TLS_1_3,
+    path_verified: bool = False,
+    requiretls: bool = False,
+) -> ObservedSession:
+    seen = TlsSeen(version, "TLS_AES_256_GCM_SHA384", chain, path_verified)
+    return ObservedSession(HOST, "192.0.2.1", True, requiretls, seen)
+
+
+CLEAR = ObservedSession(HOST, "192.0.2.1", starttls_offered=False)
+
+
+def broken(problem: HandshakeProblem, verify_code: int | None = None) -> ObservedSession:
+    return ObservedSession(HOST, "192.0.2.1", True, handshake=HandshakeFailure(problem, "as seen", verify_code))
+
+
+def override(level: Level, replaces: bool = True) -> Override:
+    return Override(level, replaces, "because")
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    evidence: Evidence
+    session: ObservedSession
+    answer: str  # the status of a refusal, or how an allowed session is protected
+    rule: Rule
+    result: ReportResult | None = None
+
+
+R = ReportResult
+VERDICTS = [
+    # nothing published
+    Case("nothing asked, good TLS", evidence(), session(), "encrypted", Rule.OPPORTUNISTIC),
+    Case("nothing asked, no TLS", evidence(), CLEAR, "none", Rule.OPPORTUNISTIC),
+    Case("nothing asked, self-signed", evidence(), session(SELF_SIGNED), "encrypted", Rule.OPPORTUNISTIC),
+    Case("nothing asked, TLS 1.0", evidence(), session(version=TlsVersion.TLS_1_0), "encrypted", Rule.OPPORTUNISTIC),
+    Case("nothing asked, no chain", evidence(), session(()), "encrypted", Rule.OPPORTUNISTIC),
+    # MTA-STS
+    Case("sts good", evidence(sts=sts()), session(), "verified", Rule.STS),
+    Case("sts good, verified in handshake", evidence(sts=sts()), session(path_verified=True), "verified", Rule.STS),
+    Case("sts wildcard pattern", evidence(sts=sts(StsMode.ENFORCE, "*.good.test")), session(), "verified", Rule.STS),
+    Case("sts wildcard certificate", evidence(sts=sts()), session(WILDCARD), "verified", Rule.STS),
+    Case("sts no TLS", evidence(sts=sts()), CLEAR, "4.7.4", Rule.STS, R.STARTTLS_NOT_SUPPORTED),
+    Case("sts TLS 1.1", evidence(sts=sts()), session(version=TlsVersion.TLS_1_1), "4.7.6", Rule.STS, R.VALIDATION_FAILURE),
+    Case("sts TLS 1.2", evidence(sts=sts()), session(version=TlsVersion.TLS_1_2), "verified", Rule.STS),
+    Case("sts expired", evidence(sts=sts()), session(EXPIRED), "4.7.5", Rule.STS, R.CERTIFICATE_EXPIRED),
+    Case("sts self-signed", evidence(sts=sts()), session(SELF_SIGNED), "4.7.5", Rule.STS, R.CERTIFICATE_NOT_TRUSTED),
+    Case("sts wrong name", evidence(sts=sts()), session(OTHER_NAME), "4.7.5", Rule.STS, R.CERTIFICATE_HOST_MISMATCH),
+    Case(
+        "sts wrong name although the path was verified",
+        evidence(sts=sts()),
+        session(OTHER_NAME, path_verified=True),
+        "4.7.5",
+        Rule.STS,
+        R.CERTIFICATE_HOST_MISMATCH,
+    ),
+    Case("sts common name only", evidence(sts=sts()), session(CN_ONLY), "4.7.5", Rule.STS, R.CERTIFICATE_HOST_MISMATCH),
+    Case("sts no chain to see", evidence(sts=sts()), session((), path_verified=True), "4.7.5", Rule.STS, R.CERTIFICATE_NOT_TRUSTED),
+    Case(
+        "sts not listed",
+        evidence(sts=sts(StsMode.ENFORCE, "mail.good.test")),
+        session(),
+        "4.4.8",
+        Rule.STS_NOT_LISTED,
+        R.VALIDATION_FAILURE,
+    ),
+    Case("sts refused", evidence(sts=sts()), broken(HandshakeProblem.REFUSED), "4.7.4", Rule.STS, R.VALIDATION_FAILURE),
+    Case("sts old TLS", evidence(sts=sts()), broken(HandshakeProblem.VERSION), "4.7.6", Rule.STS, R.VALIDATION_FAILURE),
+    Case("sts reset", evidence(sts=sts()), broken(HandshakeProblem.RESET), "4.7.5", Rule.STS, R.VALIDATION_FAILURE),
+    Case("sts injected", evidence(sts=sts()), broken(HandshakeProblem.INJECTED), "4.7.5", Rule.STS, R.VALIDATION_FAILURE),
+    Case("sts code 10", evidence(sts=sts()), broken(HandshakeProblem.CERTIFICATE, 10), "4.7.5", Rule.STS, R.CERTIFICATE_EXPIRED),
+    Case("sts code 62", evidence(sts=sts()), broken(HandshakeProblem.CERTIFICATE, 62), "4.7.5", Rule.STS, R.CERTIFICATE_HOST_MISMATCH),
+    Case("sts code 20", evidence(sts=sts()), broken(HandshakeProblem.CERTIFICATE, 20), "4.7.5", Rule.STS, R.CERTIFICATE_NOT_TRUSTED),
+    Case("sts testing, good", evidence(sts=sts(StsMode.TESTING)), session(), "verified", Rule.OPPORTUNISTIC),
+    Case("sts testing, expired", evidence(sts=sts(StsMode.TESTING)), session(EXPIRED), "encrypted", Rule.OPPORTUNISTIC),
+    Case("sts testing, no TLS", evidence(sts=sts(StsMode.TESTING)), CLEAR, "none", Rule.OPPORTUNISTIC),
+    Case("sts testing, not listed", evidence(sts=sts(StsMode.TESTING, "x.test")), session(), "encrypted", Rule.OPPORTUNISTIC),
+    Case("sts none", evidence(sts=sts(StsMode.NONE, "x.test")), CLEAR, "none", Rule.OPPORTUNISTIC),
+    Case("sts not fetched", evidence(sts=StsFetchFailed("404")), CLEAR, "none", Rule.OPPORTUNISTIC),
+    Case("sts bogus", evidence(sts=StsUnknown("bogus")), session(), "4.7.5", Rule.DNS_UNDECIDED, R.DNSSEC_INVALID),
+    # DANE
+    Case("dane good", evidence(tlsa()), session(), "verified", Rule.DANE),
+    Case("dane good, self-signed", evidence(tlsa(SELF_SIGNED)), session(SELF_SIGNED), "verified", Rule.DANE),
+    Case("dane good, expired", evidence(tlsa(EXPIRED)), session(EXPIRED), "verified", Rule.DANE),
+    Case("dane mismatch", evidence(tlsa()), session(SELF_SIGNED), "4.7.5", Rule.DANE, R.VALIDATION_FAILURE),
+    Case("dane no TLS", evidence(tlsa()), CLEAR, "4.7.4", Rule.DANE, R.STARTTLS_NOT_SUPPORTED),
+    Case("dane no chain", evidence(tlsa()), session(()), "4.7.5", Rule.DANE, R.VALIDATION_FAILURE),
+    Case("dane lookup failed", evidence(TLSA_FAILED), session(), "4.7.5", Rule.DNS_UNDECIDED, R.DNSSEC_INVALID),
+    Case("dane unusable", evidence(UNUSABLE), session(SELF_SIGNED), "encrypted", Rule.DANE_UNUSABLE),
+    Case("dane unusable, no TLS", evidence(UNUSABLE), CLEAR, "4.7.4", Rule.DANE_UNUSABLE, R.STARTTLS_NOT_SUPPORTED),
+    Case("dane unusable, broken", evidence(UNUSABLE), broken(HandshakeProblem.OTHER), "4.7.5", Rule.DANE_UNUSABLE, R.VALIDATION_FAILURE),
+    # both: each must hold
+    Case("dane and sts good", evidence(tlsa(), sts()), session(), "verified", Rule.DANE),
+    Case("dane bad, sts good", evidence(tlsa(SELF_SIGNED), sts()), session(), "4.7.5", Rule.DANE, R.VALIDATION_FAILURE),
+    Case("dane good, sts bad", evidence(tlsa(SELF_SIGNED), sts()), session(SELF_SIGNED), "4.7.5", Rule.STS, R.CERTIFICATE_NOT_TRUSTED),
+    Case("dane good, sts not listed", evidence(tlsa(), sts(StsMode.ENFORCE, "x.test")), session(), "4.4.8", Rule.STS_NOT_LISTED, R.VALIDATION_FAILURE),
+    Case("dane failed, sts good", evidence(TLSA_FAILED, sts()), session(), "4.7.5", Rule.DNS_UNDECIDED, R.DNSSEC_INVALID),
+    Case("dane unusable, sts good", evidence(UNUSABLE, sts()), session(), "verified", Rule.STS),
+    Case("dane unusable, sts bad", evidence(UNUSABLE, sts()), session(EXPIRED), "4.7.5", Rule.STS, R.CERTIFICATE_EXPIRED),
+    Case("dane good, sts testing bad", evidence(tlsa(SELF_SIGNED), sts(StsMode.TESTING)), session(SELF_SIGNED), "verified", Rule.DANE),
+    # REQUIRETLS
+    Case("required, nothing published", evidence(demand=TlsDemand.REQUIRED), session(requiretls=True), "5.7.10", Rule.REQUIRETLS),
+    Case("required, dane", evidence(tlsa(), demand=TlsDemand.REQUIRED), session(requiretls=True), "verified", Rule.REQUIRETLS),
+    Case("required, dane, not offered", evidence(tlsa(), demand=TlsDemand.REQUIRED), session(), "5.7.30", Rule.REQUIRETLS),
+    Case("required, sts", evidence(sts=sts(), demand=TlsDemand.REQUIRED), session(requiretls=True), "verified", Rule.REQUIRETLS),
+    Case(
+        "required, sts testing",
+        evidence(sts=sts(StsMode.TESTING), demand=TlsDemand.REQUIRED),
+        session(requiretls=True),
+        "verified",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, sts testing, expired",
+        evidence(sts=sts(StsMode.TESTING), demand=TlsDemand.REQUIRED),
+        session(EXPIRED, requiretls=True),
+        "4.7.5",
+        Rule.REQUIRETLS,
+        R.CERTIFICATE_EXPIRED,
+    ),
+    Case("required, sts none", evidence(sts=sts(StsMode.NONE), demand=TlsDemand.REQUIRED), session(requiretls=True), "5.7.10", Rule.REQUIRETLS),
+    Case("required, unusable tlsa", evidence(UNUSABLE, demand=TlsDemand.REQUIRED), session(requiretls=True), "5.7.10", Rule.REQUIRETLS),
+    # TLS-Required: no
+    Case("waived, sts and no TLS", evidence(sts=sts(), demand=TlsDemand.WAIVED), CLEAR, "none", Rule.WAIVED),
+    Case("waived, dane mismatch", evidence(tlsa(), demand=TlsDemand.WAIVED), session(EXPIRED), "encrypted", Rule.WAIVED),
+    Case("waived, tlsa failed", evidence(TLSA_FAILED, demand=TlsDemand.WAIVED), CLEAR, "none", Rule.WAIVED),
+    # the operator
+    Case("override none", evidence(tlsa(), sts(), override=override(Level.ANY)), CLEAR, "none", Rule.OVERRIDE),
+    Case("override encrypt", evidence(override=override(Level.ENCRYPTED)), session(EXPIRED), "encrypted", Rule.OVERRIDE),
+    Case("override encrypt, no TLS", evidence(override=override(Level.ENCRYPTED)), CLEAR, "4.7.4", Rule.OVERRIDE, R.STARTTLS_NOT_SUPPORTED),
+    Case("override verify", evidence(override=override(Level.AUTHENTICATED)), session(), "verified", Rule.OVERRIDE),
+    Case("override verify, expired", evidence(override=override(Level.AUTHENTICATED)), session(EXPIRED), "4.7.5", Rule.OVERRIDE, R.CERTIFICATE_EXPIRED),
+    Case("override raises, dane stays", evidence(tlsa(), override=override(Level.ENCRYPTED, False)), session(EXPIRED), "4.7.5", Rule.DANE, R.VALIDATION_FAILURE),
+    Case("override raises nothing", evidence(override=override(Level.ENCRYPTED, False)), CLEAR, "4.7.4", Rule.OVERRIDE, R.STARTTLS_NOT_SUPPORTED),
+    Case("override any cannot lower", evidence(sts=sts(), override=override(Level.ANY, False)), CLEAR, "4.7.4", Rule.STS, R.STARTTLS_NOT_SUPPORTED),
+]
+
+
+@pytest.mark.parametrize("case", VERDICTS, ids=lambda case: case.name)
+def test_verdict(case: Case) -> None:
+    verdict = decide(case.evidence, case.session, TRUST)
+    if isinstance(verdict, Refuse):
+        assert (str(verdict.status), verdict.rule, verdict.result) == (case.answer, case.rule, case.result)
+        assert HOST in verdict.reason or "good.test" in verdict.reason
+    else:
+        assert (verdict.tls.value, verdict.rule) == (case.answer, case.rule)
+
+
+@pytest.mark.parametrize(
+    ("session", "status"), [(session(EXPIRED), "4.7.5"), (CLEAR, "4.7.4"), (session(version=TlsVersion.TLS_1_1), "4.7.6")]
+)
+def test_testing_mode_says_what_it_would_have_refused(session: ObservedSession, status: str) -> None:
+    verdict = decide(evidence(sts=sts(StsMode.TESTING)), session, TRUST)
+    assert isinstance(verdict, Allow)
+    assert verdict.would_refuse is not None
+    assert str(verdict.would_refuse.status) == status
+
+
+@pytest.mark.parametrize(
+    ("tlsa", "sts", "clear_text", "sni"),
+    [
+        (NO_TLSA, NoSts(), True, HOST),
+        (NO_TLSA, sts(StsMode.TESTING), True, HOST),
+        (NO_TLSA, sts(), False, HOST),
+        (UNUSABLE, NoSts(), False, HOST),
+        (UsableTlsa("real.good.test", (HOST,), tlsa().records), NoSts(), False, "real.good.test"),  # RFC 7672 §8.1
+    ],
+)
+def test_what_is_asked_of_the_handshake(tlsa: TlsaResult, sts: StsResult, clear_text: bool, sni: str) -> None:
+    need = require(evidence(tlsa, sts))
+    assert not isinstance(need, Refuse)
+    assert (need.clear_text, need.sni) == (clear_text, sni)
+    assert need.clear_text or need.minimum >= TlsVersion.TLS_1_2
+
+
+# ---- laws --------------------------------------------------------------------------------------------------------
+
+chains = st.sampled_from([GOOD, WILDCARD, OTHER_NAME, EXPIRED, SELF_SIGNED, CN_ONLY, ()])
+tlsas = st.sampled_from(
+    [NO_TLSA, TLSA_FAILED, UNUSABLE, tlsa(), tlsa(SELF_SIGNED), UsableTlsa("b.test", ("b.test",), tlsa(EXPIRED).records)]
+)
+policies = st.sampled_from(
+    [NoSts(), StsFetchFailed("404"), StsUnknown("bogus")]
+    + [sts(mode, pattern) for mode in StsMode for pattern in (HOST, "*.good.test", "x.test")]
+)
+overrides = st.none() | st.builds(Override, st.sampled_from(Level), st.booleans(), st.just("because"))
+evidences = st.builds(Evidence, st.just("good.test"), st.just(MxHost(HOST)), tlsas, policies, st.sampled_from(TlsDemand), overrides)
+handshakes = st.builds(HandshakeFailure, st.sampled_from(HandshakeProblem), st.text(max_size=5), st.none() | st.integers(0, 99))
+tls_seen = st.builds(TlsSeen, st.sampled_from(TlsVersion), st.just("cipher"), chains)
+sessions = st.one_of(
+    st.builds(ObservedSession, st.just(HOST), st.just("192.0.2.1"), st.booleans(), st.booleans()),
+    st.builds(ObservedSession, st.just(HOST), st.just("192.0.2.1"), st.just(True), st.booleans(), tls_seen),
+    st.builds(ObservedSession, st.just(HOST), st.just("192.0.2.1"), st.just(True), st.booleans(), st.none(), handshakes),
+)
+many = settings(max_examples=400)
+
+
+@many
+@given(evidences, sessions)
+def test_decide_is_judge_after_require_and_always_answers(e: Evidence, s: ObservedSession) -> None:
+    need = require(e)
+    expected = need if isinstance(need, Refuse) else judge(need, s, TRUST)
+    assert decide(e, s, TRUST) == expected
+
+
+@many
+@given(evidences, sessions)
+def test_required_and_allowed_means_authenticated_and_requiretls(e: Evidence, s: ObservedSession) -> None:
+    verdict = decide(replace(e, demand=TlsDemand.REQUIRED), s, TRUST)
+    if isinstance(verdict, Allow):
+        assert verdict.tls is TlsUsed.VERIFIED
+        assert s.tls is not None
+        assert s.requiretls_offered
+
+
+@many
+@given(evidences, sessions)
+def test_published_policy_delays_mail_and_never_bounces_it(e: Evidence, s: ObservedSession) -> None:
+    assume(e.demand is not TlsDemand.REQUIRED)
+    verdict = decide(e, s, TRUST)
+    assert isinstance(verdict, Allow) or verdict.status.kind is Kind.TEMPORARY
+
+
+@many
+@given(evidences, sessions, tlsas, policies)
+def test_one_more_requirement_never_turns_no_into_yes(
+    e: Evidence, s: ObservedSession, more_tlsa: TlsaResult, more_sts: StsResult
+) -> None:
+    assume(isinstance(decide(e, s, TRUST), Refuse))
+    more = [replace(e, override=Override(level, False, "more")) for level in Level if e.override is None]
+    more += [replace(e, demand=TlsDemand.REQUIRED)]
+    if isinstance(e.tlsa, NoTlsa):
+        more.append(replace(e, tlsa=more_tlsa))
+    if isinstance(e.sts, NoSts):
+        more.append(replace(e, sts=more_sts))
+    for stricter in more:
+        if e.demand is TlsDemand.REQUIRED and stricter.override is not None:
+            continue  # REQUIRETLS is refused for want of a way to authenticate; an override may give one
+        if e.demand is TlsDemand.REQUIRED and (stricter.tlsa != e.tlsa or stricter.sts != e.sts):
+            continue  # so may a policy
+        assert isinstance(decide(stricter, s, TRUST), Refuse)
+
+
+@many
+@given(evidences, sessions)
+def test_usable_tlsa_and_allowed_means_a_record_matched(e: Evidence, s: ObservedSession) -> None:
+    assume(isinstance(e.tlsa, UsableTlsa) and e.demand is not TlsDemand.WAIVED)
+    assume(e.override is None or not e.override.replaces)
+    if isinstance(decide(e, s, TRUST), Allow):
+        assert s.tls is not None
+        assert isinstance(e.tlsa, UsableTlsa)
+        assert e.tlsa.records[0].data == tlsa_data(s.tls.chain[0], 1, 1)
+
+
+@many
+@given(evidences, sessions)
+def test_sts_enforce_and_allowed_means_listed_and_a_good_certificate(e: Evidence, s: ObservedSession) -> None:
+    assume(isinstance(e.sts, StsFound) and e.sts.policy.mode is StsMode.ENFORCE and e.demand is not TlsDemand.WAIVED)
+    assume(e.override is None or not e.override.replaces)
+    if isinstance(decide(e, s, TRUST), Allow):
+        assert s.tls is not None
+        assert s.tls.version >= TlsVersion.TLS_1_2
+        assert s.tls.chain in (GOOD, WILDCARD)
+        assert isinstance(e.sts, StsFound)
+        assert e.sts.policy.mx != ("x.test",)
+
+
+@many
+@given(evidences, sessions)
+def test_taking_tls_away_never_helps(e: Evidence, s: ObservedSession) -> None:
+    assume(isinstance(decide(e, s, TRUST), Refuse))
+    stripped = replace(s, tls=None, handshake=None, starttls_offered=False, requiretls_offered=False)
+    assert isinstance(decide(e, stripped, TRUST), Refuse)
+
+
+@many
+@given(evidences, sessions)
+def test_waived_is_always_allowed(e: Evidence, s: ObservedSession) -> None:
+    assert isinstance(decide(replace(e, demand=TlsDemand.WAIVED), s, TRUST), Allow)
+
+
+@many
+@given(evidences, sessions)
+def test_verified_is_never_said_without_proof(e: Evidence, s: ObservedSession) -> None:
+    verdict = decide(e, s, TRUST)
+    if isinstance(verdict, Allow) and verdict.tls is TlsUsed.VERIFIED:
+        assert s.tls is not None
+        dane = isinstance(e.tlsa, UsableTlsa) and e.tlsa.records[0].data == tlsa_data(s.tls.chain[0], 1, 1)
+        assert dane or s.tls.chain in (GOOD, WILDCARD)
+
+
+@many
+@given(evidences, sessions)
+def test_a_session_without_tls_is_never_called_protected(e: Evidence, s: ObservedSession) -> None:
+    verdict = decide(e, s, TRUST)
+    if isinstance(verdict, Allow):
+        assert (verdict.tls is TlsUsed.NONE) == (s.tls is None)
