@@ -18,11 +18,21 @@ from relay.delivery.attempt import Attempt, Tools
 from relay.delivery.pool import SessionPool
 from relay.delivery.route import Router
 from relay.delivery.worker import Limits, Office, Worker
-from relay.events import DefectFound, DnssecTrust, Emit, ServiceStarted, ServiceStopped, StoreFailed, log_lines
+from relay.events import (
+    DefectFound,
+    DnssecTrust,
+    Emit,
+    PolicyCacheFailed,
+    ServiceStarted,
+    ServiceStopped,
+    StoreFailed,
+    log_lines,
+)
 from relay.guard import AddressGuard
 from relay.lookup.resolver import Resolver
 from relay.lookup.sts import StsFinder
 from relay.lookup.sts_cache import StsCache
+from relay.lookup.sts_fetch import PolicyFetcher
 from relay.mail.message import Claim, MessageId
 from relay.mail.outcome import Outcome
 from relay.policy.chain import Roots
@@ -36,6 +46,7 @@ from relay.tls import ClientContexts, https_context, load_roots, server_context,
 
 STOP_GRACE = timedelta(seconds=25)
 SELF_TEST_EVERY_SECONDS = 300.0
+SELF_TEST_ANEW_SECONDS = 30.0  # while it is not passed: the resolver may have come up after us
 TIDY_EVERY_SECONDS = 600.0
 
 Clock = Callable[[], datetime]
@@ -99,7 +110,8 @@ class App:
         await self._store.open(self._clock())
         self._stack.push_async_callback(self._store.close)
         resolver = Resolver(settings.dns.nameservers, settings.dns.timeout)
-        await self._assess(resolver)
+        self._stack.push_async_callback(resolver.close)
+        await self._assess(resolver, first=True)
         worker = await self._worker(resolver, roots_pem)
         running = asyncio.create_task(self._watch("delivery", worker.run()))
         self._stack.push_async_callback(self._end, worker, running)
@@ -122,12 +134,12 @@ class App:
     async def _worker(self, resolver: Resolver, roots_pem: bytes) -> Worker:
         settings = self._settings
         guard = AddressGuard(settings.delivery.allow_private_addresses)
-        cache = StsCache(self._folder)
+        cache = StsCache(self._folder, lambda reason: self._emit(PolicyCacheFailed(reason)))
         await cache.open()
         self._stack.push_async_callback(cache.close)
-        finder = StsFinder(
-            resolver, cache, settings.mta_sts.port, guard, https_context(roots_pem), self._clock, self._emit
-        )
+        fetcher = PolicyFetcher(resolver, settings.mta_sts.port, guard, https_context(roots_pem))
+        finder = StsFinder(resolver, cache, fetcher, self._clock, self._emit)
+        self._stack.push_async_callback(finder.close)
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
         tools = Tools(
@@ -155,16 +167,16 @@ class App:
         office = Office(schedule, self._hostname, self._clock, self._new_id, random.random, self._emit)
         return Worker(self._store, deliver, limits, office)
 
-    async def _assess(self, resolver: Resolver) -> None:
+    async def _assess(self, resolver: Resolver, first: bool = False) -> None:
         """The resolver's self-test: DANE is on only with a resolver that validates."""
         before = resolver.trusted
         trusted, reason = await resolver.assess(self._settings.dns)
-        if before is None or trusted != before:
+        if first or trusted != before:
             self._emit(DnssecTrust(trusted, reason))
 
     async def _assess_again(self, resolver: Resolver) -> None:
         while True:
-            await asyncio.sleep(SELF_TEST_EVERY_SECONDS)
+            await asyncio.sleep(SELF_TEST_EVERY_SECONDS if resolver.trusted else SELF_TEST_ANEW_SECONDS)
             await self._assess(resolver)
 
     async def _tidy_again(self) -> None:

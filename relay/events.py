@@ -144,6 +144,15 @@ class PolicyFetchFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyCacheFailed(Event):
+    """The file of MTA-STS policies is damaged or cannot be written; policies are kept in memory alone."""
+
+    name = "policy-cache-failed"
+    level = "error"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NoticeQueued(Event):
     """A failure or delay notice to the sender was put into the queue. `about`: the message it speaks of."""
 

@@ -244,9 +244,9 @@ class _Opening:
         if isinstance(reply, Reply) and reply.status.kind is Kind.PERMANENT:
             # RFC 5321 §3.2: a server that does not know EHLO is asked with HELO, and has no extensions.
             helo = await self._ask(b"HELO")
-            if isinstance(helo, Reply) and helo.code < 300:
-                return Capabilities()
-            return _refused(Stage.EHLO, "refused EHLO and HELO", reply)
+            if isinstance(helo, Broken):
+                return _refused(Stage.EHLO, "refused EHLO", reply)
+            return Capabilities() if helo.code < 300 else _refused(Stage.EHLO, "refused EHLO and HELO", helo)
         if isinstance(reply, Broken):
             return ConnectFailed(Stage.EHLO, reply.told(Stage.EHLO.value))
         if reply.code >= 300:

@@ -11,90 +11,26 @@ import asyncio
 import ssl
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from relay.lab.listener import Listener
+from relay.lab.script import Break, How, SinkScript, Stage
 from relay.lab.smtp import Answer, Client, parse_path, reply_code
 from relay.settings import HostPort
 
+__all__ = ["Break", "How", "ReceivedMail", "Sessions", "Sink", "SinkScript", "Stage"]
+
 _LAST_IN_GROUP = ("EHLO", "HELO", "DATA", "STARTTLS", "NOOP", "VRFY", "QUIT")  # RFC 2920 section 3.1
-_PARAMETERS = {  # extension: what it allows after MAIL FROM and RCPT TO
-    "SIZE": ("SIZE",),
-    "8BITMIME": ("BODY",),
-    "SMTPUTF8": ("SMTPUTF8",),
-    "REQUIRETLS": ("REQUIRETLS",),
-    "DSN": ("RET", "ENVID", "NOTIFY", "ORCPT"),
+_PARAMETERS = {  # what an extension allows after MAIL FROM and after RCPT TO
+    ("FROM", "SIZE"): ("SIZE",),
+    ("FROM", "8BITMIME"): ("BODY",),
+    ("FROM", "SMTPUTF8"): ("SMTPUTF8",),
+    ("FROM", "REQUIRETLS"): ("REQUIRETLS",),
+    ("FROM", "DSN"): ("RET", "ENVID"),
+    ("TO", "DSN"): ("NOTIFY", "ORCPT"),
 }
 _GARBAGE = b"\x00\xff\xfe this is neither SMTP nor TLS\r\n"
-
-
-class Stage(Enum):
-    """A point of the session: just before the sink would give this answer."""
-
-    CONNECT = "connect"  # the greeting
-    EHLO = "ehlo"  # the reply to EHLO in clear text
-    STARTTLS = "starttls"  # the reply to STARTTLS
-    HANDSHAKE = "handshake"  # the TLS handshake, when 220 has been said
-    TLS_EHLO = "tls-ehlo"  # the reply to EHLO inside TLS
-    MAIL = "mail"
-    RCPT = "rcpt"
-    DATA = "data"
-    BODY = "body"  # no answer is due: some of the content has come, the rest has not been read
-    FINAL_DOT = "final-dot"  # the reply to the content; by then the message is kept, as if the reply were only lost
-    QUIT = "quit"
-
-
-class How(Enum):
-    """What a `Break` does in place of the answer."""
-
-    CLOSE = "close"
-    RESET = "reset"  # RST in place of FIN
-    STALL = "stall"  # nothing more is said until the client leaves
-    GARBAGE = "garbage"  # octets that are neither SMTP nor TLS, then the end
-
-
-@dataclass(frozen=True, slots=True)
-class Break:
-    """The session breaks at `stage`: the first `times` times that it is reached, or always (None)."""
-
-    stage: Stage
-    how: How = How.CLOSE
-    times: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SinkScript:
-    """How a sink behaves. The default is the happy day, but without TLS, for which it needs a certificate.
-
-    `context` makes STARTTLS offered; `contexts` maps names (SNI, lower case) to contexts whose certificate is shown in
-    its place. TLS versions are those of `context`. `extensions` are keywords for EHLO, `tls_extensions` those said only
-    inside TLS. `name` is how the host greets.
-
-    The rest are answers. The first use gets the first answer, the second the second, and so on; past the last one, the
-    last is given again: `("550 5.1.1 no",)` always refuses, `("451 4.7.1 later", "250 2.0.0 ok")` is greylisting.
-    Empty: the ordinary answer. `rcpt` goes by address, in lower case, and each address counts for itself; `*` is for
-    those not named. An answer 421 also ends the session. STARTTLS is offered with `starttls` answers alone, too; octets
-    such as `b"220 go\\r\\n250 and more\\r\\n"` inject clear text before the handshake.
-    """
-
-    context: ssl.SSLContext | None = None
-    contexts: Mapping[str, ssl.SSLContext] = field(default_factory=dict)
-    name: str = "mx.lab.test"
-    extensions: tuple[str, ...] = (
-        "PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 52428800", "ENHANCEDSTATUSCODES", "DSN",
-    )  # fmt: skip
-    tls_extensions: tuple[str, ...] = ("REQUIRETLS",)  # RFC 8689 section 2: only inside TLS
-    max_recipients: int = 1000  # in one transaction; 452 4.5.3 for more
-    breaks: tuple[Break, ...] = ()
-    greeting: tuple[Answer, ...] = ()
-    ehlo: tuple[Answer, ...] = ()
-    starttls: tuple[Answer, ...] = ()
-    mail: tuple[Answer, ...] = ()
-    rcpt: Mapping[str, tuple[Answer, ...]] = field(default_factory=dict)
-    data: tuple[Answer, ...] = ()
-    final_dot: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +56,7 @@ class ReceivedMail:
 
 @dataclass(slots=True)
 class Sessions:
-    """Counts. `aborted`: the client left without QUIT, and the script had not told the sink to leave first."""
+    """Counts of a sink. `aborted`: the client left without QUIT, and the script had not told the sink to leave first."""
 
     connections: int = 0
     handshakes: int = 0
@@ -140,8 +76,6 @@ class Sink:
         self._listener = Listener(self._serve)
         self._arrived = asyncio.Event()
         self._uses: Counter[object] = Counter()
-        self._server_names: WeakKeyDictionary[ssl.SSLObject, str] = WeakKeyDictionary()
-        self._watched: set[ssl.SSLContext] = set()
         self.play(script or SinkScript())
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> HostPort:
@@ -156,9 +90,8 @@ class Sink:
         """Behave like this from the next command on; the answers of the new script begin with the first."""
         self.script = script
         self._uses.clear()
-        if script.context is not None and script.context not in self._watched:
-            self._watched.add(script.context)
-            self._watch(script.context)
+        if script.context is not None:
+            _server_names(script.context).contexts = script.contexts
 
     async def wait_for(self, count: int, seconds: float = 10) -> list[ReceivedMail]:
         """Wait until `count` messages have come in all, and return them. Raises TimeoutError after `seconds`."""
@@ -188,23 +121,6 @@ class Sink:
                     return one.how
         return None
 
-    def server_name(self, tls: ssl.SSLObject) -> str | None:
-        """The name that the client asked for in its handshake (SNI)."""
-        return self._server_names.get(tls)
-
-    def _watch(self, context: ssl.SSLContext) -> None:
-        """Note SNI, and choose the certificate by it. Sinks may share a context: each passes on to the one before."""
-        before = context.sni_callback
-
-        def chosen(tls: ssl.SSLObject, name: str, base: ssl.SSLContext) -> int | None:
-            if name:  # None when the client sends no SNI, whatever the types say
-                self._server_names[tls] = name.lower()
-                if self.script.context is base and name.lower() in self.script.contexts:
-                    tls.context = self.script.contexts[name.lower()]
-            return before(tls, name, base) if before is not None else None
-
-        context.sni_callback = chosen
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.sessions.connections += 1
         try:
@@ -214,6 +130,28 @@ class Sink:
             raise
         except _HangUpError:
             return
+
+
+class _ServerNames:
+    """Notes the name that a client asks for in its handshake (SNI), and chooses the certificate by it."""
+
+    def __init__(self) -> None:
+        self.contexts: Mapping[str, ssl.SSLContext] = {}
+        self.asked: WeakKeyDictionary[ssl.SSLObject, str] = WeakKeyDictionary()
+
+    def __call__(self, tls: ssl.SSLObject, name: str | None, _base: ssl.SSLContext) -> None:
+        """What OpenSSL calls during the handshake; `name` None: the client asks for none."""
+        if name is not None:
+            self.asked[tls] = name.lower()
+            tls.context = self.contexts.get(name.lower(), tls.context)
+
+
+def _server_names(context: ssl.SSLContext) -> _ServerNames:
+    """The one that belongs to this context, which sinks may share."""
+    if not isinstance(context.sni_callback, _ServerNames):
+        context.sni_callback = _ServerNames()  # type: ignore[assignment]  # its stub forgets that there may be no name
+    names: _ServerNames = context.sni_callback  # type: ignore[assignment]
+    return names
 
 
 class _HangUpError(Exception):
@@ -227,7 +165,12 @@ class _Session:
         self._sink = sink
         self._client = Client(reader, writer, sink.complaints.append)
         self._tls: ssl.SSLObject | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Know nothing of the client, as before EHLO."""
         self._helo = ""
+        self._extended = False
         self._reset()
 
     def _reset(self) -> None:
@@ -275,11 +218,14 @@ class _Session:
                 await self._blame("500 5.5.2 no such command", f"{verb[:20]!r} is no command")
 
     async def _hello(self, verb: str, name: str) -> None:
-        self._helo = name
-        self._reset()
-        script = self._sink.script
-        lines = [f"250 {script.name}", *self._keywords()] if verb == "EHLO" else [f"250 {script.name}"]
-        await self._answer(Stage.TLS_EHLO if self._tls else Stage.EHLO, "ehlo", script.ehlo, "\n".join(lines))
+        self._forget()
+        script, stage = self._sink.script, Stage.TLS_EHLO if self._tls else Stage.EHLO
+        if verb == "EHLO":
+            code = await self._answer(stage, "ehlo", script.ehlo, "\n".join([f"250 {script.name}", *self._keywords()]))
+        else:
+            code = await self._answer(stage, "helo", (), f"250 {script.name}")
+        if code == 250:
+            self._helo, self._extended = name, verb == "EHLO"
 
     def _keywords(self) -> tuple[str, ...]:
         script = self._sink.script
@@ -288,7 +234,7 @@ class _Session:
         return (*script.extensions, "STARTTLS") if script.context or script.starttls else script.extensions
 
     def _offers(self, extension: str) -> bool:
-        return any(keyword.split(" ")[0].upper() == extension for keyword in self._keywords())
+        return self._extended and any(one.split(" ")[0].upper() == extension for one in self._keywords())
 
     async def _starttls(self) -> None:
         if self._tls or not self._offers("STARTTLS"):
@@ -307,8 +253,7 @@ class _Session:
             self._sink.sessions.failed_handshakes += 1
             raise _HangUpError from None
         self._sink.sessions.handshakes += 1
-        self._helo = ""  # RFC 3207 section 4.2: what was known of the client is forgotten
-        self._reset()
+        self._forget()  # RFC 3207 section 4.2
 
     async def _mail(self, rest: str) -> None:
         if not self._helo or self._sender is not None:
@@ -343,13 +288,19 @@ class _Session:
         if path is None:
             await self._blame("501 5.5.4 syntax", f"no path in {rest!r}")
             return None
-        allowed = [name for extension, names in _PARAMETERS.items() if self._offers(extension) for name in names]
+        allowed = [
+            name
+            for (where, extension), names in _PARAMETERS.items()
+            if where == keyword and self._offers(extension)
+            for name in names
+        ]
         for parameter in path[1]:
             if parameter.partition("=")[0].upper() not in allowed:
                 await self._blame("555 5.5.4 no such parameter", f"{parameter!r} goes with no extension offered")
                 return None
-        if not path[0].isascii() and not self._offers("SMTPUTF8"):
-            await self._blame("553 5.6.7 not ASCII", f"{path[0]!r} to a host without SMTPUTF8")
+        declared = path[1] if keyword == "FROM" else self._mail_parameters
+        if not path[0].isascii() and "SMTPUTF8" not in map(str.upper, declared):
+            await self._blame("553 5.6.7 not ASCII", f"{path[0]!r} without SMTPUTF8")
             return None
         return path
 
@@ -360,7 +311,7 @@ class _Session:
         await self._client.some()
         await self._reach(Stage.BODY)
         octets = await self._client.content()
-        if not octets.isascii() and not any(one.upper() == "BODY=8BITMIME" for one in self._mail_parameters):
+        if not octets.isascii() and "BODY=8BITMIME" not in map(str.upper, self._mail_parameters):
             self._sink.complaints.append("8-bit content without BODY=8BITMIME")
         broken = self._sink.due(Stage.FINAL_DOT)
         answer = self._sink.take("final-dot", self._sink.script.final_dot, "250 2.0.0 kept")
@@ -376,7 +327,7 @@ class _Session:
             recipients=tuple(address for address, _ in self._recipients),
             octets=octets,
             tls_version=self._tls.version() if self._tls else None,
-            sni=self._sink.server_name(self._tls) if self._tls else None,
+            sni=_server_names(self._tls.context).asked.get(self._tls) if self._tls else None,
             helo=self._helo,
             mail_parameters=self._mail_parameters,
             rcpt_parameters=tuple(parameters for _, parameters in self._recipients),

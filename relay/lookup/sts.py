@@ -1,46 +1,35 @@
-"""From a domain to the MTA-STS policy in force for it: the TXT record, the cache, and the fetch over HTTPS.
+"""From a domain to the MTA-STS policy in force for it: the TXT record, the cache, and when to fetch.
 
 The rule that matters: what was fetched holds until it expires or another policy is fetched. Neither a missing record
-nor a failing policy host ends it, as an attacker can bring about both. Whether a session satisfies a policy is decided
-in `relay.policy.verdict`; the grammar is in `relay.policy.sts`.
+nor a failing policy host ends it, as an attacker can bring about both. The fetch itself is in `relay.lookup.sts_fetch`,
+the grammar in `relay.policy.sts`, and whether a session satisfies a policy is decided in `relay.policy.verdict`.
 
-RFC 8461 sections 3 (discovery), 3.3 (fetching), 5.1 (applying); RFC 6125 (the policy host's certificate).
+RFC 8461 sections 3.1 (the record), 3.3 (fetching) and 5.1 (applying).
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import ssl
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
-
 from relay.events import Emit, PolicyFetched, PolicyFetchFailed
-from relay.guard import AddressGuard
 from relay.lookup.inflight import InFlight
 from relay.lookup.resolver import Answer, LookupFailed, NotFound, Resolver
 from relay.lookup.sts_cache import StsCache, StsCacheError, StsEntry
-from relay.policy.sts import (
-    MAX_POLICY_OCTETS,
-    NoSts,
-    StsFetchFailed,
-    StsFound,
-    StsPolicy,
-    StsResult,
-    StsSyntaxError,
-    StsUnknown,
-    parse_policy,
-    parse_record,
-)
+from relay.lookup.sts_fetch import PolicyFetcher
+from relay.policy.sts import NoSts, StsFetchFailed, StsFound, StsPolicy, StsResult, StsUnknown, parse_record
 
-BACK_OFF = timedelta(minutes=5)  # RFC 8461 §3.3: at least this long between failed fetches
-FETCH_TIMEOUT = timedelta(seconds=60)  # for all of a fetch; RFC 8461 §3.3 suggests one minute
+BACK_OFF = timedelta(minutes=5)  # after a failed fetch; RFC 8461 section 3.3
 _NOTE_USE_EVERY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _NotAnnounced:
+    """DNS gives no policy id: why, and what that means when no policy is in force from before."""
+
+    reason: str
+    meaning: StsResult
 
 
 class StsFinder:
@@ -66,7 +55,7 @@ class StsFinder:
         return await self._find(domain, anew=False)
 
     async def refresh(self, domain: str) -> StsResult:
-        """The same, but the policy is fetched even if the domain announces no new one, unless a fetch just failed."""
+        """The same, but fetched even when the domain announces no new id, unless a fetch failed just now."""
         return await self._find(domain, anew=True)
 
     async def close(self) -> None:
@@ -75,34 +64,74 @@ class StsFinder:
 
     async def _find(self, domain: str, anew: bool) -> StsResult:
         if not domain or domain.startswith("["):
-            return NoSts()  # RFC 8461 §3: policies are published by domains
+            return NoSts()  # RFC 8461 §3: policies belong to domains
         announced = await self._announced(domain)
         try:
             entry = await self._cache.get(domain)
         except StsCacheError as error:
-            entry, absent = None, StsUnknown(f"{error}, so a policy may be in force")
-        else:
-            absent = None
-        live = _live(entry, self._clock())
-        if isinstance(announced, str):
-            if live is not None and live.id == announced and not anew:
-                return await self._used(domain, live, entry)
-            failure = _backing_off(entry, self._clock())
+            if isinstance(announced, _NotAnnounced):
+                return StsUnknown(f"{error}, and {announced.reason}")  # what is in force there is not known
+            entry = None
+        # no await from here to the put or the fetch: `entry` must be the newest when it is replaced
+        now = self._clock()
+        live = _live(entry, now)
+        if isinstance(announced, _NotAnnounced):
+            if live is None:
+                return announced.meaning
+            live = replace(live, stale_reason=announced.reason)  # RFC 8461 §3.1: this alone does not end a policy
+        elif anew or live is None or live.id != announced:
+            failure = _backing_off(entry, now)
             if failure is not None:
                 return _after_failure(live, failure)
             return await self._fetches.run(domain, lambda: self._fetch(domain, announced))
-        if live is None:
-            return absent if absent is not None and isinstance(announced, NoSts) else announced
-        # RFC 8461 §3.1: the absence of a usable TXT record does not end a cached policy
-        return await self._used(domain, replace(live, stale_reason=_stale_reason(announced)), entry)
+        if entry is not None and now - entry.used_at >= _NOTE_USE_EVERY:
+            await self._cache.put(domain, replace(entry, used_at=now))
+        return live
 
-    async def _announced(self, domain: str) -> str | NoSts | StsFetchFailed | StsUnknown:
-        """The policy id in the domain's TXT record, or what it means that there is none, but for the cache."""
-        found = await self._resolver.txt(f"_mta-sts.{domain}")
+    async def _announced(self, domain: str) -> str | _NotAnnounced:
+        """The policy id in the domain's TXT record."""
+        name = f"_mta-sts.{domain}"
+        found = await self._resolver.txt(name)
         match found:
             case LookupFailed(reason, bogus):
-                return StsUnknown(reason) if bogus else StsFetchFailed(reason)
+                return _NotAnnounced(reason, StsUnknown(reason) if bogus else StsFetchFailed(reason))
             case NotFound():
-                return NoSts()
-            case Answer():
-                return parse_record(found.records) or NoSts()
+                return _NotAnnounced(f"there is no TXT record at {name}", NoSts())
+            case Answer(records):
+                return parse_record(records) or _NotAnnounced(f"there is no one valid record at {name}", NoSts())
+
+    async def _fetch(self, domain: str, policy_id: str) -> StsResult:
+        outcome = await self._fetcher.fetch(domain)
+        now = self._clock()
+        if isinstance(outcome, StsPolicy):
+            found = StsFound(outcome, policy_id, now)
+            await self._cache.put(domain, StsEntry(now, found))
+            self._emit(PolicyFetched(domain, policy_id, outcome.mode.value))
+            return found
+        try:
+            entry = await self._cache.get(domain)
+        except StsCacheError as error:
+            return StsUnknown(f"{outcome}, and {error}")
+        live = _live(entry, now)
+        await self._cache.put(domain, StsEntry(now, entry.found if entry else None, now, outcome))
+        self._emit(PolicyFetchFailed(domain, outcome, live.id if live else None))
+        return _after_failure(live, outcome)
+
+
+def _live(entry: StsEntry | None, now: datetime) -> StsFound | None:
+    """The policy that is in force: fetched, and not expired. RFC 8461 §3.2: max_age counts from the fetch."""
+    if entry is None or entry.found is None or now >= entry.found.fetched_at + entry.found.policy.max_age:
+        return None
+    return entry.found
+
+
+def _backing_off(entry: StsEntry | None, now: datetime) -> str | None:
+    """Why the last fetch failed, if it is too early for another."""
+    if entry is None or entry.failed_at is None or not timedelta(0) <= now - entry.failed_at < BACK_OFF:
+        return None
+    return entry.failure
+
+
+def _after_failure(live: StsFound | None, reason: str) -> StsResult:
+    # RFC 8461 §3.3: the old policy stays in force while it lasts; without one it is as if there were no policy
+    return replace(live, stale_reason=reason) if live is not None else StsFetchFailed(reason)

@@ -1,22 +1,81 @@
-"""Is a certificate chain good for an authority, a name and a time? OpenSSL's rules, after the handshake. RFC 6125."""
+"""Is a certificate chain good for an authority, a name and a time? OpenSSL's rules, after the handshake.
+
+`check_chain` and `name_fault` say what OpenSSL says when it verifies in the handshake with the context `webpki` of
+`relay.tls`; a test holds the two against each other. pyOpenSSL checks neither what a certificate is for nor how strong
+it is, so those checks are here. Revocation is not looked at, and the system's clock neither.
+
+RFC 5280 section 6, RFC 9525 section 6 (names), RFC 8461 section 4.2.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import Final
 
-if TYPE_CHECKING:
-    from OpenSSL.crypto import X509
+from cryptography.exceptions import UnsupportedAlgorithm
+from OpenSSL.crypto import (
+    FILETYPE_ASN1,
+    FILETYPE_PEM,
+    TYPE_DSA,
+    TYPE_RSA,
+    X509,
+    Error,
+    X509Store,
+    X509StoreContext,
+    X509StoreContextError,
+    X509StoreFlags,
+    dump_certificate,
+    load_certificate,
+)
+
+from relay.policy import certificate as octets_of
+from relay.policy.certificate import MalformedCertificate
+
+# OpenSSL's X509_V_ERR numbers
+UNSPECIFIED: Final = 1
+NOT_YET_VALID: Final = 9
+EXPIRED: Final = 10
+WRONG_PURPOSE: Final = 26
+NAME_MISMATCH: Final = 62
+LEAF_KEY_TOO_SMALL: Final = 66
+CA_KEY_TOO_SMALL: Final = 67
+SIGNATURE_TOO_WEAK: Final = 68
+
+_WORDS = {
+    7: "the signature of {which} is wrong",
+    18: "self-signed certificate",
+    19: "the chain ends at a root that is not trusted here",
+    20: "the authority that issued {which} is not trusted here, or its certificate was not sent",
+    21: "the authority that issued {which} is not trusted here, or its certificate was not sent",
+    25: "the chain is longer than one of its authorities allows",
+    26: "{which} is not meant for TLS servers",
+    34: "{which} has a critical extension that is not known here",
+    47: "{which} has a name that its authority may not certify",
+    48: "{which} has a name that its authority may not certify",
+    66: "the key of {which} is too short",
+    67: "the key of {which} is too short",
+    68: "{which} is signed with too weak an algorithm",
+    79: "{which} is used as an authority without being one",
+}
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_ONE_LABEL = re.compile(r"[a-z0-9-]+")
+_MIN_RSA_BITS, _MIN_EC_BITS = 2048, 224  # OpenSSL's security level 2: 112 bits
+_MIN_DIGEST_OCTETS = 28  # the same: half of the digest's bits count
+_EVP_PKEY_RSA_PSS = 912
+_SHOWN_NAMES, _SHOWN_CHARACTERS = 4, 64
 
 
 class Roots:
     """The trusted authorities, parsed once and shared."""
 
     def __init__(self, pem: bytes) -> None:
-        """`pem`: any number of CA certificates. Raises ValueError when one cannot be parsed."""
-        self.certificates: tuple[X509, ...] = ()
-        raise NotImplementedError
+        """`pem`: any number of CA certificates. What cannot be parsed is trusted by nobody; ValueError if nothing can."""
+        self.certificates: tuple[X509, ...] = tuple(_parsed(_PEM.findall(pem), FILETYPE_PEM))
+        if not self.certificates:
+            raise ValueError("no certificate of an authority in PEM form")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +96,23 @@ class ChainFault:
 
 def check_chain(chain: tuple[bytes, ...], trust: Trust) -> ChainFault | None:
     """None when `chain` (DER, leaf first) leads to a trusted root, is in date and is fit for a TLS server."""
-    raise NotImplementedError
+    path = _verified(chain, trust.roots.certificates, trust.now, partial=False)
+    if isinstance(path, ChainFault):
+        return path
+    return _purpose_fault(path) or _strength_fault(path)
+
+
+def check_path(chain: tuple[bytes, ...], anchor: bytes, now: datetime) -> ChainFault | None:
+    """None when `chain` (DER, leaf first) leads to `anchor`, any certificate in DER, and is in date and fit for a server.
+
+    For DANE: the anchor need not be a root (RFC 7671 section 5.2), and how strong the keys are is the business of the
+    domain that published it.
+    """
+    anchors = _parsed((anchor,), FILETYPE_ASN1)
+    if not anchors:
+        return ChainFault(UNSPECIFIED, "the certificate of the authority is broken")
+    path = _verified(chain, anchors, now, partial=True)
+    return path if isinstance(path, ChainFault) else _purpose_fault(path)
 
 
 def names_match(leaf: bytes, name: str) -> bool:
@@ -46,4 +121,127 @@ def names_match(leaf: bytes, name: str) -> bool:
     The common name is never looked at (RFC 8461 section 4.2); a wildcard stands for exactly one whole label, the
     leftmost.
     """
-    raise NotImplementedError
+    return name_fault(leaf, name) is None
+
+
+def name_fault(leaf: bytes, name: str) -> ChainFault | None:
+    """None when `names_match`, else what names there are instead."""
+    try:
+        present = octets_of.dns_names(leaf)
+    except MalformedCertificate:
+        return ChainFault(NAME_MISMATCH, "the names in the certificate cannot be read")
+    if any(name_matches(pattern, name) for pattern in present):
+        return None
+    return ChainFault(NAME_MISMATCH, f"certificate names {shown_names(present)}, not {name}")
+
+
+def name_matches(pattern: str, name: str) -> bool:
+    """Whether a name from a certificate, which may start with `*.`, fits a host name (A-labels, no final dot)."""
+    pattern, name = pattern.lower(), name.lower()
+    if not name or ":" in name or name.rpartition(".")[2].isdigit():
+        return False  # an address is not a DNS name, not even if a certificate says so
+    if pattern == name:
+        return "*" not in name
+    label, _, rest = name.partition(".")
+    # RFC 9525 §6.3: one whole label, the leftmost. OpenSSL too does not let a wildcard stand right above a TLD.
+    return pattern == f"*.{rest}" and "." in rest and _ONE_LABEL.fullmatch(label) is not None
+
+
+def shown_names(names: Iterable[str]) -> str:
+    """Names from a certificate for a sentence: a few, short, and without anything that could harm a log or a mail."""
+    cleaned = ["".join(c if c.isascii() and c.isprintable() else "?" for c in name) for name in names]
+    listed = [name[:_SHOWN_CHARACTERS] for name in cleaned[:_SHOWN_NAMES]]
+    if len(cleaned) > _SHOWN_NAMES:
+        listed.append(f"{len(cleaned) - _SHOWN_NAMES} more")
+    return ", ".join(listed) or "no host"
+
+
+def _parsed(certificates: Iterable[bytes], form: int) -> list[X509]:
+    parsed = []
+    for octets in certificates:
+        try:
+            parsed.append(load_certificate(form, octets))
+        except Error:
+            continue
+    return parsed
+
+
+def _verified(
+    chain: tuple[bytes, ...], anchors: Iterable[X509], now: datetime, *, partial: bool
+) -> list[X509] | ChainFault:
+    """The path from the leaf to one of `anchors`, both included. `partial`: anchors need not be roots."""
+    if not chain:
+        return ChainFault(UNSPECIFIED, "no certificate could be had from the server")
+    sent = _parsed(chain, FILETYPE_ASN1)
+    if len(sent) != len(chain):
+        return ChainFault(UNSPECIFIED, "a certificate cannot be parsed")
+    store = X509Store()
+    for anchor in anchors:
+        store.add_cert(anchor)
+    store.set_time(now.astimezone(UTC))
+    if partial:
+        store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
+    try:
+        return X509StoreContext(store, sent[0], sent[1:]).get_verified_chain()
+    except X509StoreContextError as error:
+        code, depth, message = error.errors
+        return ChainFault(code, _text(code, depth, message, error.certificate))
+
+
+def _text(code: int, depth: int, message: str, culprit: X509) -> str:
+    which = "the certificate" if depth == 0 else "a certificate of an authority in the chain"
+    if code in (EXPIRED, NOT_YET_VALID):
+        try:
+            dates = culprit.to_cryptography()
+            if code == EXPIRED:
+                return f"{which} expired on {dates.not_valid_after_utc.date()}"
+            return f"{which} is not valid before {dates.not_valid_before_utc.date()}"
+        except ValueError:
+            return f"{which}: {message}"
+    return _WORDS[code].format(which=which) if code in _WORDS else f"{which}: {message}"
+
+
+def _purpose_fault(path: list[X509]) -> ChainFault | None:
+    """RFC 5280 §4.2.1.12, as OpenSSL applies it: extendedKeyUsage of authorities limits what they issue."""
+    for depth, one in enumerate(path):
+        try:
+            octets = _der(one)
+            fit = octets_of.is_for_servers(octets) and (depth > 0 or octets_of.key_may_do_tls(octets))
+        except MalformedCertificate:
+            fit = False
+        if not fit:
+            return ChainFault(WRONG_PURPOSE, _text(WRONG_PURPOSE, depth, "", one))
+    return None
+
+
+def _strength_fault(path: list[X509]) -> ChainFault | None:
+    """Security level 2: keys of the whole path; signatures below the anchor, whose own proves nothing."""
+    for depth, one in enumerate(path):
+        code = CA_KEY_TOO_SMALL if depth else LEAF_KEY_TOO_SMALL
+        if not _has_strong_key(one):
+            return ChainFault(code, _text(code, depth, "", one))
+    for depth, one in enumerate(path[:-1]):
+        if not _has_strong_signature(one):
+            return ChainFault(SIGNATURE_TOO_WEAK, _text(SIGNATURE_TOO_WEAK, depth, "", one))
+    return None
+
+
+def _has_strong_key(one: X509) -> bool:
+    try:
+        key = one.get_pubkey()
+    except Error:
+        return False
+    by_factors = key.type() in (TYPE_RSA, TYPE_DSA, _EVP_PKEY_RSA_PSS)
+    return key.bits() >= (_MIN_RSA_BITS if by_factors else _MIN_EC_BITS)
+
+
+def _has_strong_signature(one: X509) -> bool:
+    try:
+        digest = one.to_cryptography().signature_hash_algorithm
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return digest is None or digest.digest_size >= _MIN_DIGEST_OCTETS  # None: Ed25519 and Ed448 bring their own
+
+
+def _der(one: X509) -> bytes:
+    return dump_certificate(FILETYPE_ASN1, one)

@@ -49,11 +49,10 @@ class Bodies:
         for folder in (self.incoming, self.final):
             folder.mkdir(mode=0o700, exist_ok=True)
         sync_folder(self.incoming.parent)
-        for path in self.incoming.iterdir():
-            path.unlink()
-        for path in self.final.iterdir():
-            if path.name not in stored:
-                path.unlink()
+        for folder, keep in ((self.incoming, ()), (self.final, stored)):
+            for path in folder.iterdir():
+                if path.name not in keep and not path.is_dir():
+                    path.unlink()
 
     def file_of(self, id: MessageId, size: int) -> FileBody:
         """The body of a message that is kept in a file."""

@@ -31,7 +31,7 @@ _LEASES_IN_BLOCK = 1 << 40
 
 
 class SqliteStore:
-    """A `QueueStore` in a folder. For one event loop."""
+    """A `QueueStore` in a folder. For one event loop; opened once and closed once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
@@ -138,7 +138,10 @@ class SqliteStore:
         return await self._running.run(lambda transaction: transactions.release(transaction, claim, time), wakes=True)
 
     async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
-        """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
+        """Entries by arrival; of one message when `id` is given; closed ones only with `history`.
+
+        While an attempt runs, `next_attempt` is the end of its lease.
+        """
         return await self._bodies.in_thread(self._find, id, history)
 
     async def retry_now(self, id: MessageId | None, now: datetime) -> int:

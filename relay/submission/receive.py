@@ -56,7 +56,13 @@ class Transaction:
 def received_line(client: Client, hostname: str, smtputf8: bool, id: MessageId, now: datetime) -> bytes:
     """Our trace header, folded, with its CRLF. RFC 5321 section 4.4."""
     literal = f"[IPv6:{client.address}]" if client.address.version == 6 else f"[{client.address}]"
-    words = ["Received: from", _host(client.helo), f"({literal})", f"by {hostname}", f"with {_protocol(client, smtputf8)}"]
+    words = [
+        "Received: from",
+        _host(client.helo),
+        f"({literal})",
+        f"by {hostname}",
+        f"with {_protocol(client, smtputf8)}",
+    ]
     if client.tls is not None:
         words.append(f"({client.tls[0]} {client.tls[1]})")
     words += [f"id {id};", format_datetime(now)]
@@ -102,9 +108,7 @@ class Receiver:
         id = self._front.new_id()
         keeper = _Keeper(self._store.new_body(id), self._front)
         try:
-            await keeper.write(
-                received_line(client, self._hostname, transaction.smtputf8, id, self._front.clock())
-            )
+            await keeper.write(received_line(client, self._hostname, transaction.smtputf8, id, self._front.clock()))
             inspection = await self._read(keeper, stream)
         except BaseException:
             self._spawn(keeper.drop())

@@ -52,6 +52,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         self._arrival: asyncio.Future[None] | None = None
         self._waiting = False  # for the client, who must not be silent too long
         self._deadline = 0.0
+        self.lost: asyncio.Future[None] = loop.create_future()  # done when the connection is
         self.tls: tuple[str, str] | None = None  # version and cipher
 
     # Life cycle, called by the event loop
@@ -60,6 +61,19 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         """The client is there; aiosmtpd starts the handler, `_handle_client`."""
         self._link = cast("asyncio.Transport", transport)
         super().connection_made(transport)
+
+    async def _handle_client(self) -> None:
+        try:
+            await self.converse()
+            await self.flush()
+        except Gone:
+            pass
+        finally:
+            self.hang_up()
+
+    async def converse(self) -> None:
+        """What the handler does with the client until one of them leaves."""
+        raise NotImplementedError
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next octets land: one buffer for all spares a 256 KiB allocation for each read."""
@@ -88,6 +102,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         super().connection_lost(error)
         self._ended = True
         self._wake()
+        self.lost.set_result(None)
 
     # Reading
 

@@ -1,0 +1,263 @@
+"""The commands: what a person types, turned into calls of the parts, and every expected mistake into lines and a code.
+
+Exit codes: 0 it is so, 1 what was asked about is not well, 2 it could not be asked (settings, files, arguments).
+Every command imports what it needs when it runs, so that `relay --version` and `relay config check` are quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from relay import __version__
+
+if TYPE_CHECKING:
+    from relay.mail.message import MessageId
+    from relay.settings import Settings
+
+HEALTH_SECONDS = 5.0
+
+_config = click.option(
+    "--config", "file", envvar="RELAY_CONFIG", metavar="FILE", type=click.Path(path_type=Path), help="the settings file"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command, by default that of the process's arguments, and exit."""
+    relay(args=arguments, prog_name="relay")
+    raise AssertionError("click exits by itself")
+
+
+def _fail(problems: Iterable[str]) -> NoReturn:
+    """Say what is wrong, a line each, and exit."""
+    for problem in problems:
+        click.echo(problem, err=True)
+    sys.exit(2)
+
+
+def _load(file: Path | None) -> Settings:
+    from relay.config import ConfigError, load
+
+    try:
+        return load(file, os.environ)
+    except ConfigError as error:
+        _fail(error.problems)
+
+
+def _queue_folder(file: Path | None) -> Path:
+    from relay.config import ConfigError, state_folder
+
+    try:
+        return state_folder(_load(file), os.environ)
+    except ConfigError as error:
+        _fail(error.problems)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="relay", message="%(prog)s %(version)s")
+def relay() -> None:
+    """A sending mail server: takes mail in, keeps it safe on disk, delivers it as securely as the other side asks."""
+
+
+@relay.command()
+@_config
+def run(file: Path | None) -> None:
+    """Take and deliver mail until SIGTERM or Ctrl-C."""
+    settings = _load(file)
+    folder = _queue_folder(file)
+    from relay import app
+    from relay.config import hostname
+    from relay.queue.store import QueueError
+
+    try:
+        code = app.run(settings, folder, hostname(settings))
+    except (OSError, QueueError, ValueError) as error:
+        _fail([f"relay: {error}"])
+    sys.exit(code)
+
+
+@relay.command()
+@_config
+def health(file: Path | None) -> None:
+    """Ask the running service for its greeting; for HEALTHCHECK of a container."""
+    import asyncio
+
+    from relay.health import greeting_problem, where_to_ask
+
+    address = where_to_ask(_load(file).submission)
+    if address is None:
+        _fail(["relay: every listener has port 0; which one the service got can't be known from the settings"])
+    problem = asyncio.run(greeting_problem(*address, HEALTH_SECONDS))
+    if problem is not None:
+        click.echo(f"{address[0]}: {problem}", err=True)
+        sys.exit(1)
+
+
+@relay.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}, add_help_option=False
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def lab(arguments: tuple[str, ...]) -> None:
+    """A small internet on this machine: sends mail to domains of every kind and shows what becomes of it."""
+    from relay.lab.command import lab as command
+
+    command(args=list(arguments), prog_name="relay lab")
+
+
+@relay.group()
+def config() -> None:
+    """The settings: an example of all of them, and a check."""
+
+
+@config.command("example")
+def config_example() -> None:
+    """Print a settings file with every setting, described, at its default."""
+    from relay.config import example
+
+    click.echo(example(), nl=False)
+
+
+@config.command("check")
+@click.argument("file", envvar="RELAY_CONFIG", required=False, type=click.Path(path_type=Path))
+def config_check(file: Path | None) -> None:
+    """Name every mistake in FILE (or $RELAY_CONFIG) and in the RELAY_ variables of the environment."""
+    settings = _load(file)
+    problems = list(_unusable(settings))
+    if problems:
+        _fail(problems)
+    click.echo(f"{file if file is not None else 'the environment (no settings file)'}: no mistakes found")
+
+
+def _unusable(settings: Settings) -> Iterable[str]:
+    """Files that can be read but not used. Only for these the TLS and password libraries are loaded."""
+    given = settings.submission
+    try:
+        if given.tls_certificate is not None and given.tls_key is not None:
+            from relay.tls import server_context
+
+            server_context(given.tls_certificate, given.tls_key)
+    except ValueError as error:
+        yield str(error)
+    try:
+        if settings.tls.ca_file is not None:
+            from relay.tls import load_roots
+
+            load_roots(settings.tls.ca_file)
+    except ValueError as error:
+        yield str(error)
+    try:
+        if given.users_file is not None:
+            from relay.submission.users import Users
+
+            Users.load(given.users_file)
+    except ValueError as error:
+        yield str(error)
+
+
+@relay.group()
+def user() -> None:
+    """Who may log in to send mail."""
+
+
+@user.command("add")
+@click.argument("name")
+@click.option("--file", "users", metavar="FILE", type=click.Path(path_type=Path), help="the users file")
+@_config
+def user_add(name: str, users: Path | None, file: Path | None) -> None:
+    """Add NAME to the users file, or give it a new password.
+
+    The password is asked for, or is the first line of standard input. The file is that of --file, or the settings'
+    submission.users_file.
+    """
+    path = users if users is not None else _users_file(file)
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    from relay.submission.users import add_user
+
+    try:
+        add_user(path, name, password)
+    except OSError as error:
+        _fail([f"{path}: cannot be written: {error.strerror}"])
+    except ValueError as error:
+        _fail([f"relay: {error}"])
+    click.echo(f"{name} is in {path}")
+
+
+def _users_file(file: Path | None) -> Path:
+    from relay.config import ConfigError, load_without_files
+
+    try:
+        path = load_without_files(file, os.environ).submission.users_file
+    except ConfigError as error:
+        _fail(error.problems)
+    if path is None:
+        _fail(["relay: submission.users_file is not set; name the file with --file"])
+    return path
+
+
+@relay.group()
+def queue() -> None:
+    """The mail that waits."""
+
+
+@queue.command("list")
+@_config
+@click.option("--json", "as_json", is_flag=True, help="print a JSON list of objects")
+@click.option("--history", is_flag=True, help="also what was delivered and what failed")
+def queue_list(file: Path | None, as_json: bool, history: bool) -> None:
+    """Show each recipient of each waiting message: what was tried, what was said, and when it goes on."""
+    folder = _queue_folder(file)
+    from relay import show
+    from relay.queue.store import QueueError, StoreUnavailable
+    from relay.queue.visitor import open_reader
+
+    try:
+        with closing(open_reader(folder)) as reader:
+            entries = reader.find(None, history)
+    except (QueueError, StoreUnavailable) as error:
+        _fail([f"relay: {error}"])
+    if as_json:
+        click.echo(show.as_json(entries))
+    else:
+        click.echo(show.table(entries, datetime.now(UTC), show.terminal_width(sys.stdout)))
+
+
+@queue.command("retry")
+@click.argument("id", required=False)
+@click.option("--all", "everything", is_flag=True, help="all mail that waits")
+@_config
+def queue_retry(id: str | None, everything: bool, file: Path | None) -> None:
+    """Try the message ID now, or --all."""
+    if (id is None) is not everything:
+        raise click.UsageError("give the ID of a message, or --all")
+    message = None if id is None else _message_id(id)
+    folder = _queue_folder(file)
+    from relay.queue.store import QueueError, StoreUnavailable
+    from relay.queue.visitor import retry_now
+
+    try:
+        count = retry_now(folder, message, datetime.now(UTC))
+    except (QueueError, StoreUnavailable) as error:
+        _fail([f"relay: {error}"])
+    if message is not None and count == 0:
+        click.echo(f"relay: no mail waits under the id {id}", err=True)
+        sys.exit(1)
+    click.echo(f"{count} {'recipient is' if count == 1 else 'recipients are'} due now")
+
+
+def _message_id(text: str) -> MessageId:
+    from relay.mail.message import MessageId
+
+    try:
+        return MessageId.parse(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a queue id such as `relay queue list` shows") from None

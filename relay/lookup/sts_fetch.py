@@ -1,0 +1,164 @@
+"""Fetching one MTA-STS policy over HTTPS, from a host whose name comes from strangers and whose words are not trusted.
+
+The host must prove its name by the web's authorities. Redirects, other types than text/plain, compression, large and
+slow answers are refused, as are addresses that `relay.guard` does not let us connect to. What a policy means and when
+it is wanted is not decided here. RFC 8461 section 3.3, RFC 6125 section 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from datetime import timedelta
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from relay.guard import AddressGuard
+from relay.lookup.resolver import Answer, LookupFailed, Resolver
+from relay.policy.sts import MAX_POLICY_OCTETS, StsPolicy, StsSyntaxError, parse_policy
+
+TIMEOUT = timedelta(seconds=60)  # for the whole fetch; RFC 8461 section 3.3
+_CHUNK = 16384
+_MOST_ADDRESSES = 6
+
+
+class PolicyFetcher:
+    """Fetches policies from port `port` of policy hosts.
+
+    `context` must verify chain and host name, ignore common names and demand TLS 1.2: ValueError if it does not.
+    """
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        port: int,
+        guard: AddressGuard,
+        context: ssl.SSLContext,
+        timeout: timedelta = TIMEOUT,
+    ) -> None:
+        if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
+            raise ValueError("policies must come over verified TLS")
+        if context.hostname_checks_common_name or context.minimum_version < ssl.TLSVersion.TLSv1_2:
+            raise ValueError("policy hosts must be named in the subjectAltName and speak TLS 1.2")  # RFC 8461 §3.3
+        self._resolver = resolver
+        self._port = port
+        self._guard = guard
+        self._context = context
+        self._timeout = timeout
+
+    async def fetch(self, domain: str) -> StsPolicy | str:
+        """The policy of `domain` (A-labels, no literal), or a sentence that says why it cannot be had."""
+        host = f"mta-sts.{domain}"
+        try:
+            async with asyncio.timeout(self._timeout.total_seconds()):
+                return parse_policy(await self._download(host))
+        except TimeoutError:
+            seconds = self._timeout.total_seconds()
+            return f"the policy host {host} did not send the policy within {seconds:g} seconds"
+        except StsSyntaxError as error:
+            return f"the policy at {host} is not valid: {error}"
+        except (_Unfit, OSError, aiohttp.ClientError, ValueError) as error:
+            return f"the policy could not be fetched from {host}: {_why(error)}"
+
+    async def _download(self, host: str) -> bytes:
+        connector = aiohttp.TCPConnector(
+            resolver=_GuardedResolver(self._resolver, self._guard),
+            ssl=self._context,
+            use_dns_cache=False,
+            force_close=True,
+        )
+        async with (
+            aiohttp.ClientSession(
+                connector=connector,
+                headers={"Accept": "text/plain", "Accept-Encoding": "identity"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),  # `fetch` has one for all
+                trust_env=False,  # no proxies, no .netrc
+                auto_decompress=False,
+            ) as session,
+            session.get(f"https://{host}:{self._port}/.well-known/mta-sts.txt", allow_redirects=False) as response,
+        ):
+            _check_head(response)
+            return await _read(response)
+
+
+class _Unfit(Exception):  # noqa: N818  (the name says it)
+    """The host answered, but not with what we may take for a policy."""
+
+
+class _NoAddress(OSError):  # noqa: N818  (the name says it)
+    """The host has no address that we may connect to."""
+
+
+class _GuardedResolver(AbstractResolver):
+    """Gives aiohttp the addresses that our resolver finds and our guard lets pass."""
+
+    def __init__(self, resolver: Resolver, guard: AddressGuard) -> None:
+        self._resolver = resolver
+        self._guard = guard
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await asyncio.gather(self._resolver.aaaa(host), self._resolver.a(host))
+        answers = [one for one in found if isinstance(one, Answer)]
+        failures = [one for one in found if isinstance(one, LookupFailed)]
+        addresses = [address for answer in answers for address in answer.records]
+        refusals = [self._guard.refusal(address) for address in addresses]
+        good = [address for address, refusal in zip(addresses, refusals, strict=True) if refusal is None]
+        if any(failure.bogus for failure in failures) or not good:
+            reasons = [failure.reason for failure in failures] + [refusal for refusal in refusals if refusal]
+            raise _NoAddress(reasons[0] if reasons else "it has no address")
+        return [_resolved(host, address, port) for address in good[:_MOST_ADDRESSES]]
+
+    async def close(self) -> None:
+        """Nothing to close: the resolver is shared."""
+
+
+def _resolved(host: str, address: str, port: int) -> ResolveResult:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=flags)
+
+
+def _check_head(response: aiohttp.ClientResponse) -> None:
+    """RFC 8461 §3.3: 200 and nothing else, no redirect; §3.2: text/plain."""
+    if 300 <= response.status <= 399:
+        raise _Unfit(f"it answered with a redirect ({response.status}), which MTA-STS does not allow")
+    if response.status != 200:
+        raise _Unfit(f"it answered {response.status}")
+    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type != "text/plain":  # by hand: aiohttp takes any nonsense for text/plain
+        raise _Unfit("its answer is not of the type text/plain")
+    if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise _Unfit("its answer is compressed")
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    octets = bytearray()
+    async for chunk in response.content.iter_chunked(_CHUNK):
+        octets += chunk
+        if len(octets) > MAX_POLICY_OCTETS:
+            raise _Unfit(f"its answer is larger than {MAX_POLICY_OCTETS} octets")
+    return bytes(octets)
+
+
+def _why(error: Exception) -> str:
+    """In words that do not repeat what the host sent."""
+    match error:
+        case _Unfit():
+            return str(error)
+        case aiohttp.ClientConnectorCertificateError():
+            reason = error.certificate_error
+            detail = reason.verify_message if isinstance(reason, ssl.SSLCertVerificationError) else "not valid"
+            return f"its certificate was not accepted ({detail})"
+        case aiohttp.ClientConnectorSSLError():
+            return "the TLS handshake failed"
+        case aiohttp.ClientConnectorDNSError():
+            return str(error.os_error)
+        case aiohttp.ClientConnectorError() | OSError():
+            return "it could not be reached"
+        case _:
+            return "it did not answer in proper HTTP"
