@@ -31,8 +31,24 @@ _config = click.option(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command, by default that of the process's arguments, and exit."""
-    relay(args=arguments, prog_name="relay")
+    try:
+        relay(args=arguments, prog_name="relay")
+    except Exception as error:
+        problems = _expected(error)
+        if problems is None:
+            raise
+        _fail(problems)
     raise AssertionError("click exits by itself")
+
+
+def _expected(error: Exception) -> Sequence[str] | None:
+    """The lines that tell of a mistake of the person or the machine; None for one of ours."""
+    from relay.config import ConfigError
+    from relay.queue.store import QueueError, StoreUnavailable
+
+    if isinstance(error, ConfigError):
+        return error.problems
+    return [f"relay: {error}"] if isinstance(error, QueueError | StoreUnavailable) else None
 
 
 def _fail(problems: Iterable[str]) -> NoReturn:
@@ -43,21 +59,15 @@ def _fail(problems: Iterable[str]) -> NoReturn:
 
 
 def _load(file: Path | None) -> Settings:
-    from relay.config import ConfigError, load
+    from relay.config import load
 
-    try:
-        return load(file, os.environ)
-    except ConfigError as error:
-        _fail(error.problems)
+    return load(file, os.environ)
 
 
 def _queue_folder(file: Path | None) -> Path:
-    from relay.config import ConfigError, state_folder
+    from relay.config import state_folder
 
-    try:
-        return state_folder(_load(file), os.environ)
-    except ConfigError as error:
-        _fail(error.problems)
+    return state_folder(_load(file), os.environ)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,15 +80,14 @@ def relay() -> None:
 @_config
 def run(file: Path | None) -> None:
     """Take and deliver mail until SIGTERM or Ctrl-C."""
-    settings = _load(file)
-    folder = _queue_folder(file)
     from relay import app
-    from relay.config import hostname
-    from relay.queue.store import QueueError
+    from relay.config import hostname, state_folder
 
+    settings = _load(file)
+    folder = state_folder(settings, os.environ)
     try:
         code = app.run(settings, folder, hostname(settings))
-    except (OSError, QueueError, ValueError) as error:
+    except (OSError, ValueError) as error:  # an address in use, a certificate that does not fit its key
         _fail([f"relay: {error}"])
     sys.exit(code)
 
@@ -136,26 +145,23 @@ def config_check(file: Path | None) -> None:
 
 
 def _unusable(settings: Settings) -> Iterable[str]:
-    """Files that can be read but not used. Only for these the TLS and password libraries are loaded."""
+    """What is wrong inside the files that the settings name."""
+    from relay.submission.users import Users
+    from relay.tls import load_roots, server_context
+
     given = settings.submission
     try:
         if given.tls_certificate is not None and given.tls_key is not None:
-            from relay.tls import server_context
-
             server_context(given.tls_certificate, given.tls_key)
     except ValueError as error:
         yield str(error)
     try:
         if settings.tls.ca_file is not None:
-            from relay.tls import load_roots
-
             load_roots(settings.tls.ca_file)
     except ValueError as error:
         yield str(error)
     try:
         if given.users_file is not None:
-            from relay.submission.users import Users
-
             Users.load(given.users_file)
     except ValueError as error:
         yield str(error)
@@ -176,13 +182,13 @@ def user_add(name: str, users: Path | None, file: Path | None) -> None:
     The password is asked for, or is the first line of standard input. The file is that of --file, or the settings'
     submission.users_file.
     """
+    from relay.submission.users import add_user
+
     path = users if users is not None else _users_file(file)
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
         password = sys.stdin.readline().rstrip("\r\n")
-    from relay.submission.users import add_user
-
     try:
         add_user(path, name, password)
     except OSError as error:
@@ -193,12 +199,9 @@ def user_add(name: str, users: Path | None, file: Path | None) -> None:
 
 
 def _users_file(file: Path | None) -> Path:
-    from relay.config import ConfigError, load_without_files
+    from relay.config import load_without_files
 
-    try:
-        path = load_without_files(file, os.environ).submission.users_file
-    except ConfigError as error:
-        _fail(error.problems)
+    path = load_without_files(file, os.environ).submission.users_file
     if path is None:
         _fail(["relay: submission.users_file is not set; name the file with --file"])
     return path
@@ -215,16 +218,11 @@ def queue() -> None:
 @click.option("--history", is_flag=True, help="also what was delivered and what failed")
 def queue_list(file: Path | None, as_json: bool, history: bool) -> None:
     """Show each recipient of each waiting message: what was tried, what was said, and when it goes on."""
-    folder = _queue_folder(file)
     from relay import show
-    from relay.queue.store import QueueError, StoreUnavailable
     from relay.queue.visitor import open_reader
 
-    try:
-        with closing(open_reader(folder)) as reader:
-            entries = reader.find(None, history)
-    except (QueueError, StoreUnavailable) as error:
-        _fail([f"relay: {error}"])
+    with closing(open_reader(_queue_folder(file))) as reader:
+        entries = reader.find(None, history)
     if as_json:
         click.echo(show.as_json(entries))
     else:
@@ -239,15 +237,10 @@ def queue_retry(id: str | None, everything: bool, file: Path | None) -> None:
     """Try the message ID now, or --all."""
     if (id is None) is not everything:
         raise click.UsageError("give the ID of a message, or --all")
-    message = None if id is None else _message_id(id)
-    folder = _queue_folder(file)
-    from relay.queue.store import QueueError, StoreUnavailable
     from relay.queue.visitor import retry_now
 
-    try:
-        count = retry_now(folder, message, datetime.now(UTC))
-    except (QueueError, StoreUnavailable) as error:
-        _fail([f"relay: {error}"])
+    message = None if id is None else _message_id(id)
+    count = retry_now(_queue_folder(file), message, datetime.now(UTC))
     if message is not None and count == 0:
         click.echo(f"relay: no mail waits under the id {id}", err=True)
         sys.exit(1)
@@ -260,4 +253,4 @@ def _message_id(text: str) -> MessageId:
     try:
         return MessageId.parse(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a queue id such as `relay queue list` shows") from None
+        _fail([f"relay: {text!r} is not a queue id; `relay queue list` shows them"])

@@ -24,6 +24,7 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _HASHED_NAME = "[0-9a-f]" * 8 + ".[0-9]*"  # how `openssl rehash` names the files of a directory of authorities
 _TLS_BUFFER_OCTETS = 32 * 1024  # two TLS records; asyncio's own 256 KiB is taken for every connection
+_OP_LEGACY_SERVER_CONNECT = 0x4  # ssl has it from 3.12 on: servers from before RFC 5746 (secure renegotiation)
 _ENCODING_DER = 2  # _ssl.ENCODING_DER: before 3.13 certificates of the chain have to be asked for their DER form
 
 _VERSIONS = {
@@ -104,6 +105,7 @@ class ClientContexts:
     def __init__(self, roots_pem: bytes) -> None:
         """`roots_pem`: what `load_roots` returned."""
         self.opportunistic = _client(ssl.TLSVersion.MINIMUM_SUPPORTED, security_level=0)
+        self.opportunistic.options |= _OP_LEGACY_SERVER_CONNECT
         self.required = _client(ssl.TLSVersion.TLSv1_2, security_level=1)  # RFC 8996: TLS that counts is 1.2 or newer
         self.webpki = _verifying(roots_pem)
         self.webpki_other_name = _verifying(roots_pem)
@@ -111,11 +113,13 @@ class ClientContexts:
 
 
 def https_context(roots_pem: bytes) -> ssl.SSLContext:
-    """For the HTTPS hosts of MTA-STS policies: web PKI. RFC 8461 section 3.3."""
+    """For the HTTPS hosts of MTA-STS policies: web PKI. RFC 8461 section 3.3.
+
+    asyncio does not tell a TLS session that was closed from one that was cut off: the caller must not take the end of
+    the connection for the end of a policy.
+    """
     context = _verifying(roots_pem)
     context.set_alpn_protocols(["http/1.1"])
-    # A policy whose end is the end of the connection could be cut short by anybody on the way.
-    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     return context
 
 

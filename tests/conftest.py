@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import hypothesis
@@ -72,7 +72,7 @@ class _OnUvloop:
     """Gives pytest-asyncio uvloop's event loop for every test."""
 
     def pytest_asyncio_loop_factories(self) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-        import uvloop
+        import uvloop  # noqa: PLC0415  (only where it is asked for)
 
         return {"uvloop": uvloop.new_event_loop}
 
@@ -87,7 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With CI=1, a test that is skipped for want of a Debian package has failed: .ci/run installs them all."""
     report = yield
     if os.environ.get("CI") and report.skipped and "needs Debian's" in str(report.longrepr):

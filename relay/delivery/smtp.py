@@ -121,6 +121,9 @@ class OpenSession:
         commands = _commands(sender, recipients, options, self.capabilities)
         if self._sending:
             raise RuntimeError("this session is sending another message")
+        if not self._wire.usable:
+            words = f": {self._wire.unread_words}" if self._wire.unread else ""  # 421, it was idle too long
+            return (Lost(Stage.MAIL, f"ended the session before MAIL FROM{words}"),) * len(recipients)
         self._sending = True
         self.messages += 1
         transaction = Transaction(self._wire, self._timeouts)

@@ -197,6 +197,8 @@ class Transaction:
         """The next reply, if it is one that can come at this stage."""
         reply = await self._wire.reply(self._seconds[stage])
         if isinstance(reply, Broken):
+            if reply.reply is not None and reply.reply.code == 421:  # this one may come at any time
+                return reply.reply
             return Lost(stage, reply.told(stage.value), after_final_dot=stage is Stage.FINAL)
         if reply.code < 400 and not _expected(reply, stage):
             self._wire.abort()

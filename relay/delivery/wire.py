@@ -40,6 +40,7 @@ class Broken:
     cause: Cause
     fault: str
     words: str = ""  # what it sent, or the system's error: for the reader of a log
+    reply: Reply | None = None  # the reply that came out of turn
 
     def told(self, when: str) -> str:
         """The fault with its moment (`after EHLO`) and details."""
@@ -136,8 +137,10 @@ class Wire(SMTPProtocol, asyncio.BufferedProtocol):
 
         A reply that is already here would be taken for the answer to what is sent now.
         """
-        if self._replies.unread and self._broken is None:
-            self._break(Broken(Cause.OUT_OF_TURN, "spoke before it was asked", self._replies.beginning()))
+        if self._replies.unread and (self._broken is None or self._broken.cause is Cause.CLOSED):
+            words = self._replies.beginning()
+            self._broken = Broken(Cause.OUT_OF_TURN, "spoke before it was asked", words, self._stray_reply())
+            self.abort()
         if self._broken is None and self.is_connected:
             self.write(octets)
 
@@ -193,6 +196,12 @@ class Wire(SMTPProtocol, asyncio.BufferedProtocol):
         self._lose()
         if self.transport is not None:
             cast(asyncio.WriteTransport, self.transport).abort()
+
+    def _stray_reply(self) -> Reply | None:
+        try:
+            return self._replies.next()
+        except ReplyError:
+            return None
 
     def _lose(self) -> None:
         if self._broken is None:

@@ -6,7 +6,8 @@ It knows nothing of what is spoken on the connections. A connection that the pee
 from __future__ import annotations
 
 import asyncio
-import ssl
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 
 from relay.settings import HostPort
@@ -29,14 +30,14 @@ class Listener:
         self._connections: set[asyncio.Task[None]] = set()
         self._mistakes: list[Exception] = []
 
-    async def start(self, host: str, port: int, context: ssl.SSLContext | None = None) -> HostPort:
-        """Listen on `host` and `port` (0: the kernel chooses one), with TLS from the first octet if `context` is given.
+    async def start(self, host: str, port: int) -> HostPort:
+        """Listen on `host` and `port` (0: the kernel chooses one). Returns the address.
 
-        Returns the address listened on. Raises OSError when it cannot be had, RuntimeError when already started.
+        Raises OSError when it cannot be had, RuntimeError when already started.
         """
         if self._server is not None:
             raise RuntimeError("already started")
-        self._server = await asyncio.start_server(self._accept, host, port, ssl=context)
+        self._server = await asyncio.start_server(self._accept, host, port)
         bound = self._server.sockets[0].getsockname()
         return HostPort(host=bound[0], port=bound[1])
 
@@ -72,3 +73,9 @@ class Listener:
             self._mistakes.append(mistake)
         finally:
             writer.transport.abort()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection with RST in place of FIN: SO_LINGER of no seconds makes the kernel do so."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

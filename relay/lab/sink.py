@@ -56,7 +56,7 @@ class ReceivedMail:
 
 @dataclass(slots=True)
 class Sessions:
-    """Counts of a sink. `aborted`: the client left without QUIT, and the script had not told the sink to leave first."""
+    """Counts of a sink. `aborted`: the client left without QUIT, and not because of the script."""
 
     connections: int = 0
     handshakes: int = 0
@@ -149,8 +149,8 @@ class _ServerNames:
 def _server_names(context: ssl.SSLContext) -> _ServerNames:
     """The one that belongs to this context, which sinks may share."""
     if not isinstance(context.sni_callback, _ServerNames):
-        context.sni_callback = _ServerNames()  # type: ignore[assignment]  # its stub forgets that there may be no name
-    names: _ServerNames = context.sni_callback  # type: ignore[assignment]
+        context.sni_callback = _ServerNames()
+    names: _ServerNames = context.sni_callback
     return names
 
 
@@ -165,6 +165,7 @@ class _Session:
         self._sink = sink
         self._client = Client(reader, writer, sink.complaints.append)
         self._tls: ssl.SSLObject | None = None
+        self._sni: str | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -252,6 +253,7 @@ class _Session:
         except OSError:
             self._sink.sessions.failed_handshakes += 1
             raise _HangUpError from None
+        self._sni = _server_names(script.context).asked.get(self._tls)
         self._sink.sessions.handshakes += 1
         self._forget()  # RFC 3207 section 4.2
 
@@ -327,7 +329,7 @@ class _Session:
             recipients=tuple(address for address, _ in self._recipients),
             octets=octets,
             tls_version=self._tls.version() if self._tls else None,
-            sni=_server_names(self._tls.context).asked.get(self._tls) if self._tls else None,
+            sni=self._sni,
             helo=self._helo,
             mail_parameters=self._mail_parameters,
             rcpt_parameters=tuple(parameters for _, parameters in self._recipients),

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import ssl
-import struct
 from collections.abc import Callable
+
+from relay.lab.listener import reset
 
 Answer = str | bytes
 """A reply, such as `451 4.7.1 later`. A line of the text becomes a line of the reply; octets are sent as they are."""
@@ -97,10 +97,8 @@ class Client:
         return tls
 
     def reset(self) -> None:
-        """End the connection with RST: the client learns that octets it sent may be lost."""
-        no_lingering = struct.pack("ii", 1, 0)
-        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_lingering)
-        self._writer.transport.abort()
+        """End the connection with RST."""
+        reset(self._writer)
 
     async def _more(self) -> None:
         chunk = await self._reader.read(_CHUNK)

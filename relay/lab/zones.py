@@ -39,16 +39,10 @@ _PLAIN_UDP = 512  # RFC 1035 section 4.2.1: the most without EDNS
 _CHAIN_LIMIT = 12  # names in one chain of CNAMEs; Unbound gives up after 11 as well
 _LOG_LIMIT = 100_000
 _PORT_ATTEMPTS = 20
-_NO_KEYS = {  # we have no signatures to show, and saying "there are none" with AD set would be a lie
-    dns.rdatatype.DS,
-    dns.rdatatype.DNSKEY,
-    dns.rdatatype.RRSIG,
-    dns.rdatatype.NSEC,
-    dns.rdatatype.NSEC3,
-    dns.rdatatype.NSEC3PARAM,
-    dns.rdatatype.CDS,
-    dns.rdatatype.CDNSKEY,
-}
+# We have no keys and signatures to show, and saying with AD set that there are none would be a lie.
+_NO_KEYS = frozenset(
+    map(dns.rdatatype.from_text, ("DS", "DNSKEY", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "CDS", "CDNSKEY"))
+)
 
 Faults = Mapping[tuple[str, str], "Fault | Slow"]
 
@@ -173,8 +167,10 @@ class Zones:
         self._zones[origin] = _Loaded(origin, _load(origin, zone), zone.security)
 
     def remove(self, name: str) -> None:
-        """Take the zone `name` away. Raises KeyError when there is none."""
+        """Take the zone `name` away; for `.`, bring back the empty one. Raises KeyError when there is none."""
         del self._zones[dns.name.from_text(name)]
+        if name == ".":
+            self.set(name, Zone())
 
     def set_security(self, name: str, security: Security) -> None:
         """Change the DNSSEC state of the zone `name`. Raises KeyError when there is none."""
@@ -314,7 +310,6 @@ class _Udp(asyncio.DatagramProtocol):
 
 def _load(origin: dns.name.Name, zone: Zone) -> dns.zone.Zone:
     """Parse the zone text, and add the SOA and NS that every zone has."""
-    # SOA first, as dnspython's default TTL; `records` may give others of both.
     text = f"$TTL {zone.ttl}\n{zone.records}\n"
     data = dns.zone.from_text(text, origin=origin, relativize=False, check_origin=False)
     soa = f"ns.invalid. hostmaster.invalid. 1 3600 600 86400 {zone.ttl}"  # the last: how long a "no" is kept

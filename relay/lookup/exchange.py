@@ -17,10 +17,12 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rdatatype
+import dns.wire
 
 from relay.settings import HostPort
 
 PAYLOAD = 1232  # octets of UDP that pass everywhere without fragments (DNS flag day 2020)
+OPAQUE_TLSA = dns.rdatatype.RdataType(65400)  # a type for private use, see _with_opaque_tlsa
 _HEADER = 12  # octets, RFC 1035 section 4.1.1
 _TC = 0x02  # in the third of them
 
@@ -108,11 +110,38 @@ def _parse(query: dns.message.Message, octets: bytes) -> dns.message.Message | N
     """The answer to `query` in `octets`; None when they are something else. Raises MalformedAnswer.
 
     Of an answer that was cut (TC) only the header and the question are read: a record may have been cut in two.
+    TLSA records come as records of the type OPAQUE_TLSA.
     """
     if len(octets) < _HEADER or octets[:2] != query.id.to_bytes(2):
         return None  # RFC 5452 §9.1: a wrong id is a forgery or a latecomer
+    cut = bool(octets[2] & _TC)
     try:
-        answer = dns.message.from_wire(octets, ignore_trailing=True, question_only=bool(octets[2] & _TC))
+        if query.question[0].rdtype == dns.rdatatype.TLSA and not cut:
+            octets = _with_opaque_tlsa(octets)
+        answer = dns.message.from_wire(octets, ignore_trailing=True, question_only=cut)
     except (dns.exception.DNSException, ValueError, struct.error) as error:
         raise MalformedAnswer(f"the answer is no DNS message: {type(error).__name__}") from None
     return answer if query.is_response(answer) else None
+
+
+def _with_opaque_tlsa(octets: bytes) -> bytes:
+    """The message with the type number of the TLSA records in its answer section changed.
+
+    dnspython takes a message for broken when one TLSA record in it has a digest of the wrong length. But such a
+    record is only unusable (RFC 7672 §2.2), and the others count; as records of an unknown type all come through.
+    Raises dns.exception.FormError.
+    """
+    changed = bytearray(octets)
+    parser = dns.wire.Parser(octets)
+    _, _, questions, answers, _, _ = parser.get_struct("!HHHHHH")
+    for _ in range(questions):
+        parser.get_name(decompress=True)
+        parser.get_struct("!HH")
+    for _ in range(answers):
+        parser.get_name(decompress=True)
+        start = parser.current
+        rdtype, _, _, length = parser.get_struct("!HHIH")
+        parser.get_bytes(length)
+        if rdtype == dns.rdatatype.TLSA:
+            changed[start : start + 2] = OPAQUE_TLSA.to_bytes(2)
+    return bytes(changed)

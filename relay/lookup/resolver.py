@@ -27,9 +27,11 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
+from relay.lookup import exchange
 from relay.lookup.inflight import InFlight
 from relay.lookup.servers import Problem, Question, absolute_name, ask_servers, name_text, system_nameservers
 from relay.policy.tlsa import TlsaRecord
@@ -253,8 +255,11 @@ def _read(response: dns.message.Message, question: Question) -> _Found:
     except dns.exception.DNSException:  # a loop of CNAMEs, or records of a name that does not exist
         return unusable
     secure, canonical = bool(response.flags & dns.flags.AD), name_text(chain.canonical_name)
-    if chain.answer is not None:
-        return Answer(_records(chain.answer), secure, canonical, chain.minimum_ttl)
+    rrset = chain.answer or response.get_rrset(
+        response.answer, chain.canonical_name, dns.rdataclass.IN, exchange.OPAQUE_TLSA
+    )
+    if rrset is not None:
+        return Answer(_records(rrset), secure, canonical, min(chain.minimum_ttl, rrset.ttl))
     if not _may_say_no(response):
         return unusable
     kind = Missing.NXDOMAIN if response.rcode() == dns.rcode.NXDOMAIN else Missing.NODATA
@@ -275,9 +280,15 @@ def _records(rrset: dns.rrset.RRset) -> tuple[Any, ...]:
             return tuple(MxRecord(record.preference, name_text(record.exchange)) for record in rrset)
         case dns.rdatatype.TXT:
             return tuple(b"".join(record.strings) for record in rrset)
-        case dns.rdatatype.TLSA:
-            return tuple(TlsaRecord(record.usage, record.selector, record.mtype, record.cert) for record in rrset)
+        case exchange.OPAQUE_TLSA:
+            return tuple(_tlsa_record(record.data) for record in rrset)
         case dns.rdatatype.CNAME:
             return tuple(name_text(record.target) for record in rrset)
         case _:
             return tuple(record.address for record in rrset)
+
+
+def _tlsa_record(data: bytes) -> TlsaRecord:
+    """RFC 6698 §2.1. What a record is too short for becomes 255, which nothing can use."""
+    usage, selector, matching_type = data[:3].ljust(3, b"\xff")
+    return TlsaRecord(usage, selector, matching_type, data[3:])

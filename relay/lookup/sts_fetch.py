@@ -134,6 +134,9 @@ def _check_head(response: aiohttp.ClientResponse) -> None:
         raise _Unfit("its answer is not of the type text/plain")
     if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise _Unfit("its answer is compressed")
+    if "Content-Length" not in response.headers and not response.headers.get("Transfer-Encoding"):
+        # An attacker can end a connection wherever he likes (TLS does not tell), and cut "max_age: 604800" to 6.
+        raise _Unfit("its answer does not say where it ends")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -159,6 +162,6 @@ def _why(error: Exception) -> str:
         case aiohttp.ClientConnectorDNSError():
             return str(error.os_error)
         case aiohttp.ClientConnectorError() | OSError():
-            return "it could not be reached"
+            return "no connection to it could be made"
         case _:
             return "it did not answer in proper HTTP"

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from OpenSSL.crypto import (
     FILETYPE_ASN1,
     FILETYPE_PEM,
@@ -32,7 +31,7 @@ from OpenSSL.crypto import (
 )
 
 from relay.policy import certificate as octets_of
-from relay.policy.certificate import MalformedCertificate
+from relay.policy.certificate import CertificateSyntaxError
 
 # OpenSSL's X509_V_ERR numbers
 UNSPECIFIED: Final = 1
@@ -63,7 +62,6 @@ _WORDS = {
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _ONE_LABEL = re.compile(r"[a-z0-9-]+")
 _MIN_RSA_BITS, _MIN_EC_BITS = 2048, 224  # OpenSSL's security level 2: 112 bits
-_MIN_DIGEST_OCTETS = 28  # the same: half of the digest's bits count
 _EVP_PKEY_RSA_PSS = 912
 _SHOWN_NAMES, _SHOWN_CHARACTERS = 4, 64
 
@@ -72,7 +70,7 @@ class Roots:
     """The trusted authorities, parsed once and shared."""
 
     def __init__(self, pem: bytes) -> None:
-        """`pem`: any number of CA certificates. What cannot be parsed is trusted by nobody; ValueError if nothing can."""
+        """`pem`: any number of CA certificates; one that cannot be parsed is left out. ValueError when none is left."""
         self.certificates: tuple[X509, ...] = tuple(_parsed(_PEM.findall(pem), FILETYPE_PEM))
         if not self.certificates:
             raise ValueError("no certificate of an authority in PEM form")
@@ -103,7 +101,7 @@ def check_chain(chain: tuple[bytes, ...], trust: Trust) -> ChainFault | None:
 
 
 def check_path(chain: tuple[bytes, ...], anchor: bytes, now: datetime) -> ChainFault | None:
-    """None when `chain` (DER, leaf first) leads to `anchor`, any certificate in DER, and is in date and fit for a server.
+    """None when `chain` leads to the certificate `anchor` (all in DER, leaf first), is in date and fit for servers.
 
     For DANE: the anchor need not be a root (RFC 7671 section 5.2), and how strong the keys are is the business of the
     domain that published it.
@@ -128,7 +126,7 @@ def name_fault(leaf: bytes, name: str) -> ChainFault | None:
     """None when `names_match`, else what names there are instead."""
     try:
         present = octets_of.dns_names(leaf)
-    except MalformedCertificate:
+    except CertificateSyntaxError:
         return ChainFault(NAME_MISMATCH, "the names in the certificate cannot be read")
     if any(name_matches(pattern, name) for pattern in present):
         return None
@@ -190,15 +188,17 @@ def _verified(
 
 def _text(code: int, depth: int, message: str, culprit: X509) -> str:
     which = "the certificate" if depth == 0 else "a certificate of an authority in the chain"
-    if code in (EXPIRED, NOT_YET_VALID):
-        try:
-            dates = culprit.to_cryptography()
-            if code == EXPIRED:
-                return f"{which} expired on {dates.not_valid_after_utc.date()}"
-            return f"{which} is not valid before {dates.not_valid_before_utc.date()}"
-        except ValueError:
-            return f"{which}: {message}"
+    if code == EXPIRED:
+        return f"{which} expired on {_day(culprit.get_notAfter())}"
+    if code == NOT_YET_VALID:
+        return f"{which} is not valid before {_day(culprit.get_notBefore())}"
     return _WORDS[code].format(which=which) if code in _WORDS else f"{which}: {message}"
+
+
+def _day(asn1_time: bytes | None) -> str:
+    """2026-11-24, of 20261124120000Z."""
+    digits = (asn1_time or b"").decode("ascii", "replace")
+    return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}"
 
 
 def _purpose_fault(path: list[X509]) -> ChainFault | None:
@@ -207,7 +207,7 @@ def _purpose_fault(path: list[X509]) -> ChainFault | None:
         try:
             octets = _der(one)
             fit = octets_of.is_for_servers(octets) and (depth > 0 or octets_of.key_may_do_tls(octets))
-        except MalformedCertificate:
+        except CertificateSyntaxError:
             fit = False
         if not fit:
             return ChainFault(WRONG_PURPOSE, _text(WRONG_PURPOSE, depth, "", one))
@@ -237,10 +237,9 @@ def _has_strong_key(one: X509) -> bool:
 
 def _has_strong_signature(one: X509) -> bool:
     try:
-        digest = one.to_cryptography().signature_hash_algorithm
-    except (ValueError, UnsupportedAlgorithm):
+        return octets_of.is_strongly_signed(_der(one))
+    except CertificateSyntaxError:
         return False
-    return digest is None or digest.digest_size >= _MIN_DIGEST_OCTETS  # None: Ed25519 and Ed448 bring their own
 
 
 def _der(one: X509) -> bytes:

@@ -1,6 +1,6 @@
 """AUTH PLAIN and LOGIN: the talk with the client, and the answer.
 
-RFC 4954 (AUTH), RFC 4616 (PLAIN), draft-murchison-sasl-login-00 (LOGIN). Whether AUTH is allowed at all, only under TLS,
+RFC 4954 (AUTH), RFC 4616 (PLAIN), draft-murchison-sasl-login-00 (LOGIN). When AUTH is allowed at all, under TLS only,
 is for `session` to say.
 """
 

@@ -53,7 +53,7 @@ class Transaction:
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
 
 
-def received_line(client: Client, hostname: str, smtputf8: bool, id: MessageId, now: datetime) -> bytes:
+def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: datetime) -> bytes:
     """Our trace header, folded, with its CRLF. RFC 5321 section 4.4."""
     literal = f"[IPv6:{client.address}]" if client.address.version == 6 else f"[{client.address}]"
     words = [
@@ -101,26 +101,28 @@ class Receiver:
         self._commits: set[asyncio.Task[Any]] = set()
 
     async def receive(self, client: Client, transaction: Transaction, stream: Stream) -> Reply:
-        """Read the message up to its end, store it, and return the answer to the final dot.
+        """Ask for the message, read it up to its end, store it, and return the answer to the final dot.
 
         Raises stream.Gone when the client leaves before the end; then nothing is stored.
         """
         id = self._front.new_id()
-        keeper = _Keeper(self._store.new_body(id), self._front)
+        keeper = _Keeper(id, self._store.new_body(id), self._front)
+        trace = received_line(client, self._hostname, transaction.smtputf8, keeper.name, self._front.clock())
+        stream.say(replies.SEND_DATA)
         try:
-            await keeper.write(received_line(client, self._hostname, transaction.smtputf8, id, self._front.clock()))
+            await keeper.write(trace)
             inspection = await self._read(keeper, stream)
         except BaseException:
             self._spawn(keeper.drop())
             raise
         problem = self._refusal(inspection) or keeper.problem
         if problem is None:
-            problem = await asyncio.shield(self._spawn(self._commit(id, keeper, client, transaction, inspection)))
+            problem = await asyncio.shield(self._spawn(self._commit(keeper, client, transaction, inspection)))
         else:
             await asyncio.shield(self._spawn(keeper.drop()))
         if problem is None:
-            return replies.queued(id)
-        about = f"message from <{transaction.sender or ''}>"
+            return replies.queued(keeper.name)
+        about = replies.printable(f"message from <{transaction.sender or ''}>")
         self._front.emit(SubmissionRefused(str(client.address), problem.text, about))
         return problem
 
@@ -153,12 +155,12 @@ class Receiver:
         return None
 
     async def _commit(
-        self, id: MessageId, keeper: _Keeper, client: Client, transaction: Transaction, seen: Inspection
+        self, keeper: _Keeper, client: Client, transaction: Transaction, seen: Inspection
     ) -> Reply | None:
         """Put the message into the queue. Returns None when it is on disk, otherwise the refusal."""
         try:
             message = NewMessage(
-                id=id,
+                id=keeper.id,
                 envelope=Envelope(transaction.sender, tuple(transaction.recipients.values())),
                 body=await keeper.writer.finish(),
                 arrived=self._front.clock(),
@@ -172,7 +174,7 @@ class Receiver:
             return keeper.problem
         self._front.emit(
             MessageAccepted(
-                id=str(id),
+                id=keeper.name,
                 message_id=message.message_id,
                 sender=str(transaction.sender or ""),
                 recipients=len(transaction.recipients),
@@ -194,7 +196,9 @@ class Receiver:
 class _Keeper:
     """Writes a body until something goes wrong, and remembers what to tell the client. Never raises."""
 
-    def __init__(self, writer: BodyWriter, front: Front) -> None:
+    def __init__(self, id: MessageId, writer: BodyWriter, front: Front) -> None:
+        self.id = id
+        self.name = str(id)
         self.writer = writer
         self.problem: Reply | None = None
         self._front = front

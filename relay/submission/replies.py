@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 
-from relay.mail.message import MessageId
 from relay.mail.status import Reply
 
 _MAX_TEXT = 480  # RFC 5321 §4.5.3.1.5: a reply line has at most 512 octets
@@ -92,7 +91,7 @@ def challenge(text: str) -> Reply:
     return _reply(334, text)
 
 
-def queued(id: MessageId) -> Reply:
+def queued(id: str) -> Reply:
     """The message is on disk and ours."""
     return _reply(250, f"2.0.0 queued as {id}")
 
@@ -114,9 +113,13 @@ def bad_octet(problem: str) -> Reply:
 
 def wire(reply: Reply) -> bytes:
     """The reply as it goes out: ASCII only, no line over 512 octets, no control characters."""
-    *first, last = [printable(line)[:_MAX_TEXT] for line in reply.lines]
+    *first, last = [_line(line) for line in reply.lines]
     text = "".join(f"{reply.code}-{line}\r\n" for line in first) + f"{reply.code} {last}\r\n"
     return text.encode("ascii", "replace")
+
+
+def _line(text: str) -> str:
+    return text if text.isprintable() and len(text) <= _MAX_TEXT else printable(text, _MAX_TEXT)
 
 
 def printable(text: str, limit: int = 1000) -> str:

@@ -1,3 +1,4 @@
+# ruff: noqa: N802  (verbs are named as aiosmtpd names them: smtp_MAIL)
 """The verbs of one SMTP session: what they need, what they answer, and what they leave behind.
 
 RFC 5321 section 4.1 (commands), RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 2920 (pipelining). Only what is honoured is
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -30,6 +32,8 @@ _WEB_VERBS = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "PAT
 _NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "SEND", "SOML", "SAML", "BDAT", "ATRN"})
 _PROTOCOL_ERRORS = frozenset({500, 501, 502, 503, 504})
 
+Verb = Callable[[str], Awaitable[None]]
+
 
 @dataclass(slots=True, eq=False)
 class Shared:
@@ -50,7 +54,7 @@ class Session(Stream):
     """One client, from greeting to goodbye. `implicit`: TLS comes before the greeting."""
 
     def __init__(self, shared: Shared, implicit: bool) -> None:
-        super().__init__(shared.hostname, shared.settings.timeout, shared.landing)
+        super().__init__(shared.settings.timeout, shared.landing)
         self._shared = shared
         self._implicit = implicit
         self._peer: IPAddress
@@ -129,7 +133,7 @@ class Session(Stream):
             self._report(replies.NOT_A_WEB_SERVER, "connection")
             self.hang_up(replies.NOT_A_WEB_SERVER)
             return
-        method = self._smtp_methods.get(name)
+        method: Verb | None = getattr(self, f"smtp_{name}", None)
         if method is None:
             unknown = replies.UNKNOWN_COMMAND if name else replies.EMPTY_LINE
             self._refuse(replies.NOT_IMPLEMENTED if name in _NOT_IMPLEMENTED else unknown)
@@ -142,6 +146,8 @@ class Session(Stream):
             self._shared.front.emit(DefectFound(f"submission, {name}", repr(error)))
             self._transaction = None
             self.say(replies.INTERNAL_ERROR)
+            if name == "DATA":
+                self.hang_up()  # a message half read: its next lines must not be taken for commands
 
     def _refuse(self, reply: Reply, about: str | None = None) -> None:
         """Say no; report it when it is `about` an address; count it when the client does not keep to the rules."""
@@ -158,7 +164,7 @@ class Session(Stream):
     def _report(self, reply: Reply, about: str) -> None:
         self._shared.front.emit(SubmissionRefused(str(self._peer), reply.text, replies.printable(about)))
 
-    # Verbs. The argument comes as aiosmtpd's table of verbs has it: text with surrogates for what is not UTF-8.
+    # Verbs, named as aiosmtpd names them. Arguments too come its way: as text, with surrogates for what is not UTF-8.
 
     async def smtp_EHLO(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.1: begin, and hear what is on offer."""
@@ -297,7 +303,6 @@ class Session(Stream):
         elif not transaction.recipients:
             self._refuse(replies.NO_RCPT)
         else:
-            self.say(replies.SEND_DATA)
             client = Client(self._peer, self._helo, self._extended, self.tls, self._login)
             answer = await self._shared.receiver.receive(client, transaction, self)
             self._transaction = None

@@ -30,6 +30,8 @@ class Peer:
         self._outgoing = ssl.MemoryBIO()
 
     async def say(self, octets: bytes) -> None:
+        if self._writer.is_closing():
+            raise ConnectionResetError("the client has hung up")
         if self._tls is None:
             self._writer.write(octets)
         else:

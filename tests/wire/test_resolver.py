@@ -12,7 +12,10 @@ from pathlib import Path
 import dns.edns
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
+import dns.rdata
+import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 import pytest
@@ -463,6 +466,33 @@ PACKETS: list[tuple[str, Respond, object]] = [
 async def test_what_counts_as_an_answer(respond: Respond, found: object) -> None:
     result, _ = await ask_scripted(respond)
     assert result == found
+
+
+@pytest.mark.asyncio
+async def test_tlsa_records_that_are_broken_do_not_hide_the_others() -> None:
+    datas = [bytes([3, 1, 1]) + b"a" * 32, bytes([3, 1, 1]) + b"short", bytes([3, 1, 2]), b"\x03\x01", b"", bytes(200)]
+
+    def respond(query: dns.message.Message, tcp: bool) -> list[bytes]:
+        response = reply(query, "a.test. CNAME b.test.")
+        broken = dns.rrset.RRset(dns.name.from_text("b.test."), dns.rdataclass.IN, dns.rdatatype.TLSA)
+        for data in datas:
+            broken.add(dns.rdata.GenericRdata(dns.rdataclass.IN, dns.rdatatype.TLSA, data), 60)
+        response.answer.append(broken)
+        return [response.to_wire()]
+
+    server = Scripted(respond)
+    async with server.running() as address:
+        found = await Resolver([address], TIMEOUT).tlsa("a.test")
+    assert isinstance(found, Answer)
+    assert set(found.records) == {
+        TlsaRecord(3, 1, 1, b"a" * 32),
+        TlsaRecord(3, 1, 1, b"short"),
+        TlsaRecord(3, 1, 2, b""),
+        TlsaRecord(3, 1, 255, b""),
+        TlsaRecord(255, 255, 255, b""),
+        TlsaRecord(0, 0, 0, bytes(197)),
+    }
+    assert found.canonical == "b.test"
 
 
 @pytest.mark.asyncio

@@ -259,9 +259,6 @@ PIPELINED = [
         pipelined(1) + SENT,
         False,
     ),
-    Case(
-        "a yes, and gone", (3, OK + OK + GO, BODY, TAKEN, CLOSE), ("250 2.0.0 queued as 1",), pipelined(1) + SENT, False
-    ),
     # silent
     Case("MAIL stall", (3, STALL), ("MAIL said nothing for 0.1 seconds after MAIL FROM",), pipelined(1), False),
     Case("RCPT stall", (3, OK, STALL), ("RCPT said nothing for 0.1 seconds after RCPT TO",), pipelined(1), False),
@@ -313,6 +310,13 @@ IN_TURN = [
         (1, OK + OK),
         ('RCPT spoke before it was asked after RCPT TO: "250 2.0.0 ok"',),
         MAIL,
+        False,
+    ),
+    Case(  # RFC 5321 section 3.8: this one may come at any time
+        "421 out of turn",
+        (1, OK, 1, b"550 no\r\n", 1, OK + b"421 4.3.2 shutting down\r\n", CLOSE),
+        ("550 no", "421 4.3.2 shutting down"),
+        MAIL + RCPTS[0] + RCPTS[1],
         False,
     ),
     Case(
@@ -441,8 +445,23 @@ async def test_second_message_on_the_same_session() -> None:
     assert mx.heard.endswith(pipelined(1) + SENT + pipelined(1) + RSET + pipelined(1) + SENT + QUIT)
 
 
+async def until_gone(session: OpenSession) -> None:
+    async with asyncio.timeout(5):
+        while session.reusable():
+            await asyncio.sleep(0)
+
+
 @pytest.mark.asyncio
-async def test_idle_session_that_got_421_or_was_closed() -> None:
+async def test_closed_after_the_message() -> None:
+    async with host(*hello(b"PIPELINING"), 3, OK + OK + GO, BODY, TAKEN, CLOSE) as mx:
+        session = await opened(mx.port)
+        assert await send(session) == ("250 2.0.0 queued as 1",)
+        await until_gone(session)
+        assert await send(session) == ("MAIL ended the session before MAIL FROM",)
+
+
+@pytest.mark.asyncio
+async def test_idle_session_that_got_421() -> None:
     spoken = asyncio.Event()
 
     async def wait(_: Peer) -> None:
@@ -453,13 +472,8 @@ async def test_idle_session_that_got_421_or_was_closed() -> None:
         assert session.reusable()
         spoken.set()
         await mx.over()
-        async with asyncio.timeout(5):
-            while session.reusable():
-                await asyncio.sleep(0)
-        assert await send(session) in [
-            ('MAIL spoke before it was asked after MAIL FROM: "421 4.4.2 idle"',),
-            ("421 4.4.2 idle",),
-        ]
+        await until_gone(session)
+        assert await send(session) == ('MAIL ended the session before MAIL FROM: "421 4.4.2 idle"',)
     assert mx.heard == b"EHLO relay.test\r\n"
 
 

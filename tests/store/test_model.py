@@ -1,0 +1,264 @@
+"""The queue against a dictionary: whatever is done to both, they agree. A crash may come at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, precondition, rule
+
+from relay.mail.address import Address
+from relay.mail.message import Claim, Envelope, InlineBody, MessageId, NewMessage
+from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, State, TlsUsed
+from relay.mail.status import Kind, Reply, Status
+from relay.policy.retry import SettledRecipient, Settlement
+from relay.queue import visitor
+from relay.queue.sqlite import SqliteStore
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+DOMAINS = ("a.example", "b.example", "c.example")
+OUTCOMES: dict[State, Outcome] = {
+    State.DELIVERED: Delivered(Status(Kind.SUCCESS, 0, 0), Reply.of(250, ("ok",)), "mx.example", TlsUsed.NONE),
+    State.DEFERRED: Deferred(Status(Kind.TEMPORARY, 0, 0), "later"),
+    State.FAILED: Failed(Status(Kind.PERMANENT, 0, 0), "never"),
+}
+
+seconds = st.integers(0, 90).map(lambda number: number * SECOND)
+domains = st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=4)
+bodies = st.sampled_from([b"small", b"l" * 70_000])
+states = st.sampled_from(list(OUTCOMES))
+
+
+@dataclass(slots=True)
+class Recipient:
+    """The model: what is true of one recipient. `lease`: the number of the claim that has it."""
+
+    domain: str
+    next_attempt: datetime | None
+    state: State = State.QUEUED
+    attempts: int = 0
+    lease: int | None = None
+    changed: datetime = START
+
+
+class QueueMachine(RuleBasedStateMachine):
+    claims: Bundle[Claim] = Bundle("claims")
+
+    # The preconditions keep Hypothesis from spending its steps on an empty queue.
+
+    @initialize(to=st.lists(domains, min_size=3, max_size=6))
+    def begin(self, to: list[list[str]]) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="queue-model-"))
+        self.runner = asyncio.Runner()
+        self.now = START
+        self.model: dict[tuple[int, int], Recipient] = {}
+        self.bodies: dict[int, bytes] = {}
+        self.last_id = 0
+        self.store = SqliteStore(self.folder)
+        self.runner.run(self.store.open(self.now))
+        self.runner.run(self._put([self._new(each, b"first") for each in to]))
+
+    def teardown(self) -> None:
+        if hasattr(self, "runner"):
+            self.runner.run(self.store.close())
+            self.runner.close()
+            shutil.rmtree(self.folder)
+
+    @precondition(lambda self: not self._due(set()))
+    @rule(passed=seconds)
+    def time_passes(self, passed: timedelta) -> None:
+        self.now += passed
+
+    @rule(to=domains, octets=bodies)
+    def put(self, to: Sequence[str], octets: bytes) -> None:
+        self.runner.run(self._put([self._new(to, octets)]))
+
+    @precondition(lambda self: self._due(set()))
+    @rule(
+        limit=st.integers(1, 5), lease=seconds, skip=st.sets(st.sampled_from(DOMAINS), max_size=2), target=claims
+    )
+    def claim(self, limit: int, lease: timedelta, skip: set[str]) -> object:
+        taken = self.runner.run(self.store.claim(limit, lease, self.now, skip))
+        expected = self._due(skip)
+        first: dict[tuple[int, str], datetime] = {}
+        for (id, number), recipient in expected.items():
+            assert recipient.next_attempt is not None
+            first.setdefault((id, recipient.domain), recipient.next_attempt)
+        places = [(due, id) for (id, _), due in first.items()]
+        assert [(first[claim.id.number, claim.domain], claim.id.number) for claim in taken] == places[:limit]
+        assert len({(claim.id, claim.domain) for claim in taken}) == len(taken)
+        for one in taken:
+            numbers = [
+                number
+                for (id, number), recipient in sorted(expected.items(), key=lambda item: item[0])
+                if (id, recipient.domain) == (one.id.number, one.domain)
+            ]
+            assert [recipient.index for recipient in one.recipients] == numbers
+            assert one.lease_until == self.now + lease
+            assert self.runner.run(self._octets(one)) == self.bodies[one.id.number]
+            for recipient in one.recipients:
+                known = self.model[one.id.number, recipient.index]
+                known.attempts += 1
+                known.lease, known.next_attempt = one.lease, one.lease_until
+                assert recipient.attempts == known.attempts
+        return multiple(*taken)
+
+    @rule(claim=claims, wanted=st.lists(states, min_size=4, max_size=4), wait=seconds, notice=st.none() | domains)
+    def settle(self, claim: Claim, wanted: list[State], wait: timedelta, notice: Sequence[str] | None) -> None:
+        settlement = Settlement(
+            tuple(
+                SettledRecipient(recipient, state, OUTCOMES[state], None if state.closed else self.now + wait, False)
+                for recipient, state in zip(claim.recipients, wanted, strict=False)
+            )
+        )
+        notices = [self._new(notice, b"notice")] if notice else []
+        kept = self._holds(claim)
+        assert self.runner.run(self.store.settle(claim, settlement, notices, self.now)) is kept
+        if kept:
+            for settled in settlement.recipients:
+                known = self.model[claim.id.number, settled.recipient.index]
+                known.state, known.next_attempt = settled.state, settled.next_attempt
+                known.lease, known.changed = None, self.now
+            self._remember(notices)
+
+    @rule(claim=consumes(claims), wait=seconds)
+    def release(self, claim: Claim, wait: timedelta) -> None:
+        kept = self._holds(claim)
+        assert self.runner.run(self.store.release(claim, self.now + wait)) is kept
+        if kept:
+            for recipient in claim.recipients:
+                known = self.model[claim.id.number, recipient.index]
+                known.lease, known.next_attempt = None, self.now + wait
+                known.attempts -= 1
+
+    @rule(claim=claims, wait=seconds)
+    def renew(self, claim: Claim, wait: timedelta) -> None:
+        kept = self._holds(claim)
+        assert self.runner.run(self.store.renew(claim, self.now + wait)) is kept
+        if kept:
+            for recipient in claim.recipients:
+                self.model[claim.id.number, recipient.index].next_attempt = self.now + wait
+
+    @rule(which=st.none() | st.integers(1, 20), from_outside=st.booleans())
+    def retry_now(self, which: int | None, from_outside: bool) -> None:
+        id = None if which is None else MessageId(which)
+        if from_outside:
+            found = visitor.retry_now(self.folder, id, self.now)
+        else:
+            found = self.runner.run(self.store.retry_now(id, self.now))
+        waiting = [
+            recipient
+            for (message, _), recipient in self.model.items()
+            if which in (None, message) and recipient.next_attempt is not None and recipient.lease is None
+        ]
+        assert found == len(waiting)
+        for recipient in waiting:
+            assert recipient.next_attempt is not None
+            recipient.next_attempt = min(recipient.next_attempt, self.now)
+
+    @precondition(lambda self: any(one.state.closed for one in self.model.values()))
+    @rule(age=seconds)
+    def tidy(self, age: timedelta) -> None:
+        self.runner.run(self.store.tidy(self.now - age))
+        for id in {id for id, _ in self.model}:
+            recipients = [recipient for (message, _), recipient in self.model.items() if message == id]
+            if all(one.state.closed and one.changed < self.now - age for one in recipients):
+                self.model = {key: one for key, one in self.model.items() if key[0] != id}
+
+    @precondition(lambda self: any(one.lease is not None for one in self.model.values()))
+    @rule()
+    def crash(self) -> None:
+        self.runner.run(self.store.close())
+        self.store = SqliteStore(self.folder)
+        self.runner.run(self.store.open(self.now))
+        for recipient in self.model.values():
+            if recipient.lease is not None:
+                recipient.lease, recipient.next_attempt = None, self.now + timedelta(minutes=1)
+
+    @invariant()
+    def the_lists_agree(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        for history in (False, True):
+            expected = [
+                (MessageId(id), one.state, one.attempts, one.next_attempt)
+                for (id, _), one in sorted(self.model.items(), key=lambda item: item[0])
+                if history or not one.state.closed
+            ]
+            found = self.runner.run(self.store.find(None, history))
+            assert [(one.id, one.state, one.attempts, one.next_attempt) for one in found] == expected
+
+    @invariant()
+    def they_agree_on_what_is_next(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        for skip in ((), *((domain,) for domain in DOMAINS)):
+            times = (one.next_attempt for one in self.model.values() if one.domain not in skip)
+            expected = min((time for time in times if time is not None), default=None)
+            assert self.runner.run(self.store.next_due(skip)) == expected
+
+    @invariant()
+    def the_files_are_those_of_open_mail(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        # What the last settlement removed is gone before the next verb is answered: `next_due` above.
+        open_mail = {id for (id, _), one in self.model.items() if not one.state.closed}
+        expected = {str(MessageId(id)) for id in open_mail if len(self.bodies[id]) > 65536}
+        assert {path.name for path in (self.folder / "bodies").iterdir()} == expected
+        assert list((self.folder / "incoming").iterdir()) == []
+
+    def _new(self, to: Sequence[str], octets: bytes) -> NewMessage:
+        self.last_id += 1
+        self.bodies[self.last_id] = octets
+        recipients = tuple(Address("x", domain, f"x@{domain}") for domain in to)
+        return NewMessage(MessageId(self.last_id), Envelope(None, recipients), InlineBody(octets), self.now)
+
+    async def _put(self, messages: list[NewMessage]) -> None:
+        finished = []
+        for message in messages:
+            writer = self.store.new_body(message.id)
+            await writer.write(self.bodies[message.id.number])
+            finished.append(NewMessage(message.id, message.envelope, await writer.finish(), message.arrived))
+        await self.store.put(finished)
+        self._remember(messages)
+
+    def _remember(self, messages: Sequence[NewMessage]) -> None:
+        for message in messages:
+            for number, address in enumerate(message.envelope.recipients):
+                self.model[message.id.number, number] = Recipient(address.domain, message.arrived)
+
+    def _due(self, skip: set[str]) -> dict[tuple[int, int], Recipient]:
+        """In the order of work."""
+        due = [
+            (one.next_attempt, key)
+            for key, one in self.model.items()
+            if one.next_attempt is not None and one.next_attempt <= self.now and one.domain not in skip
+        ]
+        return {key: self.model[key] for _, key in sorted(due)}
+
+    def _holds(self, claim: Claim) -> bool:
+        return all(
+            (claim.id.number, one.index) in self.model
+            and self.model[claim.id.number, one.index].lease == claim.lease
+            for one in claim.recipients
+        )
+
+    async def _octets(self, claim: Claim) -> bytes:
+        return b"".join([chunk async for chunk in self.store.read(claim.body)])
+
+
+QueueMachine.TestCase.settings = settings(
+    max_examples=50,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+test_model = QueueMachine.TestCase

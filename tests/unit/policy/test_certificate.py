@@ -1,0 +1,204 @@
+"""The walk through the DER, held against the cryptography library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.lab.certs import LabCa, Leaf
+from relay.policy.certificate import (
+    CertificateSyntaxError,
+    common_name,
+    dns_names,
+    is_certificate,
+    is_for_servers,
+    is_public_key,
+    issuer,
+    key_may_do_tls,
+    public_key,
+    subject,
+)
+
+CA = LabCa.make(datetime(2026, 11, 24, tzinfo=UTC))
+NAMES = ("MX.good.test", "*.good.test", "192.0.2.1")
+CHAINS = {kind: CA.issue(NAMES, kind).chain_der for kind in Leaf}
+LEAF = CHAINS[Leaf.GOOD][0]
+READERS: tuple[Callable[[bytes], object], ...] = (
+    public_key,
+    issuer,
+    subject,
+    dns_names,
+    common_name,
+    is_for_servers,
+    key_may_do_tls,
+)
+
+
+@pytest.mark.parametrize("kind", Leaf)
+def test_the_same_as_the_library(kind: Leaf) -> None:
+    for der in CHAINS[kind]:
+        certificate = x509.load_der_x509_certificate(der)
+        assert public_key(der) == certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        assert issuer(der) == certificate.issuer.public_bytes()
+        assert subject(der) == certificate.subject.public_bytes()
+        common = [str(name.value).lower() for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        assert common_name(der) == (common[-1] if common else None)
+        assert is_certificate(der)
+        assert is_public_key(public_key(der))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (Leaf.GOOD, ("mx.good.test", "*.good.test")),
+        (Leaf.EMPTY_SUBJECT, ("mx.good.test", "*.good.test")),
+        (Leaf.CN_ONLY, ()),
+        (Leaf.IP_ONLY, ()),
+    ],
+)
+def test_dns_names(kind: Leaf, names: tuple[str, ...]) -> None:
+    assert dns_names(CHAINS[kind][0]) == names
+
+
+@pytest.mark.parametrize(
+    ("kind", "for_servers", "may_do_tls"),
+    [
+        (Leaf.GOOD, True, True),
+        (Leaf.NO_EKU, True, True),
+        (Leaf.CLIENT_EKU, False, True),
+        (Leaf.ANY_EKU, False, True),
+        (Leaf.SIGNING_ONLY, True, False),
+    ],
+)
+def test_purposes(kind: Leaf, for_servers: bool, may_do_tls: bool) -> None:
+    assert is_for_servers(CHAINS[kind][0]) is for_servers
+    assert key_may_do_tls(CHAINS[kind][0]) is may_do_tls
+
+
+def test_a_certificate_without_extensions() -> None:
+    bare = CHAINS[Leaf.BARE_INTERMEDIATE][1]
+    assert dns_names(bare) == ()
+    assert is_for_servers(bare)
+    assert key_may_do_tls(bare)
+
+
+def wrap(tag: int, *contents: bytes) -> bytes:
+    content = b"".join(contents)
+    if len(content) < 0x80:
+        return bytes((tag, len(content))) + content
+    return bytes((tag, 0x82)) + len(content).to_bytes(2) + content
+
+
+ALGORITHM = wrap(0x30, bytes.fromhex("06032b6570"))
+SPKI = wrap(0x30, ALGORITHM, wrap(0x03, b"\0" * 33))
+SAN = wrap(0x30, bytes.fromhex("0603551d11"), wrap(0x04, wrap(0x30, wrap(0x82, b"MX.test"))))
+
+
+def certificate(*extensions: bytes, subject_name: bytes = wrap(0x30), version: bytes = wrap(0xA0, b"\2\1\2")) -> bytes:
+    fields = [wrap(2, b"\1"), ALGORITHM, wrap(0x30), wrap(0x30), subject_name, SPKI]
+    if extensions:
+        fields.append(wrap(0xA3, wrap(0x30, *extensions)))
+    return wrap(0x30, wrap(0x30, version, *fields), ALGORITHM, wrap(0x03, b"\0"))
+
+
+def attribute(oid: str, tag: int, value: bytes) -> bytes:
+    return wrap(0x31, wrap(0x30, bytes.fromhex(oid), wrap(tag, value)))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "name"),
+    [
+        ((attribute("0603550403", 0x0C, b"A.test"),), "a.test"),
+        ((attribute("0603550403", 0x13, b"a.test"), attribute("0603550403", 0x16, b"b.test")), "b.test"),  # the last
+        ((attribute("060355040a", 0x0C, b"a.test"),), None),  # an organisation
+        ((attribute("0603550403", 0x1E, b"\0a\0.\0b"),), None),  # BMPString
+        ((attribute("0603550403", 0x0C, "\u212a.test".encode()),), "\ufffd\ufffd\ufffd.test"),  # KELVIN SIGN is no k
+        ((), None),
+    ],
+)
+def test_common_names(attributes: tuple[bytes, ...], name: str | None) -> None:
+    assert common_name(certificate(subject_name=wrap(0x30, *attributes))) == name
+
+
+def test_one_written_by_hand() -> None:
+    assert dns_names(certificate(SAN)) == ("mx.test",)
+    assert public_key(certificate()) == SPKI
+    assert public_key(certificate(version=b"")) == SPKI  # version 1
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        (SAN, SAN),  # RFC 5280 §4.2: once
+        (wrap(0x30, bytes.fromhex("0603551d11")),),
+        (wrap(0x30, wrap(0x04), wrap(0x04)),),
+        (wrap(0x31),),
+        (wrap(0x30, bytes.fromhex("0603551d11"), wrap(0x04, SAN + b"\0\0")),),
+        (wrap(0x30, bytes.fromhex("0603551d11"), wrap(0x03, SAN)),),
+    ],
+)
+def test_odd_extensions_are_refused(extensions: tuple[bytes, ...]) -> None:
+    odd = certificate(*extensions)
+    with pytest.raises(CertificateSyntaxError):
+        dns_names(odd)
+    assert public_key(odd) == SPKI  # and do not hide the key
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"",
+        b"\x30",
+        b"\x30\x00",
+        LEAF + b"\0\0",
+        LEAF[:-1],
+        b"\x30\x80" + LEAF[4:] + b"\0\0",  # indefinite length
+        b"\x30\x83\x00" + LEAF[2:],  # a length with a zero in front
+        b"\x30\x81\x05" + b"\x02\x03\0\0\0",  # a length in two octets that fits in one
+        b"\x3f\x81\x05" + b"\x02\x03\0\0\0",  # a tag of several octets
+        b"\x30\x84\xff\xff\xff\xff" + b"\0" * 8,
+        b"\x30\xff" + b"\xff" * 127,
+        wrap(0x30, wrap(0x30), ALGORITHM, wrap(0x03, b"\0")),
+        wrap(0x31, LEAF[4:]),
+    ],
+)
+def test_what_is_not_der_is_refused(octets: bytes) -> None:
+    for read in READERS:
+        with pytest.raises(CertificateSyntaxError):
+            read(octets)
+    assert not is_certificate(octets)
+
+
+def test_shapes_of_keys() -> None:
+    assert is_public_key(SPKI)
+    for wrong in (b"", SPKI + b"\0", wrap(0x30, ALGORITHM), wrap(0x30, wrap(0x03, b"\0"), ALGORITHM), LEAF):
+        assert not is_public_key(wrong)
+
+
+@given(st.one_of(st.binary(max_size=300), st.binary(max_size=60).map(lambda tail: LEAF[:-60] + tail)))
+def test_random_octets_are_read_or_refused(octets: bytes) -> None:
+    read_or_refuse(octets)
+
+
+@given(st.integers(0, len(LEAF) - 1), st.integers(1, 255))
+def test_flipped_octets_are_read_or_refused(at: int, change: int) -> None:
+    flipped = bytearray(LEAF)
+    flipped[at] ^= change
+    read_or_refuse(bytes(flipped))
+
+
+def read_or_refuse(octets: bytes) -> None:
+    for read in READERS:
+        try:
+            read(octets)
+        except CertificateSyntaxError:
+            continue
