@@ -23,7 +23,10 @@ from relay.lab.sink import Sink
 from relay.lab.world import PASSWORD, SENDER_DOMAIN, USER, Addresses, LabClock, World
 from relay.mail.outcome import State
 
-PASSAGES = (timedelta(minutes=20), timedelta(days=6))  # past the first retry; past the end of a message's life
+PASSAGES = {  # how far the clock is moved: past the first retry, then past the end of a message's life
+    "twenty minutes later": timedelta(minutes=20),
+    "six days later": timedelta(days=6),
+}
 PATIENCE_SECONDS = 25.0
 
 Progress = Callable[[str], None]
@@ -96,10 +99,10 @@ class Play:
         try:
             await self._submit(addresses)
             await self._attempts("first attempts", {})
-            for passage in PASSAGES:
+            for when, passage in PASSAGES.items():
                 before = {name: len(attempts) for name, attempts in self._recorder.attempts.items()}
                 await self._world.advance(passage)
-                await self._attempts(f"{passage} later", before)
+                await self._attempts(when, before)
             return tuple(self._result(scenario) for scenario in self._world.scenarios)
         finally:
             await self._world.stop()
@@ -185,11 +188,21 @@ class Play:
 
 
 def _in_words(scenario: Scenario, journeys: tuple[tuple[str, ...], ...], told: str | None) -> str:
-    """`bob delivered 2.0.0; eve failed 5.1.1, told 550 5.1.1`, without names when there is one recipient."""
-    several = len(journeys) > 1
-    walked = (" > ".join(journey) or "nothing" for journey in journeys)
-    people = (f"{who} {steps}" if several else steps for who, steps in zip(scenario.recipients, walked, strict=True))
-    return "; ".join(people) + (f", told {told}" if told is not None else "")
+    """`bob delivered; eve returned 550 5.1.1`, without names when there is one recipient."""
+    walked = [_walked(journey, told) for journey in journeys]
+    if len(walked) > 1:
+        walked = [f"{who} {steps}" for who, steps in zip(scenario.recipients, walked, strict=True)]
+    if told is not None and not any("returned" in steps for steps in walked):
+        walked.append(f"the sender was told {told}")
+    return "; ".join(walked)
+
+
+def _walked(journey: tuple[str, ...], told: str | None) -> str:
+    """`deferred 4.7.5 > returned 551 5.7.5`: a failure that the sender was told of with its own code is a return."""
+    steps = list(journey) or ["nothing"]
+    if told is not None and steps[-1] == f"failed {told.split()[-1]}":
+        steps[-1] = f"returned {told}"
+    return " > ".join("delivered" if step == "delivered 2.0.0" else step for step in steps)
 
 
 def _address(scenario: Scenario, who: str) -> str:

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable
 
 from relay.lab.listener import reset
+from relay.lab.tls_stream import TlsStream
 
 Answer = str | bytes
 """A reply, such as `451 4.7.1 later`. A line of the text becomes a line of the reply; octets are sent as they are."""
@@ -34,6 +35,7 @@ class Client:
         self._writer = writer
         self._complain = complain
         self._buffer = bytearray()
+        self._tls: TlsStream | None = None
 
     @property
     def ahead(self) -> bool:
@@ -47,7 +49,7 @@ class Client:
 
     async def until_end(self) -> None:
         """Read and forget everything until the client leaves."""
-        while await self._reader.read(_CHUNK):
+        while await self._read():
             pass
 
     async def line(self) -> str:
@@ -83,28 +85,33 @@ class Client:
 
     async def say(self, answer: Answer) -> None:
         """Send a reply."""
-        self._writer.write(_reply(answer) if isinstance(answer, str) else answer)
+        octets = _reply(answer) if isinstance(answer, str) else answer
+        if self._tls is not None:
+            await self._tls.write(octets)
+            return
+        self._writer.write(octets)
         await self._writer.drain()
 
     async def start_tls(self, context: ssl.SSLContext) -> ssl.SSLObject:
-        """Do the handshake. What is `ahead` is forgotten (RFC 3207 section 4.2). Raises OSError when it fails.
-
-        There must be no waiting between the reply to STARTTLS and this: the client's hello must find it in place.
-        """
+        """Do the handshake. What is `ahead` is forgotten (RFC 3207 section 4.2). Raises OSError when it fails."""
         self._buffer.clear()
-        await self._writer.start_tls(context)
-        tls: ssl.SSLObject = self._writer.get_extra_info("ssl_object")
-        return tls
+        tls = TlsStream(self._reader, self._writer, context)
+        await tls.handshake()
+        self._tls = tls
+        return tls.session
 
     def reset(self) -> None:
         """End the connection with RST."""
         reset(self._writer)
 
     async def _more(self) -> None:
-        chunk = await self._reader.read(_CHUNK)
+        chunk = await self._read()
         if not chunk:
             raise EOFError
         self._buffer += chunk
+
+    async def _read(self) -> bytes:
+        return await (self._tls.read() if self._tls is not None else self._reader.read(_CHUNK))
 
 
 def reply_code(answer: Answer) -> int:

@@ -67,6 +67,7 @@ class World:
         self._emit = emit
         self._stack = AsyncExitStack()
         self._ca = LabCa.make(utc_now())
+        self._certificates: dict[tuple[str, str], Issued] = {}
         self._sinks: dict[tuple[str, str], Sink] = {}
         self.zones = Zones({})
         self.site = StsSite()
@@ -142,8 +143,13 @@ class World:
         return (await sink.start(address, port)).port
 
     def _certificate(self, domain: str, host: Host) -> Issued | None:
-        names = host.names or (f"{host.label}.{domain}",)
-        return self._ca.issue(names, host.leaf) if host.leaf is not None else None
+        """The certificate of a host: always the same one, so that its TLSA records fit."""
+        if host.leaf is None:
+            return None
+        if (domain, host.label) not in self._certificates:
+            names = host.names or (f"{host.label}.{domain}",)
+            self._certificates[domain, host.label] = self._ca.issue(names, host.leaf)
+        return self._certificates[domain, host.label]
 
     def _tlsa(self, domain: str, host: Host) -> list[str]:
         texts = []

@@ -55,7 +55,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         self._input = bytearray()
         self._output = bytearray()
         self._ended = False  # the client will send nothing more
-        self._paused = False  # we have told the transport to stop reading
+        self._held_back = False  # we have told the transport to stop reading
         self._arrival: asyncio.Future[None] | None = None
         self._waiting = False  # for the client, who must not be silent too long
         self._deadline = 0.0
@@ -93,8 +93,8 @@ class Stream(SMTP, asyncio.BufferedProtocol):
     def data_received(self, data: bytes | memoryview) -> None:
         """Keep the octets for the handler, and stop reading when it falls behind."""
         self._input += data
-        if len(self._input) > _HIGH_WATER and not self._paused:
-            self._paused = True
+        if len(self._input) > _HIGH_WATER and not self._held_back:
+            self._held_back = True
             self._link.pause_reading()
         self._wake()
 
@@ -154,8 +154,8 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         await self.flush()
         if self._ended:
             raise Gone
-        if self._paused and len(self._input) <= _HIGH_WATER:
-            self._paused = False
+        if self._held_back and len(self._input) <= _HIGH_WATER:
+            self._held_back = False
             self._link.resume_reading()
         self._arrival = self.loop.create_future()
         self._waiting = True
@@ -222,7 +222,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         if link is None or self.transport is None:
             raise Gone
         self._link = self.transport = link
-        self._paused = False
+        self._held_back = False
         seen = link.get_extra_info("ssl_object")
         cipher = seen.cipher()
         self.tls = (seen.version() or "", cipher[0] if cipher else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,9 +18,9 @@ Write = Callable[[str | bytes], Path]
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Write:
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Writes relay.toml into a folder of its own, and goes there, so that problems begin with `relay.toml:`."""
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
 
     def write(text: str | bytes) -> Path:
         path = Path("relay.toml")

@@ -166,7 +166,7 @@ BAD: list[tuple[str, str, object, str]] = [
     ("", "hostname", "a" * 64 + ".example", "is not a host name"),
     ("", "hostname", "192.0.2.1", "not an address"),
     ("", "hostname", "[192.0.2]", "is not a host name"),
-    ("", "hostname", "mail\udcff.example", "valid string"),
+    ("", "hostname", "mail\udcff.example", "is not a host name"),
     ("", "hostname", 5, "valid string"),
 ]
 

@@ -85,8 +85,7 @@ class _Connection(asyncio.Protocol):
         self.received = b""
         self.transport: asyncio.Transport | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -286,8 +285,7 @@ async def test_old_tls() -> None:
 class ClearText(asyncio.Protocol):
     """Answers HTTP to whatever comes."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.write(http())
         transport.close()
 
@@ -602,6 +600,20 @@ async def test_an_expired_policy_is_fetched_again_though_its_id_is_the_same(tmp_
         play.host.answer = http(status="404 Not Found")
         assert await play.find() == StsFetchFailed(FAILED)
         assert play.fetches == 3
+
+
+@pytest.mark.asyncio
+async def test_use_is_noted_once_a_day_and_changes_nothing_else(tmp_path: Path) -> None:
+    async with stage(tmp_path) as play:
+        play.host.answer = http(POLICY.replace(b"86400", b"604800"))
+        policy = await play.find()
+        for hours, noted in ((23, datetime(2026, 1, 1, tzinfo=UTC)), (2, datetime(2026, 1, 2, 1, tzinfo=UTC))):
+            play.clock.pass_(hours=hours)
+            assert await play.find() == policy
+            await play.restart()
+            entry = await play.cache.get("a.test")
+            assert entry is not None
+            assert (entry.used_at, entry.found) == (noted, policy)
 
 
 @pytest.mark.asyncio

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from relay.lab.certs import LabCa, Leaf, tlsa_data
@@ -251,7 +251,7 @@ sessions = st.one_of(
     st.builds(ObservedSession, st.just(HOST), st.just("192.0.2.1"), st.just(True), st.booleans(), tls_seen),
     st.builds(ObservedSession, st.just(HOST), st.just("192.0.2.1"), st.just(True), st.booleans(), st.none(), handshakes),
 )
-many = settings(max_examples=400)
+many = settings(max_examples=400, suppress_health_check=[HealthCheck.filter_too_much])
 
 
 @many
