@@ -44,6 +44,8 @@ class Peer:
 
     async def body(self) -> bytes:
         """A message with its final dot."""
+        while len(self._unread) < len(b".\r\n"):
+            assert await self._fill(), "the client has hung up"
         if self._unread.startswith(b".\r\n"):
             return await self.line()
         return await self._until(b"\r\n.\r\n")
@@ -97,7 +99,9 @@ class Peer:
         self._tls = tls
 
     async def _until(self, mark: bytes) -> bytes:
-        while (end := self._unread.find(mark)) < 0:
+        searched = 0
+        while (end := self._unread.find(mark, searched)) < 0:
+            searched = max(0, len(self._unread) - len(mark))
             assert await self._fill(), f"the client has hung up after {bytes(self._unread)!r}"
         found = bytes(self._unread[: end + len(mark)])
         del self._unread[: end + len(mark)]

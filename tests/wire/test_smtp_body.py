@@ -34,7 +34,7 @@ async def pieces(*octets: bytes) -> AsyncIterator[bytes]:
 
 async def opened(port: int, timeouts: Timeouts | None = None) -> OpenSession:
     target = Target("mx.test", "127.0.0.1", port)
-    session = await open_session(target, None, "relay.test", timeouts or Timeouts())
+    session = await open_session(target, None, "relay.test", timeouts or Timeouts(final_seconds=10))
     assert isinstance(session, OpenSession), session
     return session
 
