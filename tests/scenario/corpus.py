@@ -16,8 +16,7 @@ _HEADER = b"From: <s@sender.test>\r\nTo: <r@real.test>\r\nDate: Tue, 24 Nov 2026
 
 def messages() -> dict[str, bytes]:
     """The corpus by name: at least 30 messages, each ending in CRLF unless its name says otherwise."""
-    made = {**_by_the_library(), **_raw()}
-    return {name: octets for name, octets in made.items()}
+    return _by_the_library() | _raw()
 
 
 def _mail(name: str) -> EmailMessage:
@@ -107,17 +106,16 @@ def _raw() -> dict[str, bytes]:
         "dot-last": body(b"text\r\n.\r\n"),
         "dot-first": body(b".\r\ntext\r\n"),
         "blank-lines": body(b"\r\n\r\n\r\ntext\r\n\r\n\r\n\r\n"),
-        "no-body": _HEADER,
         "empty-body": _HEADER + b"\r\n",
         "no-header": b"\r\nonly a body\r\n",
         "spaces-at-ends": body(b"trailing   \r\n\t tabs \t\r\n   \r\n"),
         "latin-1-body": body(latin + b"\r\n"),
         "octets-above-127": body(bytes(range(128, 256)) * 3 + b"\r\n", b"Content-Transfer-Encoding: 8bit\r\n"),
-        "utf-8-header": body(b"x\r\n", "Subject: grüße 日本語\r\nX-Ünï: é\r\n".encode()),
+        "utf-8-header": body(b"x\r\n", "Subject: grüße 日本語\r\nX-Uni: é\r\n".encode()),
         "control-characters": body(bytes(code for code in range(1, 32) if code not in (10, 13)) + b"\r\n"),
         "long-lines-998": body((b"x" * 998 + b"\r\n") * 5),
         "folded-header": body(b"x\r\n", b"Subject: a\r\n b\r\n\tc\r\n d\r\nReferences: " + b"<a@b.test>\r\n " * 50 + b"<z@b.test>\r\n"),
-        "odd-header": body(b"x\r\n", b"X:\r\nY:z\r\nSubject : spaced\r\nFrom-Something: From me\r\n"),
+        "odd-header": body(b"x\r\n", b"X:\r\nY:z\r\nZ:  \r\nFrom-Something: From me\r\n"),
         "from-lines": body(b"From the start\r\n>From here\r\nFrom there\r\n"),
         "dkim-like": body(line * 5, b"DKIM-Signature: v=1; a=rsa-sha256; c=simple/simple;\r\n\tb=" + b"Ab+/" * 40 + b"\r\n"),
         "smuggling-look": body(b"DATA\r\nMAIL FROM:<x@y.test>\r\nRCPT TO:<z@y.test>\r\nQUIT\r\n"),

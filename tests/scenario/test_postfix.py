@@ -33,7 +33,8 @@ pytestmark = [
 ]
 
 CORPUS = messages()
-BY_SMTP_SOURCE = tuple(CORPUS)[::2]
+# smtp-source takes the octet 255 for the end of its file.
+BY_SMTP_SOURCE = tuple(name for name in tuple(CORPUS)[::2] if b"\xff" not in CORPUS[name])
 PATIENCE_SECONDS = 60.0
 
 
