@@ -202,7 +202,7 @@ def swaks(port: int, path: Path, octets: bytes) -> None:
 
 def smtp_source(port: int, path: Path, octets: bytes) -> None:
     """smtp-source stuffs the dots and ends the lines itself, and adds a blank line of its own at the end."""
-    path.write_bytes(octets.removesuffix(b"\r\n").replace(b"\r\n", b"\n"))
+    path.write_bytes(octets.replace(b"\r\n", b"\n"))
     command = ["smtp-source", "-F", str(path), "-f", "s@sender.test", "-t", "r@real.test", f"127.0.0.1:{port}"]
     subprocess.run(command, check=True, capture_output=True)
 
