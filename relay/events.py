@@ -5,13 +5,12 @@ Facts are logged by emitting one of these and in no other way. One event is one 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, TextIO
 
 import structlog
 
@@ -187,22 +186,24 @@ Emit = Callable[[Event], None]
 
 def fields(event: Event) -> dict[str, object]:
     """The event's fields by name, without those that are None."""
-    values = ((field.name, getattr(event, field.name)) for field in dataclasses.fields(event))
+    values = {name: getattr(event, name) for name in type(event).__slots__}
     return {
-        key: value.isoformat() if isinstance(value, datetime) else value for key, value in values if value is not None
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in values.items()
+        if value is not None
     }
 
 
-def log_lines(stream: object = None) -> Emit:
-    """An `Emit` that writes one `key=value` line an event, time first."""
+def log_lines(stream: TextIO = sys.stderr) -> Emit:
+    """An `Emit` that writes one `key=value` line an event to `stream`, time first."""
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream or sys.stderr),  # type: ignore[arg-type]
+        structlog.WriteLogger(stream),
         processors=[
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    )
+    ).bind()
 
     def emit(event: Event) -> None:
         logger.info(event.name, level=event.level, **fields(event))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -67,6 +68,7 @@ class AddressGuard:
 
     allow_private: bool
 
+    @lru_cache(maxsize=4096)  # noqa: B019  (guards live as long as the process; the same few hosts come again)
     def refusal(self, address: str) -> str | None:
         """Why we must not connect to `address` (text of an IPv4 or IPv6 address), or None when we may."""
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import assert_never
 
@@ -51,13 +52,15 @@ class Router:
         self._policies = policies
         self._settings = settings
         self._draw = draw
+        next_hop = settings.next_hop
+        self._fixed = _direct(next_hop.host, next_hop.port) if next_hop is not None and _is_ip(next_hop.host) else None
 
     async def route(self, domain: str) -> Route | Deferred | Failed:
         """The route for mail to `domain` (as Address.domain), or the outcome when DNS says that there is none."""
+        if self._fixed is not None:
+            return self._fixed
         next_hop = self._settings.next_hop
         if next_hop is not None:
-            if _is_ip(next_hop.host):
-                return _direct(next_hop.host, next_hop.port)
             # The next hop stands in for the domain: its name is where TLSA and MTA-STS are looked up.
             host = parse_domain(next_hop.host)
             return Route(host, (MxHost(host),), next_hop.port, await self._policies.find(host))
@@ -108,6 +111,7 @@ def _direct(address: str, port: int) -> Route:
     return Route(address, (MxHost(address, addresses=(address,)),), port, NoSts())
 
 
+@lru_cache(maxsize=1024)
 def _is_ip(host: str) -> bool:
     try:
         ip_address(host)

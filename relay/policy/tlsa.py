@@ -228,7 +228,10 @@ def _last_of_path(chain: tuple[bytes, ...]) -> bytes:
 
 
 def _is_signed_by(certificate: bytes, key: bytes) -> bool:
-    """Whether the signature of `certificate` was made with the public key `key` (SubjectPublicKeyInfo in DER)."""
+    """Whether the signature of `certificate` was made with the public key `key` (SubjectPublicKeyInfo in DER).
+
+    RSA with PKCS#1 padding, ECDSA and EdDSA, over SHA-2; any other algorithm counts as no.
+    """
     try:
         by = signature(certificate)
         match load_der_public_key(key):

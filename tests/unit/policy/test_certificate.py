@@ -7,26 +7,31 @@ from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.lab.certs import LabCa, Leaf
 from relay.policy.certificate import (
+    RSA_SHA256,
     CertificateSyntaxError,
     common_name,
     dns_names,
     is_certificate,
     is_for_servers,
     is_public_key,
+    is_strongly_signed,
     issuer,
     key_may_do_tls,
     public_key,
+    signature,
     subject,
 )
 
-CA = LabCa.make(datetime(2026, 11, 24, tzinfo=UTC))
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+CA = LabCa.make(NOW)
 NAMES = ("MX.good.test", "*.good.test", "192.0.2.1")
 CHAINS = {kind: CA.issue(NAMES, kind).chain_der for kind in Leaf}
 LEAF = CHAINS[Leaf.GOOD][0]
@@ -184,6 +189,57 @@ def test_shapes_of_keys() -> None:
         assert not is_public_key(wrong)
 
 
+@pytest.mark.parametrize("kind", Leaf)
+def test_signatures(kind: Leaf) -> None:
+    for der in CHAINS[kind]:
+        known, read = x509.load_der_x509_certificate(der), signature(der)
+        assert (read.signed, read.value) == (known.tbs_certificate_bytes, known.signature)
+        assert (read.algorithm == RSA_SHA256) is (
+            known.signature_algorithm_oid == SignatureAlgorithmOID.RSA_WITH_SHA256
+        )
+        assert is_strongly_signed(der) is (known.signature_algorithm_oid != SignatureAlgorithmOID.RSA_WITH_SHA1)
+
+
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+
+
+@pytest.mark.parametrize(
+    ("digest", "strong"),
+    [(hashes.SHA256(), True), (hashes.SHA384(), True), (hashes.SHA512(), True), (hashes.SHA3_256(), False)],
+)
+def test_pss_is_as_strong_as_its_digest(digest: hashes.SHA256, strong: bool) -> None:
+    scheme = padding.PSS(padding.MGF1(digest), padding.PSS.DIGEST_LENGTH)
+    made = (
+        x509.CertificateBuilder(x509.Name([]), x509.Name([]), RSA_KEY.public_key(), 1, NOW, NOW)
+        .sign(RSA_KEY, digest, rsa_padding=scheme)
+        .public_bytes(serialization.Encoding.DER)
+    )
+    assert is_strongly_signed(made) is strong
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "strong"),
+    [
+        (wrap(0x30, bytes.fromhex("06092a864886f70d01010a"), wrap(0x30)), False),  # PSS without a digest: SHA-1
+        (wrap(0x30, bytes.fromhex("06092a864886f70d01010a"), wrap(0x30, wrap(0xA2, b""))), False),
+        (wrap(0x30, bytes.fromhex("06092a864886f70d010104")), False),  # MD5
+        (wrap(0x30, bytes.fromhex("06032b6570")), True),
+        (wrap(0x30, bytes.fromhex("06032b6571")), True),
+        (wrap(0x30, bytes.fromhex("06022a03")), False),
+    ],
+)
+def test_algorithms_by_hand(algorithm: bytes, strong: bool) -> None:
+    assert is_strongly_signed(wrap(0x30, wrap(0x30), algorithm, wrap(0x03, b"\0"))) is strong
+
+
+@pytest.mark.parametrize(
+    "rest", [(wrap(0x30), wrap(0x03, b"\0")), (ALGORITHM, wrap(0x03)), (ALGORITHM, wrap(0x03, b"\7"))]
+)
+def test_signatures_that_are_none(rest: tuple[bytes, ...]) -> None:
+    with pytest.raises(CertificateSyntaxError):
+        signature(wrap(0x30, wrap(0x30), *rest))
+
+
 @given(st.one_of(st.binary(max_size=300), st.binary(max_size=60).map(lambda tail: LEAF[:-60] + tail)))
 def test_random_octets_are_read_or_refused(octets: bytes) -> None:
     read_or_refuse(octets)
@@ -197,7 +253,7 @@ def test_flipped_octets_are_read_or_refused(at: int, change: int) -> None:
 
 
 def read_or_refuse(octets: bytes) -> None:
-    for read in READERS:
+    for read in (*READERS, signature, is_strongly_signed):
         try:
             read(octets)
         except CertificateSyntaxError:
