@@ -35,10 +35,7 @@ _VERSIONS = {
     "TLSv1.3": TlsVersion.TLS_1_3,
 }
 
-_KEY_FAULTS = {
-    "KEY_VALUES_MISMATCH": "is not the key of the certificate",
-    "KEY_TYPE_MISMATCH": "is not the key of the certificate",
-}
+_WRONG_KEY = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")  # the last: RSA for EC
 _CERTIFICATE_FAULTS = {
     "EE_KEY_TOO_SMALL": "has too short a key: RSA keys need 2048 bits, EC keys 224",
     "CA_KEY_TOO_SMALL": "holds an authority with too short a key: RSA keys need 2048 bits, EC keys 224",
@@ -181,8 +178,8 @@ def _require(file: Path, wanted: re.Pattern[bytes], otherwise: str) -> None:
 
 def _loading_fault(certificate: Path, key: Path, error: ssl.SSLError) -> str:
     reason = error.reason or "no reason given"
-    if reason in _KEY_FAULTS:
-        return f"{key}: {_KEY_FAULTS[reason]} in {certificate}"
+    if reason in _WRONG_KEY:
+        return f"{key}: is not the key of the certificate in {certificate}"
     if reason in _CERTIFICATE_FAULTS:
         return f"{certificate}: {_CERTIFICATE_FAULTS[reason]}"
     return f"{certificate} or {key}: cannot be used: OpenSSL says {reason}"

@@ -329,9 +329,7 @@ async def test_a_settlement_for_others_is_a_mistake(
     await store.put((message(1, "a@example.org", "b@example.org"),))
     (taken,) = await claim(store)
     with pytest.raises(ValueError, match="all recipients"):
-        await store.settle(
-            taken, Settlement(settlement(taken, State.DELIVERED).recipients[:1]), (), NOW
-        )
+        await store.settle(taken, Settlement(settlement(taken, State.DELIVERED).recipients[:1]), (), NOW)
 
 
 async def test_the_body_goes_with_the_last_recipient(

@@ -12,7 +12,16 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
 from relay.mail.address import Address
 from relay.mail.message import Claim, Envelope, InlineBody, MessageId, NewMessage
@@ -32,7 +41,7 @@ OUTCOMES: dict[State, Outcome] = {
 }
 
 seconds = st.sampled_from((30, 10, 60, 0, 90)).map(lambda number: number * SECOND)  # few, so that they meet
-domains = st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=4)
+domains = st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=4)  # of the recipients of one message
 bodies = st.sampled_from([b"small", b"l" * 70_000])
 states = st.sampled_from(list(OUTCOMES))
 
@@ -82,9 +91,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.runner.run(self._put([self._new(to, octets)]))
 
     @precondition(lambda self: self._due(set()))
-    @rule(
-        limit=st.integers(1, 5), lease=seconds, skip=st.sets(st.sampled_from(DOMAINS), max_size=2), target=claims
-    )
+    @rule(limit=st.integers(1, 5), lease=seconds, skip=st.sets(st.sampled_from(DOMAINS), max_size=2), target=claims)
     def claim(self, limit: int, lease: timedelta, skip: set[str]) -> object:
         taken = self.runner.run(self.store.claim(limit, lease, self.now, skip))
         expected = self._due(skip)
@@ -111,12 +118,16 @@ class QueueMachine(RuleBasedStateMachine):
                 assert recipient.attempts == known.attempts
         return multiple(*taken)
 
-    @rule(claim=claims, wanted=st.lists(states, min_size=4, max_size=4), wait=seconds, notice=st.none() | domains)
-    def settle(self, claim: Claim, wanted: list[State], wait: timedelta, notice: Sequence[str] | None) -> None:
+    @rule(
+        claim=claims,
+        wanted=st.lists(st.tuples(states, seconds), min_size=4, max_size=4),
+        notice=st.none() | domains,
+    )
+    def settle(self, claim: Claim, wanted: list[tuple[State, timedelta]], notice: Sequence[str] | None) -> None:
         settlement = Settlement(
             tuple(
                 SettledRecipient(recipient, state, OUTCOMES[state], None if state.closed else self.now + wait, False)
-                for recipient, state in zip(claim.recipients, wanted, strict=False)
+                for recipient, (state, wait) in zip(claim.recipients, wanted, strict=False)
             )
         )
         notices = [self._new(notice, b"notice")] if notice else []
@@ -246,8 +257,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _holds(self, claim: Claim) -> bool:
         return all(
-            (claim.id.number, one.index) in self.model
-            and self.model[claim.id.number, one.index].lease == claim.lease
+            (claim.id.number, one.index) in self.model and self.model[claim.id.number, one.index].lease == claim.lease
             for one in claim.recipients
         )
 

@@ -5,6 +5,7 @@ They are different copies of OpenSSL (Python's and that of the cryptography whee
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from datetime import UTC, datetime
 
@@ -32,6 +33,11 @@ SOUND = {
     Leaf.ROOT_INCLUDED,
 }
 
+# With TLS 1.2 an OpenSSL server does not even present a key that may not do TLS.
+KINDS_AND_VERSIONS = [(kind, ssl.TLSVersion.TLSv1_3) for kind in Leaf] + [
+    (kind, ssl.TLSVersion.TLSv1_2) for kind in Leaf if kind is not Leaf.SIGNING_ONLY
+]
+
 
 def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> ssl.SSLObject:
     """A whole handshake in memory. Raises what the client raised."""
@@ -44,10 +50,8 @@ def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> ss
             return ours
         except ssl.SSLWantReadError:
             pass
-        try:
+        with contextlib.suppress(ssl.SSLWantReadError):
             theirs.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
     raise AssertionError("the handshake does not end")
 
 
@@ -65,8 +69,7 @@ def afterwards(server: ssl.SSLContext, name: str) -> int | None:
     return fault.code if fault is not None else None
 
 
-@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-@pytest.mark.parametrize("kind", Leaf, ids=[kind.name for kind in Leaf])
+@pytest.mark.parametrize(("kind", "newest"), KINDS_AND_VERSIONS)
 def test_each_kind(kind: Leaf, newest: ssl.TLSVersion) -> None:
     server = CA.issue([HOST], kind).server_context(newest)
     verified = in_handshake(CONTEXTS.webpki, server, HOST)

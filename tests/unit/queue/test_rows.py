@@ -74,9 +74,7 @@ def test_words_that_are_no_utf_8_can_be_stored() -> None:
         (State.FAILED, None, None),
     ],
 )
-def test_what_is_closed_or_held_is_never_due(
-    state: State, next_attempt: datetime | None, expected: int | None
-) -> None:
+def test_what_is_closed_or_held_is_never_due(state: State, next_attempt: datetime | None, expected: int | None) -> None:
     outcome = Deferred(Status(Kind.TEMPORARY, 4, 2), "later")
     recipient = Recipient(0, parse_address(b"a@example.org"), 1)
     assert due(SettledRecipient(recipient, state, outcome, next_attempt, False)) == expected
