@@ -239,7 +239,7 @@ async def _serve(app: App) -> int:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop where it is installed: less CPU, and a sixth of the memory for each TLS connection."""
     try:
-        import uvloop
+        import uvloop  # noqa: PLC0415  (not on every machine)
     except ImportError:
         return None
     return uvloop.new_event_loop

@@ -186,12 +186,12 @@ Emit = Callable[[Event], None]
 
 def fields(event: Event) -> dict[str, object]:
     """The event's fields by name, without those that are None."""
-    values = {name: getattr(event, name) for name in type(event).__slots__}
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in values.items()
-        if value is not None
-    }
+    found: dict[str, object] = {}
+    for field in type(event).__slots__:
+        value = getattr(event, field)
+        if value is not None:
+            found[field] = value.isoformat() if isinstance(value, datetime) else value
+    return found
 
 
 def log_lines(stream: TextIO = sys.stderr) -> Emit:

@@ -43,7 +43,11 @@ def _problem(error: Exception) -> HandshakeProblem:
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
             return HandshakeProblem.RESET
         case ssl.SSLError():
-            return HandshakeProblem.VERSION if getattr(error, "reason", None) in _VERSION_REASONS else HandshakeProblem.OTHER
+            return (
+                HandshakeProblem.VERSION
+                if getattr(error, "reason", None) in _VERSION_REASONS
+                else HandshakeProblem.OTHER
+            )
         case ConnectionAbortedError(errno=None) | TimeoutError():  # the former is how asyncio says that time is up
             return HandshakeProblem.TIMEOUT
         case ConnectionError():

@@ -25,7 +25,7 @@ class Tlsa:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """An MX host. `names`: what its certificate names; none given: its own name. `tls_max_1_1`: it speaks no newer TLS."""
+    """An MX host. `names`: what its certificate names, if not its own name. `tls_max_1_1`: it speaks no newer TLS."""
 
     label: str = "mx"
     preference: int = 10

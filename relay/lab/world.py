@@ -38,6 +38,7 @@ class LabClock:
         self._ahead = timedelta(0)
 
     def __call__(self) -> datetime:
+        """What time it is in the lab."""
         return utc_now() + self._ahead
 
     def advance(self, by: timedelta) -> None:

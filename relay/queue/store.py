@@ -78,9 +78,7 @@ class QueueStore(Protocol):
     async def put(self, messages: Collection[NewMessage]) -> None:
         """Store messages with all their recipients, in one transaction. Durable on return."""
 
-    async def claim(
-        self, limit: int, lease: timedelta, now: datetime, skip: Collection[str]
-    ) -> tuple[Claim, ...]:
+    async def claim(self, limit: int, lease: timedelta, now: datetime, skip: Collection[str]) -> tuple[Claim, ...]:
         """Take up to `limit` due claims whose domain is not in `skip`; small bodies come with them.
 
         The attempt is counted and the lease written before this returns. Due: state queued or deferred, next_attempt

@@ -21,5 +21,7 @@ def row(event: type[Event]) -> str:
 
 
 def test_the_page_lists_every_event_as_it_is() -> None:
-    defined = [one for one in vars(events).values() if isinstance(one, type) and issubclass(one, Event) and one is not Event]
+    defined = [
+        one for one in vars(events).values() if isinstance(one, type) and issubclass(one, Event) and one is not Event
+    ]
     assert documented() == [row(event) for event in defined]

@@ -45,7 +45,9 @@ def _by_the_library() -> dict[str, bytes]:
     message.set_content("Смешной текст, ünï¢ode\n" * 40, cte="8bit")
 
     made["encoded-words"] = message = _mail("encoded-words")
-    message.replace_header("Subject", "日本語の件名と長い長い長い長い長い長い長い長い長い長い長い長い長い件名 mit Umläuten")
+    message.replace_header(
+        "Subject", "日本語の件名と長い長い長い長い長い長い長い長い長い長い長い長い長い件名 mit Umläuten"
+    )
     message["Comments"] = "Ünïcödé " * 20
     message.set_content("body\n")
 
@@ -55,7 +57,9 @@ def _by_the_library() -> dict[str, bytes]:
 
     made["attachments"] = message = _mail("attachments")
     message.set_content("see attached\n")
-    message.add_attachment(chance.randbytes(30_000), maintype="application", subtype="pdf", filename="Rechnung März.pdf")
+    message.add_attachment(
+        chance.randbytes(30_000), maintype="application", subtype="pdf", filename="Rechnung März.pdf"
+    )
     message.add_attachment("a;b;c\n1;2;3\n", subtype="csv", filename="daten.csv")
 
     made["inline-image"] = message = _mail("inline-image")
@@ -114,12 +118,20 @@ def _raw() -> dict[str, bytes]:
         "utf-8-header": body(b"x\r\n", "Subject: grüße 日本語\r\nX-Uni: é\r\n".encode()),
         "control-characters": body(bytes(code for code in range(1, 32) if code not in (10, 13)) + b"\r\n"),
         "long-lines-998": body((b"x" * 998 + b"\r\n") * 5),
-        "folded-header": body(b"x\r\n", b"Subject: a\r\n b\r\n\tc\r\n d\r\nReferences: " + b"<a@b.test>\r\n " * 50 + b"<z@b.test>\r\n"),
+        "folded-header": body(
+            b"x\r\n", b"Subject: a\r\n b\r\n\tc\r\n d\r\nReferences: " + b"<a@b.test>\r\n " * 50 + b"<z@b.test>\r\n"
+        ),
         "odd-header": body(b"x\r\n", b"X:\r\nY:z\r\nZ:  \r\nFrom-Something: From me\r\n"),
         "from-lines": body(b"From the start\r\n>From here\r\nFrom there\r\n"),
-        "dkim-like": body(line * 5, b"DKIM-Signature: v=1; a=rsa-sha256; c=simple/simple;\r\n\tb=" + b"Ab+/" * 40 + b"\r\n"),
+        "dkim-like": body(
+            line * 5, b"DKIM-Signature: v=1; a=rsa-sha256; c=simple/simple;\r\n\tb=" + b"Ab+/" * 40 + b"\r\n"
+        ),
         "smuggling-look": body(b"DATA\r\nMAIL FROM:<x@y.test>\r\nRCPT TO:<z@y.test>\r\nQUIT\r\n"),
         "received-lines": b"Received: from a.test by b.test; Tue, 24 Nov 2026 04:00:00 +0000\r\n" * 12 + body(line),
         "five-megabytes": body(b"".join(chance.randbytes(45).hex().encode() + b"\r\n" for _ in range(57_000))),
-        "sixty-four-k-exactly": (lambda head: head + b"y" * (65536 - len(head) - 2) + b"\r\n")(body(line * 1200)),
+        "sixty-four-k-exactly": _padded(body(line * 1200), 65536),
     }
+
+
+def _padded(octets: bytes, size: int) -> bytes:
+    return octets + b"y" * (size - len(octets) - 2) + b"\r\n"

@@ -18,11 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from corpus import messages
 
 from relay.lab.certs import LabCa
-
-sys.path.insert(0, str(Path(__file__).parent))
-from corpus import messages
 
 pytestmark = [
     pytest.mark.postfix,

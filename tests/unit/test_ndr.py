@@ -136,7 +136,10 @@ def test_a_host_that_was_never_reached_is_not_named() -> None:
 
 def test_an_expired_remote_answer_keeps_the_remote_words() -> None:
     expired = Failed(
-        Status(Kind.PERMANENT, 7, 1), "mx.b.test asks us to come again later", "mx.b.test", Reply.of(451, ("4.7.1 grey",))
+        Status(Kind.PERMANENT, 7, 1),
+        "mx.b.test asks us to come again later",
+        "mx.b.test",
+        Reply.of(451, ("4.7.1 grey",)),
     )
     message = notice(settled(expired))
     _, bob = report(message)

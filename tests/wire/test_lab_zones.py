@@ -396,8 +396,7 @@ async def test_starts_and_stops_many_times_with_connections_open() -> None:
             await Client(address).udp(dns.message.make_query("good.test", "MX"), seconds=0.05)
         await zones.stop()
         await zones.stop()
-        with pytest.raises(ConnectionError):
-            await reader.readexactly(1)
+        assert await reader.read() == b""
         writer.close()
         assert await zones.start(host, address.port) == address
         assert texts(await Client(address).ask("mx.good.test", "A")) == ["mx.good.test A 127.1.0.1"]

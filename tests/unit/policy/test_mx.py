@@ -35,7 +35,7 @@ def test_conclude(notes: list[Deferred | Failed], told: Deferred | Failed) -> No
 
 
 def test_nothing_to_conclude_from_is_a_defect() -> None:
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):
         conclude([])
 
 

@@ -100,7 +100,9 @@ VERDICTS = [
     Case("sts wildcard pattern", evidence(sts=sts(StsMode.ENFORCE, "*.good.test")), session(), "verified", Rule.STS),
     Case("sts wildcard certificate", evidence(sts=sts()), session(WILDCARD), "verified", Rule.STS),
     Case("sts no TLS", evidence(sts=sts()), CLEAR, "4.7.4", Rule.STS, R.STARTTLS_NOT_SUPPORTED),
-    Case("sts TLS 1.1", evidence(sts=sts()), session(version=TlsVersion.TLS_1_1), "4.7.6", Rule.STS, R.VALIDATION_FAILURE),
+    Case(
+        "sts TLS 1.1", evidence(sts=sts()), session(version=TlsVersion.TLS_1_1), "4.7.6", Rule.STS, R.VALIDATION_FAILURE
+    ),
     Case("sts TLS 1.2", evidence(sts=sts()), session(version=TlsVersion.TLS_1_2), "verified", Rule.STS),
     Case("sts expired", evidence(sts=sts()), session(EXPIRED), "4.7.5", Rule.STS, R.CERTIFICATE_EXPIRED),
     Case("sts self-signed", evidence(sts=sts()), session(SELF_SIGNED), "4.7.5", Rule.STS, R.CERTIFICATE_NOT_TRUSTED),
@@ -114,7 +116,14 @@ VERDICTS = [
         R.CERTIFICATE_HOST_MISMATCH,
     ),
     Case("sts common name only", evidence(sts=sts()), session(CN_ONLY), "4.7.5", Rule.STS, R.CERTIFICATE_HOST_MISMATCH),
-    Case("sts no chain to see", evidence(sts=sts()), session((), path_verified=True), "4.7.5", Rule.STS, R.CERTIFICATE_NOT_TRUSTED),
+    Case(
+        "sts no chain to see",
+        evidence(sts=sts()),
+        session((), path_verified=True),
+        "4.7.5",
+        Rule.STS,
+        R.CERTIFICATE_NOT_TRUSTED,
+    ),
     Case(
         "sts not listed",
         evidence(sts=sts(StsMode.ENFORCE, "mail.good.test")),
@@ -126,14 +135,43 @@ VERDICTS = [
     Case("sts refused", evidence(sts=sts()), broken(HandshakeProblem.REFUSED), "4.7.4", Rule.STS, R.VALIDATION_FAILURE),
     Case("sts old TLS", evidence(sts=sts()), broken(HandshakeProblem.VERSION), "4.7.6", Rule.STS, R.VALIDATION_FAILURE),
     Case("sts reset", evidence(sts=sts()), broken(HandshakeProblem.RESET), "4.7.5", Rule.STS, R.VALIDATION_FAILURE),
-    Case("sts injected", evidence(sts=sts()), broken(HandshakeProblem.INJECTED), "4.7.5", Rule.STS, R.VALIDATION_FAILURE),
-    Case("sts code 10", evidence(sts=sts()), broken(HandshakeProblem.CERTIFICATE, 10), "4.7.5", Rule.STS, R.CERTIFICATE_EXPIRED),
-    Case("sts code 62", evidence(sts=sts()), broken(HandshakeProblem.CERTIFICATE, 62), "4.7.5", Rule.STS, R.CERTIFICATE_HOST_MISMATCH),
-    Case("sts code 20", evidence(sts=sts()), broken(HandshakeProblem.CERTIFICATE, 20), "4.7.5", Rule.STS, R.CERTIFICATE_NOT_TRUSTED),
+    Case(
+        "sts injected", evidence(sts=sts()), broken(HandshakeProblem.INJECTED), "4.7.5", Rule.STS, R.VALIDATION_FAILURE
+    ),
+    Case(
+        "sts code 10",
+        evidence(sts=sts()),
+        broken(HandshakeProblem.CERTIFICATE, 10),
+        "4.7.5",
+        Rule.STS,
+        R.CERTIFICATE_EXPIRED,
+    ),
+    Case(
+        "sts code 62",
+        evidence(sts=sts()),
+        broken(HandshakeProblem.CERTIFICATE, 62),
+        "4.7.5",
+        Rule.STS,
+        R.CERTIFICATE_HOST_MISMATCH,
+    ),
+    Case(
+        "sts code 20",
+        evidence(sts=sts()),
+        broken(HandshakeProblem.CERTIFICATE, 20),
+        "4.7.5",
+        Rule.STS,
+        R.CERTIFICATE_NOT_TRUSTED,
+    ),
     Case("sts testing, good", evidence(sts=sts(StsMode.TESTING)), session(), "verified", Rule.OPPORTUNISTIC),
     Case("sts testing, expired", evidence(sts=sts(StsMode.TESTING)), session(EXPIRED), "encrypted", Rule.OPPORTUNISTIC),
     Case("sts testing, no TLS", evidence(sts=sts(StsMode.TESTING)), CLEAR, "none", Rule.OPPORTUNISTIC),
-    Case("sts testing, not listed", evidence(sts=sts(StsMode.TESTING, "x.test")), session(), "encrypted", Rule.OPPORTUNISTIC),
+    Case(
+        "sts testing, not listed",
+        evidence(sts=sts(StsMode.TESTING, "x.test")),
+        session(),
+        "encrypted",
+        Rule.OPPORTUNISTIC,
+    ),
     Case("sts none", evidence(sts=sts(StsMode.NONE, "x.test")), CLEAR, "none", Rule.OPPORTUNISTIC),
     Case("sts not fetched", evidence(sts=StsFetchFailed("404")), CLEAR, "none", Rule.OPPORTUNISTIC),
     Case("sts bogus", evidence(sts=StsUnknown("bogus")), session(), "4.7.5", Rule.DNS_UNDECIDED, R.DNSSEC_INVALID),
@@ -147,21 +185,72 @@ VERDICTS = [
     Case("dane lookup failed", evidence(TLSA_FAILED), session(), "4.7.5", Rule.DNS_UNDECIDED, R.DNSSEC_INVALID),
     Case("dane unusable", evidence(UNUSABLE), session(SELF_SIGNED), "encrypted", Rule.DANE_UNUSABLE),
     Case("dane unusable, no TLS", evidence(UNUSABLE), CLEAR, "4.7.4", Rule.DANE_UNUSABLE, R.STARTTLS_NOT_SUPPORTED),
-    Case("dane unusable, broken", evidence(UNUSABLE), broken(HandshakeProblem.OTHER), "4.7.5", Rule.DANE_UNUSABLE, R.VALIDATION_FAILURE),
+    Case(
+        "dane unusable, broken",
+        evidence(UNUSABLE),
+        broken(HandshakeProblem.OTHER),
+        "4.7.5",
+        Rule.DANE_UNUSABLE,
+        R.VALIDATION_FAILURE,
+    ),
     # both: each must hold
     Case("dane and sts good", evidence(tlsa(), sts()), session(), "verified", Rule.DANE),
     Case("dane bad, sts good", evidence(tlsa(SELF_SIGNED), sts()), session(), "4.7.5", Rule.DANE, R.VALIDATION_FAILURE),
-    Case("dane good, sts bad", evidence(tlsa(SELF_SIGNED), sts()), session(SELF_SIGNED), "4.7.5", Rule.STS, R.CERTIFICATE_NOT_TRUSTED),
-    Case("dane good, sts not listed", evidence(tlsa(), sts(StsMode.ENFORCE, "x.test")), session(), "4.4.8", Rule.STS_NOT_LISTED, R.VALIDATION_FAILURE),
-    Case("dane failed, sts good", evidence(TLSA_FAILED, sts()), session(), "4.7.5", Rule.DNS_UNDECIDED, R.DNSSEC_INVALID),
+    Case(
+        "dane good, sts bad",
+        evidence(tlsa(SELF_SIGNED), sts()),
+        session(SELF_SIGNED),
+        "4.7.5",
+        Rule.STS,
+        R.CERTIFICATE_NOT_TRUSTED,
+    ),
+    Case(
+        "dane good, sts not listed",
+        evidence(tlsa(), sts(StsMode.ENFORCE, "x.test")),
+        session(),
+        "4.4.8",
+        Rule.STS_NOT_LISTED,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "dane failed, sts good", evidence(TLSA_FAILED, sts()), session(), "4.7.5", Rule.DNS_UNDECIDED, R.DNSSEC_INVALID
+    ),
     Case("dane unusable, sts good", evidence(UNUSABLE, sts()), session(), "verified", Rule.STS),
-    Case("dane unusable, sts bad", evidence(UNUSABLE, sts()), session(EXPIRED), "4.7.5", Rule.STS, R.CERTIFICATE_EXPIRED),
-    Case("dane good, sts testing bad", evidence(tlsa(SELF_SIGNED), sts(StsMode.TESTING)), session(SELF_SIGNED), "verified", Rule.DANE),
+    Case(
+        "dane unusable, sts bad", evidence(UNUSABLE, sts()), session(EXPIRED), "4.7.5", Rule.STS, R.CERTIFICATE_EXPIRED
+    ),
+    Case(
+        "dane good, sts testing bad",
+        evidence(tlsa(SELF_SIGNED), sts(StsMode.TESTING)),
+        session(SELF_SIGNED),
+        "verified",
+        Rule.DANE,
+    ),
     # REQUIRETLS
-    Case("required, nothing published", evidence(demand=TlsDemand.REQUIRED), session(requiretls=True), "5.7.10", Rule.REQUIRETLS),
-    Case("required, dane", evidence(tlsa(), demand=TlsDemand.REQUIRED), session(requiretls=True), "verified", Rule.REQUIRETLS),
-    Case("required, dane, not offered", evidence(tlsa(), demand=TlsDemand.REQUIRED), session(), "5.7.30", Rule.REQUIRETLS),
-    Case("required, sts", evidence(sts=sts(), demand=TlsDemand.REQUIRED), session(requiretls=True), "verified", Rule.REQUIRETLS),
+    Case(
+        "required, nothing published",
+        evidence(demand=TlsDemand.REQUIRED),
+        session(requiretls=True),
+        "5.7.10",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, dane",
+        evidence(tlsa(), demand=TlsDemand.REQUIRED),
+        session(requiretls=True),
+        "verified",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, dane, not offered", evidence(tlsa(), demand=TlsDemand.REQUIRED), session(), "5.7.30", Rule.REQUIRETLS
+    ),
+    Case(
+        "required, sts",
+        evidence(sts=sts(), demand=TlsDemand.REQUIRED),
+        session(requiretls=True),
+        "verified",
+        Rule.REQUIRETLS,
+    ),
     Case(
         "required, sts testing",
         evidence(sts=sts(StsMode.TESTING), demand=TlsDemand.REQUIRED),
@@ -177,21 +266,72 @@ VERDICTS = [
         Rule.REQUIRETLS,
         R.CERTIFICATE_EXPIRED,
     ),
-    Case("required, sts none", evidence(sts=sts(StsMode.NONE), demand=TlsDemand.REQUIRED), session(requiretls=True), "5.7.10", Rule.REQUIRETLS),
-    Case("required, unusable tlsa", evidence(UNUSABLE, demand=TlsDemand.REQUIRED), session(requiretls=True), "5.7.10", Rule.REQUIRETLS),
+    Case(
+        "required, sts none",
+        evidence(sts=sts(StsMode.NONE), demand=TlsDemand.REQUIRED),
+        session(requiretls=True),
+        "5.7.10",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, unusable tlsa",
+        evidence(UNUSABLE, demand=TlsDemand.REQUIRED),
+        session(requiretls=True),
+        "5.7.10",
+        Rule.REQUIRETLS,
+    ),
     # TLS-Required: no
     Case("waived, sts and no TLS", evidence(sts=sts(), demand=TlsDemand.WAIVED), CLEAR, "none", Rule.WAIVED),
-    Case("waived, dane mismatch", evidence(tlsa(), demand=TlsDemand.WAIVED), session(EXPIRED), "encrypted", Rule.WAIVED),
+    Case(
+        "waived, dane mismatch", evidence(tlsa(), demand=TlsDemand.WAIVED), session(EXPIRED), "encrypted", Rule.WAIVED
+    ),
     Case("waived, tlsa failed", evidence(TLSA_FAILED, demand=TlsDemand.WAIVED), CLEAR, "none", Rule.WAIVED),
     # the operator
     Case("override none", evidence(tlsa(), sts(), override=override(Level.ANY)), CLEAR, "none", Rule.OVERRIDE),
-    Case("override encrypt", evidence(override=override(Level.ENCRYPTED)), session(EXPIRED), "encrypted", Rule.OVERRIDE),
-    Case("override encrypt, no TLS", evidence(override=override(Level.ENCRYPTED)), CLEAR, "4.7.4", Rule.OVERRIDE, R.STARTTLS_NOT_SUPPORTED),
+    Case(
+        "override encrypt", evidence(override=override(Level.ENCRYPTED)), session(EXPIRED), "encrypted", Rule.OVERRIDE
+    ),
+    Case(
+        "override encrypt, no TLS",
+        evidence(override=override(Level.ENCRYPTED)),
+        CLEAR,
+        "4.7.4",
+        Rule.OVERRIDE,
+        R.STARTTLS_NOT_SUPPORTED,
+    ),
     Case("override verify", evidence(override=override(Level.AUTHENTICATED)), session(), "verified", Rule.OVERRIDE),
-    Case("override verify, expired", evidence(override=override(Level.AUTHENTICATED)), session(EXPIRED), "4.7.5", Rule.OVERRIDE, R.CERTIFICATE_EXPIRED),
-    Case("override raises, dane stays", evidence(tlsa(), override=override(Level.ENCRYPTED, False)), session(EXPIRED), "4.7.5", Rule.DANE, R.VALIDATION_FAILURE),
-    Case("override raises nothing", evidence(override=override(Level.ENCRYPTED, False)), CLEAR, "4.7.4", Rule.OVERRIDE, R.STARTTLS_NOT_SUPPORTED),
-    Case("override any cannot lower", evidence(sts=sts(), override=override(Level.ANY, False)), CLEAR, "4.7.4", Rule.STS, R.STARTTLS_NOT_SUPPORTED),
+    Case(
+        "override verify, expired",
+        evidence(override=override(Level.AUTHENTICATED)),
+        session(EXPIRED),
+        "4.7.5",
+        Rule.OVERRIDE,
+        R.CERTIFICATE_EXPIRED,
+    ),
+    Case(
+        "override raises, dane stays",
+        evidence(tlsa(), override=override(Level.ENCRYPTED, False)),
+        session(EXPIRED),
+        "4.7.5",
+        Rule.DANE,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "override raises nothing",
+        evidence(override=override(Level.ENCRYPTED, False)),
+        CLEAR,
+        "4.7.4",
+        Rule.OVERRIDE,
+        R.STARTTLS_NOT_SUPPORTED,
+    ),
+    Case(
+        "override any cannot lower",
+        evidence(sts=sts(), override=override(Level.ANY, False)),
+        CLEAR,
+        "4.7.4",
+        Rule.STS,
+        R.STARTTLS_NOT_SUPPORTED,
+    ),
 ]
 
 
@@ -206,7 +346,8 @@ def test_verdict(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("session", "status"), [(session(EXPIRED), "4.7.5"), (CLEAR, "4.7.4"), (session(version=TlsVersion.TLS_1_1), "4.7.6")]
+    ("session", "status"),
+    [(session(EXPIRED), "4.7.5"), (CLEAR, "4.7.4"), (session(version=TlsVersion.TLS_1_1), "4.7.6")],
 )
 def test_testing_mode_says_what_it_would_have_refused(session: ObservedSession, status: str) -> None:
     verdict = decide(evidence(sts=sts(StsMode.TESTING)), session, TRUST)
@@ -236,20 +377,33 @@ def test_what_is_asked_of_the_handshake(tlsa: TlsaResult, sts: StsResult, clear_
 
 chains = st.sampled_from([GOOD, WILDCARD, OTHER_NAME, EXPIRED, SELF_SIGNED, CN_ONLY, ()])
 tlsas = st.sampled_from(
-    [NO_TLSA, TLSA_FAILED, UNUSABLE, tlsa(), tlsa(SELF_SIGNED), UsableTlsa("b.test", ("b.test",), tlsa(EXPIRED).records)]
+    [
+        NO_TLSA,
+        TLSA_FAILED,
+        UNUSABLE,
+        tlsa(),
+        tlsa(SELF_SIGNED),
+        UsableTlsa("b.test", ("b.test",), tlsa(EXPIRED).records),
+    ]
 )
 policies = st.sampled_from(
     [NoSts(), StsFetchFailed("404"), StsUnknown("bogus")]
     + [sts(mode, pattern) for mode in StsMode for pattern in (HOST, "*.good.test", "x.test")]
 )
 overrides = st.none() | st.builds(Override, st.sampled_from(Level), st.booleans(), st.just("because"))
-evidences = st.builds(Evidence, st.just("good.test"), st.just(MxHost(HOST)), tlsas, policies, st.sampled_from(TlsDemand), overrides)
-handshakes = st.builds(HandshakeFailure, st.sampled_from(HandshakeProblem), st.text(max_size=5), st.none() | st.integers(0, 99))
+evidences = st.builds(
+    Evidence, st.just("good.test"), st.just(MxHost(HOST)), tlsas, policies, st.sampled_from(TlsDemand), overrides
+)
+handshakes = st.builds(
+    HandshakeFailure, st.sampled_from(HandshakeProblem), st.text(max_size=5), st.none() | st.integers(0, 99)
+)
 tls_seen = st.builds(TlsSeen, st.sampled_from(TlsVersion), st.just("cipher"), chains)
 sessions = st.one_of(
     st.builds(ObservedSession, st.just(HOST), st.just("192.0.2.1"), st.booleans(), st.booleans()),
     st.builds(ObservedSession, st.just(HOST), st.just("192.0.2.1"), st.just(True), st.booleans(), tls_seen),
-    st.builds(ObservedSession, st.just(HOST), st.just("192.0.2.1"), st.just(True), st.booleans(), st.none(), handshakes),
+    st.builds(
+        ObservedSession, st.just(HOST), st.just("192.0.2.1"), st.just(True), st.booleans(), st.none(), handshakes
+    ),
 )
 many = settings(max_examples=400, suppress_health_check=[HealthCheck.filter_too_much])
 
