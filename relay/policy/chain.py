@@ -30,8 +30,13 @@ from OpenSSL.crypto import (
     load_certificate,
 )
 
-from relay.policy import certificate as octets_of
-from relay.policy.certificate import CertificateSyntaxError
+from relay.policy.certificate import (
+    CertificateSyntaxError,
+    dns_names,
+    is_for_servers,
+    is_strongly_signed,
+    key_may_do_tls,
+)
 
 # OpenSSL's X509_V_ERR numbers
 UNSPECIFIED: Final = 1
@@ -95,9 +100,7 @@ class ChainFault:
 def check_chain(chain: tuple[bytes, ...], trust: Trust) -> ChainFault | None:
     """None when `chain` (DER, leaf first) leads to a trusted root, is in date and is fit for a TLS server."""
     path = _verified(chain, trust.roots.certificates, trust.now, partial=False)
-    if isinstance(path, ChainFault):
-        return path
-    return _purpose_fault(path) or _strength_fault(path)
+    return path if isinstance(path, ChainFault) else _fitness_fault(path, strength=True)
 
 
 def check_path(chain: tuple[bytes, ...], anchor: bytes, now: datetime) -> ChainFault | None:
@@ -110,7 +113,7 @@ def check_path(chain: tuple[bytes, ...], anchor: bytes, now: datetime) -> ChainF
     if not anchors:
         return ChainFault(UNSPECIFIED, "the certificate of the authority is broken")
     path = _verified(chain, anchors, now, partial=True)
-    return path if isinstance(path, ChainFault) else _purpose_fault(path)
+    return path if isinstance(path, ChainFault) else _fitness_fault(path, strength=False)
 
 
 def names_match(leaf: bytes, name: str) -> bool:
@@ -125,7 +128,7 @@ def names_match(leaf: bytes, name: str) -> bool:
 def name_fault(leaf: bytes, name: str) -> ChainFault | None:
     """None when `names_match`, else what names there are instead."""
     try:
-        present = octets_of.dns_names(leaf)
+        present = dns_names(leaf)
     except CertificateSyntaxError:
         return ChainFault(NAME_MISMATCH, "the names in the certificate cannot be read")
     if any(name_matches(pattern, name) for pattern in present):
@@ -201,15 +204,20 @@ def _day(asn1_time: bytes | None) -> str:
     return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}"
 
 
+def _fitness_fault(path: list[X509], *, strength: bool) -> ChainFault | None:
+    """What pyOpenSSL does not look at: what the certificates are for and, if asked, how strong they are."""
+    try:
+        fault = _purpose_fault(path)
+        return _strength_fault(path) if fault is None and strength else fault
+    except CertificateSyntaxError:
+        return ChainFault(UNSPECIFIED, "a certificate is not in DER")
+
+
 def _purpose_fault(path: list[X509]) -> ChainFault | None:
     """RFC 5280 §4.2.1.12, as OpenSSL applies it: extendedKeyUsage of authorities limits what they issue."""
     for depth, one in enumerate(path):
-        try:
-            octets = _der(one)
-            fit = octets_of.is_for_servers(octets) and (depth > 0 or octets_of.key_may_do_tls(octets))
-        except CertificateSyntaxError:
-            fit = False
-        if not fit:
+        octets = dump_certificate(FILETYPE_ASN1, one)
+        if not is_for_servers(octets) or (depth == 0 and not key_may_do_tls(octets)):
             return ChainFault(WRONG_PURPOSE, _text(WRONG_PURPOSE, depth, "", one))
     return None
 
@@ -221,7 +229,7 @@ def _strength_fault(path: list[X509]) -> ChainFault | None:
         if not _has_strong_key(one):
             return ChainFault(code, _text(code, depth, "", one))
     for depth, one in enumerate(path[:-1]):
-        if not _has_strong_signature(one):
+        if not is_strongly_signed(dump_certificate(FILETYPE_ASN1, one)):
             return ChainFault(SIGNATURE_TOO_WEAK, _text(SIGNATURE_TOO_WEAK, depth, "", one))
     return None
 
@@ -233,14 +241,3 @@ def _has_strong_key(one: X509) -> bool:
         return False
     by_factors = key.type() in (TYPE_RSA, TYPE_DSA, _EVP_PKEY_RSA_PSS)
     return key.bits() >= (_MIN_RSA_BITS if by_factors else _MIN_EC_BITS)
-
-
-def _has_strong_signature(one: X509) -> bool:
-    try:
-        return octets_of.is_strongly_signed(_der(one))
-    except CertificateSyntaxError:
-        return False
-
-
-def _der(one: X509) -> bytes:
-    return dump_certificate(FILETYPE_ASN1, one)

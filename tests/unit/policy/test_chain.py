@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519
+from cryptography.x509.oid import ExtensionOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.lab.certs import LabCa, Leaf
+from relay.policy.certificate import signature
 from relay.policy.chain import (
     ChainFault,
     Roots,
@@ -145,23 +146,56 @@ def test_a_root_must_be_one() -> None:
     assert fault == ChainFault(2, "a certificate of an authority in the chain: unable to get issuer certificate")
 
 
-@pytest.mark.parametrize(
-    ("curve", "expected"), [(ec.SECP192R1(), 66), (ec.SECP224R1(), None), (ec.SECP384R1(), None), (None, None)]
-)
-def test_elliptic_keys(curve: ec.EllipticCurve | None, expected: int | None) -> None:
-    key = ec.generate_private_key(curve) if curve else ed25519.Ed25519PrivateKey.generate()
-    issuer = CA.root
-    leaf = (
+def leaf_with(key: object, *extensions: x509.UnrecognizedExtension) -> bytes:
+    """Issued by the root itself for `key`."""
+    builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)]))
-        .issuer_name(issuer.certificate.subject)
-        .public_key(key.public_key())
+        .issuer_name(CA.root.certificate.subject)
+        .public_key(key.public_key())  # type: ignore[attr-defined]
         .serial_number(1)
         .not_valid_before(NOW)
         .not_valid_after(NOW)
-        .sign(issuer.key, hashes.SHA256())
     )
-    assert code(check_chain((leaf.public_bytes(serialization.Encoding.DER),), TRUST)) == expected
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(CA.root.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (ec.generate_private_key(ec.SECP192R1()), 66),
+        (ec.generate_private_key(ec.SECP224R1()), None),
+        (ec.generate_private_key(ec.SECP384R1()), None),
+        (ed25519.Ed25519PrivateKey.generate(), None),
+        (dsa.generate_private_key(1024), 66),
+    ],
+)
+def test_keys_other_than_rsa(key: object, expected: int | None) -> None:
+    assert code(check_chain((leaf_with(key),), TRUST)) == expected
+
+
+def test_a_key_of_no_known_kind_is_too_weak() -> None:
+    """Issued for one, so that the signature is good."""
+    changed = leaf_with(ec.generate_private_key(ec.SECP256R1())).replace(
+        bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d027f")
+    )
+    good = signature(changed)
+    value = CA.root.key.sign(good.signed, ec.ECDSA(hashes.SHA256()))  # type: ignore[call-arg, arg-type]
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    body = good.signed + algorithm + bytes((3, len(value) + 1, 0)) + value
+    assert code(check_chain((b"\x30\x82" + len(body).to_bytes(2) + body,), TRUST)) == 66
+
+
+def test_what_openssl_takes_and_der_does_not_allow_is_refused() -> None:
+    """A length in more octets than it needs: nobody makes such certificates, so nobody is harmed by refusing them."""
+    usage = x509.UnrecognizedExtension(ExtensionOID.EXTENDED_KEY_USAGE, bytes.fromhex("30810a06082b06010505070301"))
+    names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("30810382017a"))
+    key = ec.generate_private_key(ec.SECP256R1())
+    assert check_chain((leaf_with(key, usage),), TRUST) == ChainFault(1, "a certificate is not in DER")
+    assert check_chain((leaf_with(key, names),), TRUST) is None
+    assert not names_match(leaf_with(key, names), "z")
 
 
 def test_roots_leave_out_what_is_broken() -> None:

@@ -381,7 +381,7 @@ def test_a_key_that_no_library_knows_matches_by_its_octets() -> None:
 
 
 def test_names_that_cannot_be_read_match_nothing() -> None:
-    san = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), b"\x30\x03\x82\x7fx")
+    san = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), b"\x30\x81\x03\x82\x01z")  # not DER
     leaf = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)]))
@@ -394,7 +394,9 @@ def test_names_that_cannot_be_read_match_nothing() -> None:
         .sign(CA.root.key, hashes.SHA256())
         .public_bytes(serialization.Encoding.DER)
     )
-    assert matches(tlsa(record(2, 0, 1, ROOT)), (leaf, ROOT), NOW) is not None
+    why_not = matches(tlsa(record(2, 0, 1, ROOT), names=("z",)), (leaf, ROOT), NOW)
+    assert why_not is not None
+    assert why_not.endswith("but the names in the certificate cannot be read")
     assert matches(tlsa(record(3, 0, 1, leaf)), (leaf, ROOT), NOW) is None
 
 
