@@ -187,7 +187,8 @@ Emit = Callable[[Event], None]
 def fields(event: Event) -> dict[str, object]:
     """The event's fields by name, without those that are None."""
     found: dict[str, object] = {}
-    for field in type(event).__slots__:
+    names: tuple[str, ...] = type(event).__slots__
+    for field in names:
         value = getattr(event, field)
         if value is not None:
             found[field] = value.isoformat() if isinstance(value, datetime) else value

@@ -209,7 +209,7 @@ def _fitness_fault(path: list[X509], *, strength: bool) -> ChainFault | None:
     try:
         fault = _purpose_fault(path)
         return _strength_fault(path) if fault is None and strength else fault
-    except CertificateSyntaxError:
+    except (CertificateSyntaxError, Error):
         return ChainFault(UNSPECIFIED, "a certificate is not in DER")
 
 
@@ -235,9 +235,6 @@ def _strength_fault(path: list[X509]) -> ChainFault | None:
 
 
 def _has_strong_key(one: X509) -> bool:
-    try:
-        key = one.get_pubkey()
-    except Error:
-        return False
+    key = one.get_pubkey()
     by_factors = key.type() in (TYPE_RSA, TYPE_DSA, _EVP_PKEY_RSA_PSS)
     return key.bits() >= (_MIN_RSA_BITS if by_factors else _MIN_EC_BITS)
