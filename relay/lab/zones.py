@@ -35,7 +35,6 @@ from relay.lab.listener import Listener
 from relay.settings import HostPort
 
 _PAYLOAD = 1232  # what we say we take over UDP; the client's own figure decides what it gets
-_PLAIN_UDP = 512  # RFC 1035 section 4.2.1: the most without EDNS
 _CHAIN_LIMIT = 12  # names in one chain of CNAMEs; Unbound gives up after 11 as well
 _LOG_LIMIT = 100_000
 _PORT_ATTEMPTS = 20
@@ -154,7 +153,7 @@ class Zones:
         return address
 
     async def stop(self) -> None:
-        """Stop answering and end all connections. Can be repeated; the zones are kept, and `start` works again."""
+        """Stop answering and end all connections. The zones stay, and `start` works again. Can be repeated."""
         if self._udp is not None:
             self._udp.abort()
             self._udp = None
@@ -379,14 +378,14 @@ def _fill(response: dns.message.Message, query: dns.message.Message, result: _Re
     response.set_rcode(result.rcode)
     response.answer, response.authority = result.answer, result.authority
     understands = query.flags & dns.flags.AD or query.ednsflags & dns.flags.DO  # RFC 6840 section 5.7
-    validated = result.security is Security.SIGNED and result.rcode in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
-    if understands and validated:
+    found_out = result.rcode in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
+    if understands and found_out and result.security is Security.SIGNED:
         response.flags |= dns.flags.AD
 
 
 def _room(query: dns.message.Message) -> int:
-    """How many octets the client takes in one UDP packet. RFC 6891 section 6.2.3: less than 512 means 512."""
-    return max(_PLAIN_UDP, query.payload) if query.edns >= 0 else _PLAIN_UDP
+    """How many octets fit in one UDP packet. RFC 6891 section 6.2.3: less than 512 means 512; no EDNS, too."""
+    return max(512, query.payload) if query.edns >= 0 else 512
 
 
 def _to_wire(response: dns.message.Message, room: int, cut: bool) -> bytes:

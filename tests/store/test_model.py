@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     consumes,
     initialize,
@@ -92,11 +93,11 @@ class QueueMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self._due(set()))
     @rule(limit=st.integers(1, 5), lease=seconds, skip=st.sets(st.sampled_from(DOMAINS), max_size=2), target=claims)
-    def claim(self, limit: int, lease: timedelta, skip: set[str]) -> object:
+    def claim(self, limit: int, lease: timedelta, skip: set[str]) -> MultipleResults[Claim]:
         taken = self.runner.run(self.store.claim(limit, lease, self.now, skip))
         expected = self._due(skip)
         first: dict[tuple[int, str], datetime] = {}
-        for (id, number), recipient in expected.items():
+        for (id, _number), recipient in expected.items():
             assert recipient.next_attempt is not None
             first.setdefault((id, recipient.domain), recipient.next_attempt)
         places = [(due, id) for (id, _), due in first.items()]
@@ -105,17 +106,17 @@ class QueueMachine(RuleBasedStateMachine):
         for one in taken:
             numbers = [
                 number
-                for (id, number), recipient in sorted(expected.items(), key=lambda item: item[0])
-                if (id, recipient.domain) == (one.id.number, one.domain)
+                for (id, number), known in sorted(expected.items(), key=lambda item: item[0])
+                if (id, known.domain) == (one.id.number, one.domain)
             ]
             assert [recipient.index for recipient in one.recipients] == numbers
             assert one.lease_until == self.now + lease
             assert self.runner.run(self._octets(one)) == self.bodies[one.id.number]
-            for recipient in one.recipients:
-                known = self.model[one.id.number, recipient.index]
+            for taken_recipient in one.recipients:
+                known = self.model[one.id.number, taken_recipient.index]
                 known.attempts += 1
                 known.lease, known.next_attempt = one.lease, one.lease_until
-                assert recipient.attempts == known.attempts
+                assert taken_recipient.attempts == known.attempts
         return multiple(*taken)
 
     @rule(

@@ -232,4 +232,4 @@ def test_the_defaults_are_valid_and_come_back_from_their_text() -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        Settings().hostname = "x.example"  # type: ignore[misc]
+        Settings().hostname = "x.example"
