@@ -9,6 +9,7 @@ import asyncio
 import gc
 import random
 import signal
+import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -107,7 +108,7 @@ class App:
         settings = self._settings
         shrink_tls_buffers()
         roots_pem = load_roots(settings.tls.ca_file)
-        front = self._front()
+        tls, users = self._for_clients()
         await self._store.open(self._clock())
         self._stack.push_async_callback(self._store.close)
         resolver = Resolver(settings.dns.nameservers, settings.dns.timeout)
@@ -118,19 +119,20 @@ class App:
         self._stack.push_async_callback(self._end, worker, running)
         self._spawn("queue clean-up", self._tidy_again())
         self._spawn("resolver self-test", self._assess_again(resolver))
-        server = SubmissionServer(settings.submission, self._hostname, self._store, front)
+        front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users)
+        server = SubmissionServer(settings.submission, self._hostname, front)
         addresses = await server.start()
         self._stack.push_async_callback(server.stop, STOP_GRACE)
         self._emit(ServiceStarted(__version__, self._hostname, str(self._folder)))
         return addresses
 
-    def _front(self) -> Front:
+    def _for_clients(self) -> tuple[ssl.SSLContext | None, Users | None]:
         given = self._settings.submission
         tls = None
         if given.tls_certificate is not None and given.tls_key is not None:
             tls = server_context(given.tls_certificate, given.tls_key)
         users = Users.load(given.users_file) if given.users_file is not None else None
-        return Front(clock=self._clock, new_id=self._new_id, emit=self._emit, tls=tls, users=users)
+        return tls, users
 
     async def _worker(self, resolver: Resolver, roots_pem: bytes) -> Worker:
         settings = self._settings

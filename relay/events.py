@@ -5,9 +5,9 @@ Facts are logged by emitting one of these and in no other way. One event is one 
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, TextIO
@@ -196,17 +196,19 @@ def fields(event: Event) -> dict[str, object]:
 
 
 def log_lines(stream: TextIO = sys.stderr) -> Emit:
-    """An `Emit` that writes one `key=value` line an event to `stream`, time first."""
-    logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
-        processors=[
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    ).bind()
+    """An `Emit` that writes one `key=value` line an event to `stream`, time first.
+
+    A line that cannot be written (a closed pipe, a full disk) is lost: the log must not stop the mail.
+    """
+    # structlog's processors without its logger, which would cost more than they do: two events for each message.
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    render = structlog.processors.LogfmtRenderer()
 
     def emit(event: Event) -> None:
-        logger.info(event.name, level=event.level, **fields(event))
+        line = {"timestamp": "", "level": event.level, "event": event.name, **fields(event)}
+        text = render(None, event.level, stamp(None, event.level, line))
+        with suppress(OSError, ValueError):
+            stream.write(f"{text}\n")
+            stream.flush()
 
     return emit

@@ -8,6 +8,8 @@ RFC 5321 section 4.2 (replies), section 4.2.1 (codes of several lines), section 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from relay.mail.status import Reply
 
 MAX_REPLY_OCTETS = 32 * 1024  # RFC 5321 §4.5.3.1.5 asks for 512 a line; EHLO answers of real hosts stay below 4 KiB
@@ -74,10 +76,16 @@ class ReplyReader:
             if len(self._lines) >= MAX_REPLY_LINES:
                 raise ReplyError(f"a reply of more than {MAX_REPLY_LINES} lines")
             return None
-        reply = Reply.of(int(code), tuple(self._lines))
+        reply = _reply(int(code), tuple(self._lines))
         self._lines = []
         self._size = 0
         return reply
+
+
+@lru_cache(maxsize=512)
+def _reply(code: int, lines: tuple[str, ...]) -> Reply:
+    """Most replies of a host are the same few, over and over."""
+    return Reply.of(code, lines)
 
 
 def printable(octets: bytes) -> str:

@@ -71,14 +71,15 @@ class Worker:
         self._lanes: dict[str, _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[tuple[MessageId, str], Claim] = {}  # everything claimed and not yet settled
+        self._promised = 0  # claims that are being stored and come back to us
         self._room = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Deliver until `stop`. Returns when what was under way is done."""
         renewing = asyncio.create_task(self._renew_leases())
         try:
-            while not self._stopping:
+            while not self._stopping.is_set():
                 try:
                     await self._fill_lanes()
                 except StoreUnavailable as error:
@@ -91,29 +92,61 @@ class Worker:
 
     async def stop(self, grace: timedelta) -> None:
         """Take no more work, give back what has not begun, and let what is under way finish within `grace`."""
-        self._stopping = True
+        self._stopping.set()
         self._room.set()
         for lane in self._lanes.values():
             while lane.waiting:
-                claim = lane.waiting.popleft()
-                with suppress(StoreUnavailable):
-                    await self._store.release(claim, self._office.clock())
+                await self._give_back(lane.waiting.popleft())
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace.total_seconds())
         for task in self._tasks:
             task.cancel()
 
+    async def admit(self, message: NewMessage) -> None:
+        """Put a new message into the queue, and deliver it from there at once where there is room.
+
+        It is on disk on return. Raises what the queue's `put` raises.
+        """
+        domains = {address.domain for address in message.envelope.recipients}
+        if self._stopping.is_set() or self._free() < len(domains) or any(map(self._is_full, domains)):
+            await self._store.put((message,))
+            return
+        self._promised += len(domains)
+        try:
+            claims = await self._store.put_claimed(message, self._office.clock() + LEASE)
+        except BaseException:
+            self._room.set()
+            raise
+        finally:
+            self._promised -= len(domains)
+        for claim in claims:
+            if self._stopping.is_set():
+                await self._give_back(claim)
+            else:
+                self._assign(claim)
+
+    async def _give_back(self, claim: Claim) -> None:
+        with suppress(StoreUnavailable):  # then it comes back at the end of its lease
+            await self._store.release(claim, self._office.clock())
+
+    def _free(self) -> int:
+        """How many more claims we may hold."""
+        held = len(self._held) + self._promised
+        free = self._limits.total - held
+        return min(free, 2 * self._limits.per_lane - held) if self._limits.shared_lane else free
+
+    def _is_full(self, domain: str) -> bool:
+        lane = self._lanes.get(domain)
+        return lane is not None and len(lane.waiting) >= self._limits.per_lane
+
     async def _fill_lanes(self) -> None:
         """Claim what is due, as far as there is room, and wait until there may be more."""
         self._room.clear()  # before looking, so that room made while we look is not missed
-        room = min(BATCH, self._limits.total - len(self._held))
-        if self._limits.shared_lane:
-            room = min(room, 2 * self._limits.per_lane - len(self._held))
+        room = min(BATCH, self._free())
         if room <= 0:
             await self._room.wait()
             return
-        full = tuple(name for name, lane in self._lanes.items() if len(lane.waiting) >= self._limits.per_lane)
-        skip = () if self._limits.shared_lane else full
+        skip = () if self._limits.shared_lane else tuple(filter(self._is_full, self._lanes))
         claims = await self._store.claim(room, LEASE, self._office.clock(), skip)
         for claim in claims:
             self._assign(claim)
@@ -123,12 +156,13 @@ class Worker:
     async def _wait_for_work(self, skip: tuple[str, ...]) -> None:
         now = self._office.clock()
         work = asyncio.create_task(self._store.wait(await self._store.next_due(skip), now))
-        room = asyncio.create_task(self._room.wait())
+        # Room is news only to what was skipped for want of it.
+        other = asyncio.create_task((self._room if skip else self._stopping).wait())
         try:
-            await asyncio.wait((work, room), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((work, other), return_when=asyncio.FIRST_COMPLETED)
         finally:
             work.cancel()
-            room.cancel()
+            other.cancel()
 
     def _assign(self, claim: Claim) -> None:
         name = "" if self._limits.shared_lane else claim.domain
@@ -173,7 +207,7 @@ class Worker:
                 break
             except StoreUnavailable as error:
                 office.emit(StoreFailed(str(error)))
-                if self._stopping:
+                if self._stopping.is_set():
                     return
                 await self._pause(STORE_RETRY_SECONDS)
         if not kept:
@@ -227,7 +261,7 @@ class Worker:
         self._room.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not self._stopping:
+                while not self._stopping.is_set():
                     await self._room.wait()
                     self._room.clear()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from relay.mail.address import Address
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
+_PAIRS = [first + second for first in _BASE32 for second in _BASE32]
 ID_LENGTH = 13
 
 
@@ -36,7 +37,8 @@ class MessageId:
             raise ValueError(f"queue id out of range: {self.number}")
 
     def __str__(self) -> str:
-        return "".join(_BASE32[self.number >> shift & 31] for shift in range(60, -5, -5))
+        number = self.number
+        return _BASE32[number >> 60] + "".join([_PAIRS[number >> shift & 1023] for shift in (50, 40, 30, 20, 10, 0)])
 
     @staticmethod
     def make(now: datetime, random_bits: int) -> MessageId:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from relay.mail.address import Address
-from relay.mail.message import InlineBody, MessageId, NewMessage
+from relay.mail.message import Claim, InlineBody, MessageId, NewMessage
 from relay.mail.outcome import Delivered, Outcome, State, TlsUsed
 from relay.policy.retry import SettledRecipient
 from relay.queue.store import QueueEntry
@@ -19,8 +20,8 @@ _MICROSECOND = timedelta(microseconds=1)
 INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
 INSERT_BODY = "INSERT INTO body VALUES (?, ?)"
 INSERT_RECIPIENT = (
-    "INSERT INTO recipient (message, number, address, domain, state, attempts, next_attempt, tls, changed,"
-    " delay_notified) VALUES (?, ?, ?, ?, 'queued', 0, ?, 'none', ?, 0)"
+    "INSERT INTO recipient (message, number, address, domain, state, attempts, next_attempt, lease, tls, changed,"
+    " delay_notified) VALUES (?, ?, ?, ?, 'queued', ?, ?, ?, 'none', ?, 0)"
 )
 SETTLE_RECIPIENT = (
     "UPDATE recipient SET state = ?, next_attempt = ?, lease = NULL, status = ?, reply = ?, reason = ?, host = ?,"
@@ -69,11 +70,13 @@ def body_row(message: NewMessage) -> Row:
     return message.id.number, message.body.octets if isinstance(message.body, InlineBody) else None
 
 
-def recipient_rows(message: NewMessage) -> list[Row]:
-    """For INSERT_RECIPIENT: each is due on arrival."""
+def recipient_rows(message: NewMessage, claims: Sequence[Claim]) -> list[Row]:
+    """For INSERT_RECIPIENT: each is leased by the one of `claims` that has its domain, or else due on arrival."""
     id, arrived = message.id.number, to_micros(message.arrived)
+    leased = {claim.domain: (1, to_micros(claim.lease_until), claim.lease) for claim in claims}
+    waiting = 0, arrived, None
     return [
-        (id, number, address.text, address.domain, arrived, arrived)
+        (id, number, address.text, address.domain, *leased.get(address.domain, waiting), arrived)
         for number, address in enumerate(message.envelope.recipients)
     ]
 

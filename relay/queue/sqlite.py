@@ -44,8 +44,8 @@ class SqliteStore:
     async def open(self, now: datetime) -> None:
         """Take the folder for this process: lock, schema, orphaned files, and the leases of the last process undone.
 
-        A recipient that was in an attempt when the last process died is due one minute from `now`; the attempt stays
-        counted. Raises QueueError, with nothing changed, when the folder cannot be used.
+        A recipient that was in an attempt when the last process died is due some seconds from `now`, later with each
+        attempt, all of which stay counted. Raises QueueError, with nothing changed, when the folder cannot be used.
         """
         lock = await asyncio.to_thread(FolderLock, self._folder)
         try:
@@ -84,11 +84,26 @@ class SqliteStore:
         self._check(messages)
 
         def work(transaction: Transaction) -> None:
-            # Not asked for notices: they come with mail that leaves.
-            check_room(self._folder, database.spare_octets(transaction.connection))
-            transactions.put(transaction, messages)
+            self._check_room(transaction)
+            for message in messages:
+                transactions.put(transaction, message)
 
         await self._running.run(work, wakes=True)
+
+    async def put_claimed(self, message: NewMessage, lease_until: datetime) -> tuple[Claim, ...]:
+        """Store a message as `put` does and claim all of it at once, as `claim` would, for a caller that has room.
+
+        When the caller is cancelled, what was claimed comes back at the end of the lease.
+        """
+        self._check((message,))
+        claims = transactions.first_claims(message, lease_until, self._lease_numbers)
+
+        def work(transaction: Transaction) -> None:
+            self._check_room(transaction)
+            transactions.put(transaction, message, claims)
+
+        await self._running.run(work)
+        return claims
 
     async def claim(self, limit: int, lease: timedelta, now: datetime, skip: Collection[str]) -> tuple[Claim, ...]:
         """Take up to `limit` due claims whose domain is not in `skip`; small bodies come with them.
@@ -119,15 +134,17 @@ class SqliteStore:
 
         def work(transaction: Transaction) -> bool:
             closed = transactions.settle(transaction, claim, settlement, time)
-            transactions.put(transaction, notices)
+            for notice in notices:  # not asked for room: they come with mail that leaves
+                transactions.put(transaction, notice)
             return closed
 
         def after(closed: bool) -> None:
             if closed and isinstance(claim.body, FileBody):
                 self._bodies.remove(claim.id)
 
+        more = bool(notices) or not all(settled.state.closed for settled in settlement.recipients)
         try:
-            await self._running.run(work, after, wakes=True)
+            await self._running.run(work, after, wakes=more)
         except LeaseLostError:
             return False
         return True
@@ -160,7 +177,7 @@ class SqliteStore:
         return await self._running.run(work, wakes=True)
 
     async def wait(self, until: datetime | None, now: datetime) -> None:
-        """Return when work may be there: after a put, settle or release, `wake`, a change by another process, `until`.
+        """Return when work may be there: something put, deferred or released, `wake`, another process, or `until`.
 
         A change since the last return counts, so nothing is missed between a claim and this. `until - now` is waited
         in real time. Another process is noticed within a second, by asking SQLite whether anybody else has written.
@@ -218,6 +235,9 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             raise QueueError(f"the queue {self._folder} cannot be opened: {database.describe(error)}") from error
         return block
+
+    def _check_room(self, transaction: Transaction) -> None:
+        check_room(self._folder, database.spare_octets(transaction.connection))
 
     def _check(self, messages: Collection[NewMessage]) -> None:
         for message in messages:

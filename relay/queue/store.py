@@ -78,6 +78,9 @@ class QueueStore(Protocol):
     async def put(self, messages: Collection[NewMessage]) -> None:
         """Store messages with all their recipients, in one transaction. Durable on return."""
 
+    async def put_claimed(self, message: NewMessage, lease_until: datetime) -> tuple[Claim, ...]:
+        """Store a message as `put` does and claim all of it, as `claim` would; in one transaction instead of two."""
+
     async def claim(self, limit: int, lease: timedelta, now: datetime, skip: Collection[str]) -> tuple[Claim, ...]:
         """Take up to `limit` due claims whose domain is not in `skip`; small bodies come with them.
 
@@ -109,7 +112,7 @@ class QueueStore(Protocol):
         """Make the next attempt of one message, or of all, due at `now`. Returns how many recipients it touched."""
 
     async def wait(self, until: datetime | None, now: datetime) -> None:
-        """Return when work may be there: after a put or settle, a change by another process, or at `until`."""
+        """Return when work may be there: something put or deferred, a change by another process, or at `until`."""
 
     async def next_due(self, skip: Collection[str]) -> datetime | None:
         """When the next open recipient outside `skip` falls due (a running lease counts until its end), or None."""

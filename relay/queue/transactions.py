@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 
 from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, NewMessage, Recipient, TlsDemand
 from relay.policy.retry import Settlement
@@ -28,13 +29,14 @@ from relay.queue.rows import (
     recipient_rows,
     settled_row,
     to_address,
-    to_micros,
 )
 from relay.queue.store import StoreUnavailable
 from relay.queue.writer import Transaction
 
-# After a crash in mid-attempt. Long enough that a crash loop does not hammer a peer, short enough to be no delay.
-CRASH_DELAY_MICROS = 60 * 1_000_000
+# What was under way at a crash waits this long for each attempt that it has had: a message that makes the service crash
+# does so ever more rarely, and hammers no host.
+CRASH_DELAY_MICROS = 5 * 1_000_000
+CRASH_DELAYS = 60
 TIDY_BATCH = 500  # messages forgotten in one item, so that nobody waits long behind it
 _FIRST_RUN, _LONGEST_RUN = 4, 128  # rows read at once from one domain
 
@@ -70,7 +72,7 @@ _WAITING_OF_ONE = "SELECT count(*) FROM recipient WHERE message = ? AND next_att
 _RETRY_ALL = "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ?1 WHERE next_attempt > ?1 AND lease IS NULL"
 _RETRY_ONE = "UPDATE recipient SET next_attempt = ?1 WHERE message = ?2 AND next_attempt > ?1 AND lease IS NULL"
 _UNDO_LEASES = (
-    "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ?, lease = NULL"
+    "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ? + ? * min(attempts, ?), lease = NULL"
     " WHERE next_attempt IS NOT NULL AND lease IS NOT NULL"
 )
 _OLD = "SELECT id FROM message WHERE closed < ? ORDER BY closed LIMIT ?"
@@ -97,19 +99,42 @@ def load_destinations(transaction: Transaction) -> None:
     transaction.destinations.load((domain, (earliest, 0)) for domain, earliest in rows)
 
 
-def put(transaction: Transaction, messages: Iterable[NewMessage]) -> None:
-    """Store messages, due on arrival. Raises StoreUnavailable when an id is taken."""
-    connection, destinations = transaction.connection, transaction.destinations
-    for message in messages:
-        try:
-            connection.execute(INSERT_MESSAGE, message_row(message))
-        except sqlite3.IntegrityError as error:
-            raise StoreUnavailable(f"the queue id {message.id} is taken") from error
-        connection.execute(INSERT_BODY, body_row(message))
-        connection.executemany(INSERT_RECIPIENT, recipient_rows(message))
-        place = to_micros(message.arrived), message.id.number
-        for address in message.envelope.recipients:
-            destinations.note(address.domain, place)
+def put(transaction: Transaction, message: NewMessage, claims: Sequence[Claim] = ()) -> None:
+    """Store a message, due on arrival, or leased by `claims`. Raises StoreUnavailable when its id is taken."""
+    connection = transaction.connection
+    try:
+        connection.execute(INSERT_MESSAGE, message_row(message))
+    except sqlite3.IntegrityError as error:
+        raise StoreUnavailable(f"the queue id {message.id} is taken") from error
+    connection.execute(INSERT_BODY, body_row(message))
+    rows = recipient_rows(message, claims)
+    connection.executemany(INSERT_RECIPIENT, rows)
+    for _, _, _, domain, _, time, *_ in rows:
+        transaction.destinations.note(domain, (time, message.id.number))
+
+
+def first_claims(message: NewMessage, lease_until: datetime, numbers: Iterator[int]) -> tuple[Claim, ...]:
+    """The claims on a message that is about to be put: one for each domain, as `claim` would make them."""
+    domains: dict[str, list[Recipient]] = {}
+    for index, address in enumerate(message.envelope.recipients):
+        domains.setdefault(address.domain, []).append(Recipient(index, address, attempts=1))
+    return tuple(
+        Claim(
+            id=message.id,
+            sender=message.envelope.sender,
+            domain=domain,
+            recipients=tuple(recipients),
+            body=message.body,
+            arrived=message.arrived,
+            lease=next(numbers),
+            lease_until=lease_until,
+            message_id=message.message_id,
+            eight_bit=message.eight_bit,
+            smtputf8=message.smtputf8,
+            demand=message.demand,
+        )
+        for domain, recipients in domains.items()
+    )
 
 
 def claim(transaction: Transaction, order: Order, file_of: Callable[[MessageId, int], FileBody]) -> tuple[Claim, ...]:
@@ -215,10 +240,10 @@ def tidy(transaction: Transaction, closed_before: int) -> int:
 def take_over(connection: sqlite3.Connection, now: int) -> tuple[int, set[str]]:
     """Undo the leases of the last process. Returns our block of lease numbers, and the ids with a body in a file.
 
-    A recipient that was in an attempt is due in a minute; its attempt stays counted.
+    A recipient that was in an attempt is due in seconds, later with each attempt; this one stays counted.
     """
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute(_UNDO_LEASES, (now + CRASH_DELAY_MICROS,))
+    connection.execute(_UNDO_LEASES, (now, CRASH_DELAY_MICROS, CRASH_DELAYS))
     connection.execute("UPDATE lease_block SET number = number + 1")
     block = int(connection.execute("SELECT number FROM lease_block").fetchone()[0])
     files = {str(MessageId(id)) for (id,) in connection.execute("SELECT message FROM body WHERE octets IS NULL")}

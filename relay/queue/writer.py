@@ -1,8 +1,8 @@
 """Group commit: one thread that writes for everybody, with one flush to disk for all that wait.
 
-While one commit is flushed the next batch collects; nothing sleeps to fill it. Each item of a batch has a savepoint,
-so a bad one fails alone. A caller that is cancelled takes nothing back: its item is in the thread and commits.
-It does not know what the items do.
+While one commit is flushed the next batch collects; nothing sleeps to fill it. A batch in which an item fails is undone
+and done again with a savepoint for each item, so that a bad one fails alone. A caller that is cancelled takes nothing
+back: its item is in the thread and commits. It does not know what the items do.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ class Writer:
     ) -> T:
         """Do `work` in the thread, inside a transaction, and return its result when that is on disk.
 
+        It may be done twice, the first time being undone: it must change nothing outside the transaction.
+
         `after` is called with the result, in the thread, after the commit, even when the caller has been cancelled;
         an OSError in it is ignored. What `work` raises comes out here and its changes are undone.
         Raises StoreUnavailable when the transaction fails; then nothing of it was written.
@@ -136,7 +138,10 @@ class Writer:
             transaction = self._transaction or self._open()
             transaction.connection.execute("BEGIN IMMEDIATE")
             self._notice_others(transaction)
-            results = [self._do(item, transaction) for item in batch]
+            try:
+                results = [item.work(transaction) for item in batch]
+            except Exception:  # noqa: BLE001  (found again, and told to its caller, when it is done alone)
+                results = self._one_by_one(batch, transaction)
             transaction.connection.execute("COMMIT")
         except _RolledBackError as error:
             failure: Exception = error.cause
@@ -162,6 +167,14 @@ class Writer:
         if self._stale:
             self._load(transaction)
             self._stale = False
+
+    def _one_by_one(self, batch: list[_Item], transaction: Transaction) -> list[Any]:
+        """Begin the batch again, after an item has failed, so that only those fail that have to."""
+        if transaction.connection.in_transaction:
+            transaction.connection.execute("ROLLBACK")
+        transaction.connection.execute("BEGIN IMMEDIATE")
+        self._load(transaction)  # what was undone has left its traces
+        return [self._do(item, transaction) for item in batch]
 
     def _do(self, item: _Item, transaction: Transaction) -> Any:
         connection = transaction.connection

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from relay.events import Emit
-from relay.mail.message import MessageId
+from relay.mail.message import MessageId, NewMessage
+from relay.queue.store import BodyWriter
 from relay.submission.users import Users
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """`clock` gives aware UTC times; `new_id` never the same id twice. Without `tls` there is neither TLS nor AUTH."""
+    """`clock` gives aware UTC times; `new_id` never the same id twice. Without `tls` there is neither TLS nor AUTH.
+
+    `new_body` begins a message's octets and `accept` puts the message into the queue: both as `QueueStore` has them.
+    """
 
     clock: Callable[[], datetime]
     new_id: Callable[[], MessageId]
     emit: Emit
+    new_body: Callable[[MessageId], BodyWriter]
+    accept: Callable[[NewMessage], Awaitable[None]]
     tls: ssl.SSLContext | None
     users: Users | None

@@ -12,13 +12,14 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from relay.events import DefectFound, MessageAccepted, StoreFailed, SubmissionRefused
 from relay.mail.address import Address, AddressError, parse_domain
 from relay.mail.message import Envelope, MessageId, NewMessage
 from relay.mail.status import Reply
-from relay.queue.store import BodyWriter, QueueStore, StoreUnavailable
+from relay.queue.store import BodyWriter, StoreUnavailable
 from relay.submission import replies
 from relay.submission.access import IPAddress
 from relay.submission.data import DataReader, Inspection
@@ -65,7 +66,7 @@ def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: d
     ]
     if client.tls is not None:
         words.append(f"({client.tls[0]} {client.tls[1]})")
-    words += [f"id {id};", format_datetime(now)]
+    words += [f"id {id};", _date(now.replace(microsecond=0))]
     lines = [words[0]]
     for word in words[1:]:
         if len(lines[-1]) + 1 + len(word) <= _MAX_LINE:
@@ -75,6 +76,12 @@ def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: d
     return "".join(f"{line}\r\n" for line in lines).encode("ascii")
 
 
+@lru_cache(maxsize=4)
+def _date(now: datetime) -> str:
+    return format_datetime(now)
+
+
+@lru_cache(maxsize=1024)
 def _host(helo: str) -> str:
     """The client's name for itself, as a domain if it is one; otherwise without what could break out of its place."""
     try:
@@ -93,8 +100,7 @@ def _protocol(client: Client, smtputf8: bool) -> str:
 class Receiver:
     """Receives messages for one server. `drain` waits for the commits under way."""
 
-    def __init__(self, store: QueueStore, hostname: str, max_size: int, front: Front) -> None:
-        self._store = store
+    def __init__(self, hostname: str, max_size: int, front: Front) -> None:
         self._hostname = hostname
         self._max_size = max_size
         self._front = front
@@ -106,7 +112,7 @@ class Receiver:
         Raises stream.Gone when the client leaves before the end; then nothing is stored.
         """
         id = self._front.new_id()
-        keeper = _Keeper(id, self._store.new_body(id), self._front)
+        keeper = _Keeper(id, self._front.new_body(id), self._front)
         trace = received_line(client, self._hostname, transaction.smtputf8, keeper.name, self._front.clock())
         stream.say(replies.SEND_DATA)
         try:
@@ -168,7 +174,7 @@ class Receiver:
                 eight_bit=transaction.eight_bit or seen.eight_bit,
                 smtputf8=transaction.smtputf8,
             )
-            await self._store.put([message])
+            await self._front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored
             await keeper.fail(error)
             return keeper.problem

@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from datetime import timedelta
 
 from relay.events import ListenerStarted
-from relay.queue.store import QueueStore
 from relay.settings import HostPort, SubmissionSettings
 from relay.submission.auth import Authenticator
 from relay.submission.front import Front
@@ -28,9 +27,9 @@ _BACKLOG = 1024
 class SubmissionServer:
     """All listeners of one relay."""
 
-    def __init__(self, settings: SubmissionSettings, hostname: str, store: QueueStore, front: Front) -> None:
+    def __init__(self, settings: SubmissionSettings, hostname: str, front: Front) -> None:
         authenticator = Authenticator(front.users, front.emit) if front.users is not None else None
-        receiver = Receiver(store, hostname, settings.max_message_size, front)
+        receiver = Receiver(hostname, settings.max_message_size, front)
         self._shared = Shared(settings, hostname, front, receiver, front.tls, authenticator)
         self._listeners: list[asyncio.Server] = []
 

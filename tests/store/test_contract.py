@@ -229,17 +229,57 @@ async def test_released_work_has_not_been_tried(store: SqliteStore, message: Mak
     assert taken.recipients[0].attempts == 1
 
 
-async def test_after_a_crash_what_was_under_way_comes_back_in_a_minute(
+async def test_put_claimed_is_a_put_and_a_claim(
+    store: SqliteStore, message: MakeMessage, settlement: MakeSettlement, reopen: Reopen
+) -> None:
+    await store.put((message(1, "x@a.example", "x@b.example", "y@a.example"),))
+    ordinary = await claim(store)
+    stored = message(2, "x@a.example", "x@b.example", "y@a.example")
+    claims = await store.put_claimed(stored, NOW + LEASE)
+
+    def alike(found: tuple[Claim, ...]) -> list[Claim]:
+        return [replace(one, id=stored.id, message_id=None, lease=0) for one in found]
+
+    assert alike(ordinary) == alike(claims)
+    assert len({one.lease for one in (*ordinary, *claims)}) == 4
+    assert [entry.attempts for entry in await store.find(stored.id, False)] == [1, 1, 1]
+    assert await claim(store) == ()
+    assert await store.next_due(()) == NOW + LEASE
+    assert await store.settle(claims[0], settlement(claims[0], State.DELIVERED), (), NOW)
+    store = await reopen(store, NOW)
+    assert not await store.settle(claims[1], settlement(claims[1], State.DELIVERED), (), NOW)
+    assert {(one.id, one.domain) for one in await claim(store, NOW + MINUTE)} == {
+        (MessageId(1), "a.example"),
+        (MessageId(1), "b.example"),
+        (MessageId(2), "b.example"),
+    }
+
+
+async def test_put_claimed_with_an_id_that_is_taken(store: SqliteStore, message: MakeMessage) -> None:
+    await store.put((message(1),))
+    with pytest.raises(StoreUnavailable, match="is taken"):
+        await store.put_claimed(message(1), NOW + LEASE)
+    assert numbers(await claim(store)) == [1]
+
+
+async def test_after_a_crash_what_was_under_way_comes_back_later_with_each_attempt(
     store: SqliteStore, message: MakeMessage, settlement: MakeSettlement, reopen: Reopen
 ) -> None:
     await store.put((message(1, "x@a.example"), message(2, "x@b.example")))
     (lost,) = await claim(store, limit=1)
     store = await reopen(store, NOW)
-    assert numbers(await claim(store)) == [2]
-    assert await claim(store, NOW + MINUTE - timedelta(microseconds=1)) == ()
-    (again,) = await claim(store, NOW + MINUTE)
-    assert again.recipients[0].attempts == 2  # written down before acting
-    assert again.lease != lost.lease
+    (other,) = await claim(store)
+    assert await store.settle(other, settlement(other, State.DELIVERED), (), NOW)
+    tick = timedelta(microseconds=1)
+    now = NOW
+    for attempts in (1, 2, 3):
+        delay = attempts * timedelta(seconds=5)
+        assert await claim(store, now + delay - tick, limit=1) == ()
+        (again,) = await claim(store, now + delay, limit=1)
+        assert again.recipients[0].attempts == attempts + 1  # written down before acting
+        assert again.lease != lost.lease
+        now += MINUTE
+        store = await reopen(store, now)
     assert not await store.settle(lost, settlement(lost, State.DELIVERED), (), NOW)
 
 

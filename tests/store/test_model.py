@@ -91,6 +91,16 @@ class QueueMachine(RuleBasedStateMachine):
     def put(self, to: Sequence[str], octets: bytes) -> None:
         self.runner.run(self._put([self._new(to, octets)]))
 
+    @rule(to=domains, octets=bodies, lease=seconds, target=claims)
+    def put_claimed(self, to: Sequence[str], octets: bytes, lease: timedelta) -> MultipleResults[Claim]:
+        taken = self.runner.run(self._put_claimed(self._new(to, octets), self.now + lease))
+        assert {recipient.index: one.domain for one in taken for recipient in one.recipients} == dict(enumerate(to))
+        for one in taken:
+            for recipient in one.recipients:
+                known = self.model[one.id.number, recipient.index]
+                known.attempts, known.lease, known.next_attempt = 1, one.lease, one.lease_until
+        return multiple(*taken)
+
     @precondition(lambda self: self._due(set()))
     @rule(limit=st.integers(1, 5), lease=seconds, skip=st.sets(st.sampled_from(DOMAINS), max_size=2), target=claims)
     def claim(self, limit: int, lease: timedelta, skip: set[str]) -> MultipleResults[Claim]:
@@ -193,7 +203,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.runner.run(self.store.open(self.now))
         for recipient in self.model.values():
             if recipient.lease is not None:
-                recipient.lease, recipient.next_attempt = None, self.now + timedelta(minutes=1)
+                recipient.lease, recipient.next_attempt = None, self.now + 5 * min(recipient.attempts, 60) * SECOND
 
     @invariant()
     def the_lists_agree(self) -> None:
@@ -234,13 +244,18 @@ class QueueMachine(RuleBasedStateMachine):
         return NewMessage(MessageId(self.last_id), Envelope(None, recipients), InlineBody(octets), self.now)
 
     async def _put(self, messages: list[NewMessage]) -> None:
-        finished = []
-        for message in messages:
-            writer = self.store.new_body(message.id)
-            await writer.write(self.bodies[message.id.number])
-            finished.append(NewMessage(message.id, message.envelope, await writer.finish(), message.arrived))
-        await self.store.put(finished)
+        await self.store.put([await self._finished(message) for message in messages])
         self._remember(messages)
+
+    async def _put_claimed(self, message: NewMessage, lease_until: datetime) -> tuple[Claim, ...]:
+        claims = await self.store.put_claimed(await self._finished(message), lease_until)
+        self._remember((message,))
+        return claims
+
+    async def _finished(self, message: NewMessage) -> NewMessage:
+        writer = self.store.new_body(message.id)
+        await writer.write(self.bodies[message.id.number])
+        return NewMessage(message.id, message.envelope, await writer.finish(), message.arrived)
 
     def _remember(self, messages: Sequence[NewMessage]) -> None:
         for message in messages:

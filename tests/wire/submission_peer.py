@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import ssl
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,12 +48,12 @@ class Queue(SqliteStore):
         self.writers.append(writer)
         return writer
 
-    async def put(self, messages: Collection[NewMessage]) -> None:
+    async def accept(self, message: NewMessage) -> None:
         self.putting.set()
         await self.may_put.wait()
         if self.put_error is not None:
             raise self.put_error
-        await super().put(messages)
+        await self.put((message,))
 
 
 class Writer:
@@ -176,10 +176,12 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         clock=wanted.clock,
         new_id=lambda: MessageId.make(NOW, next(numbers)),
         emit=emit,
+        new_body=queue.new_body,
+        accept=queue.accept,
         tls=wanted.tls,
         users=wanted.users,
     )
-    server = SubmissionServer(SubmissionSettings(**options), HOSTNAME, queue, front)
+    server = SubmissionServer(SubmissionSettings(**options), HOSTNAME, front)
     try:
         addresses = await server.start()
         yield Running(server, addresses, queue, events, heard)
