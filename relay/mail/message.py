@@ -96,8 +96,8 @@ class NewMessage:
     body: Body
     arrived: datetime
     message_id: str | None = None  # the header's, without angle brackets
-    eight_bit: bool = False  # BODY=8BITMIME was given
-    smtputf8: bool = False  # SMTPUTF8 was given
+    eight_bit: bool = False  # some octet is over 127: needs 8BITMIME (RFC 6152)
+    smtputf8: bool = False  # an address or the header is not ASCII, and may be so: needs SMTPUTF8 (RFC 6531)
     demand: TlsDemand = TlsDemand.DEFAULT
 
 

@@ -25,6 +25,7 @@ from relay.queue.store import StoreUnavailable
 INLINE_LIMIT = 65536  # octets; from about 100 KB on a file is faster, and a large row holds up those behind it
 BLOCK = 1 << 20
 CHUNK = 256 << 10
+_LARGE_PIECE = 16 << 10
 _THREADS = 8
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -109,39 +110,46 @@ class FileOrMemory:
     def __init__(self, bodies: Bodies, id: MessageId) -> None:
         self._bodies = bodies
         self._id = id
-        self._buffer = bytearray()
+        self._pieces: list[bytes | bytearray] = []  # not written yet; a large message is not copied together
+        self._waiting = 0  # octets in them
         self._size = 0
         self._file: _File | None = None
 
     async def write(self, octets: bytes) -> None:
         """Add octets. Raises StoreUnavailable (disk full, I/O error)."""
-        self._buffer += octets
+        if len(octets) >= _LARGE_PIECE or not self._pieces:
+            self._pieces.append(octets)
+        elif isinstance(self._pieces[-1], bytearray):
+            self._pieces[-1] += octets
+        else:
+            self._pieces.append(bytearray(octets))
+        self._waiting += len(octets)
         self._size += len(octets)
-        if len(self._buffer) <= (INLINE_LIMIT if self._file is None else BLOCK):
+        if self._waiting <= (INLINE_LIMIT if self._file is None else BLOCK):
             return
         if self._file is None:
             self._file = _File(self._bodies.incoming / str(self._id), self._bodies.final / str(self._id))
-        await self._bodies.in_thread(self._file.append, self._take_buffer())
+        await self._bodies.in_thread(self._file.append, self._take_pieces())
 
     async def finish(self) -> Body:
         """The whole message as a Body to put into a NewMessage; a file is flushed to disk here."""
         if self._file is None:
-            return InlineBody(bytes(self._buffer))
-        await self._bodies.in_thread(self._file.finish, self._take_buffer(), self._size)
+            return InlineBody(b"".join(self._pieces))
+        await self._bodies.in_thread(self._file.finish, self._take_pieces(), self._size)
         return self._bodies.file_of(self._id, self._size)
 
     async def discard(self) -> None:
         """Throw away what was written, unless the message has been stored: then nothing happens."""
-        self._take_buffer()
+        self._take_pieces()
         if self._file is None:
             return
         finished = await self._bodies.in_thread(self._file.abandon)
         if finished and not await self._bodies.is_stored(self._id):
             await self._bodies.in_thread(self._bodies.remove, self._id)
 
-    def _take_buffer(self) -> bytearray:
-        buffer, self._buffer = self._buffer, bytearray()
-        return buffer
+    def _take_pieces(self) -> list[bytes | bytearray]:
+        pieces, self._pieces, self._waiting = self._pieces, [], 0
+        return pieces
 
 
 class _File:
@@ -155,14 +163,14 @@ class _File:
         self._place: Path | None = None  # where our file is; what else may lie there is not ours
         self._abandoned = False
 
-    def append(self, octets: bytearray) -> None:
+    def append(self, pieces: list[bytes | bytearray]) -> None:
         with self._lock:
-            self._write(octets)
+            self._write(pieces)
 
-    def finish(self, octets: bytearray, size: int) -> None:
+    def finish(self, pieces: list[bytes | bytearray], size: int) -> None:
         """Write the rest, and make file and name durable. `size`: what the whole file must have."""
         with self._lock:
-            descriptor = self._write(octets)
+            descriptor = self._write(pieces)
             if os.fstat(descriptor).st_size != size:
                 raise OSError(errno.EIO, f"{self._path} has not all octets")  # after an error that was passed over
             os.fdatasync(descriptor)
@@ -180,15 +188,16 @@ class _File:
                 self._path.unlink(missing_ok=True)
             return self._place == self._final
 
-    def _write(self, octets: bytearray) -> int:
+    def _write(self, pieces: list[bytes | bytearray]) -> int:
         if self._abandoned:
             raise OSError(errno.ECANCELED, "the body was discarded")
         check_room(self._final.parent)
         if self._descriptor is None:
             self._descriptor = self._create()
-        view = memoryview(octets)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
         return self._descriptor
 
     def _create(self) -> int:

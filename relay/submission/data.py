@@ -13,6 +13,7 @@ from relay.submission.replies import printable
 
 _END = b"\r\n.\r\n"
 _FAULT = re.compile(rb"\r(?!\n)|(?<!\r)\n|\x00")
+_HARMLESS = bytes(octet for octet in range(256) if octet not in b"\r\n\x00")
 _FAULT_NAMES = {b"\r": "Bare CR", b"\n": "Bare LF", b"\x00": "NUL"}
 _MAX_HEADER = 256 * 1024
 _MAX_MESSAGE_ID = 998
@@ -31,7 +32,7 @@ class DataReader:
         self.ended = False
         self.rest = b""  # what follows the end: the client's next commands
 
-    def feed(self, octets: bytes) -> bytes:
+    def feed(self, octets: bytes | bytearray) -> bytes:
         """The next octets of the message, without stuffed dots; never ending between CR and LF."""
         data = self._held + octets
         dotted = b"\r\n." in data  # one scan instead of two for nearly every chunk of a large message
@@ -85,6 +86,11 @@ class Inspection:
         self.size += len(octets)
 
     @property
+    def eight_bit_header(self) -> bool:
+        """Whether the header section holds octets over 127. RFC 6532."""
+        return not self._header.isascii()
+
+    @property
     def hops(self) -> int:
         """How many Received lines the header section has."""
         return len(_RECEIVED.findall(b"\n" + self._header.lower()))
@@ -108,7 +114,7 @@ class Inspection:
 
     def _find_fault(self, octets: bytes) -> None:
         line_ends = octets.count(b"\r\n")
-        if octets.count(b"\r") != line_ends or octets.count(b"\n") != line_ends or b"\x00" in octets:
+        if len(octets.translate(None, _HARMLESS)) != 2 * line_ends:
             found = _FAULT.search(octets)
             if found is not None:
                 self._report(octets, found)

@@ -49,9 +49,14 @@ class Transaction:
     """What MAIL and RCPT have said so far. Recipients are kept once each, by local part and domain."""
 
     sender: Address | None
-    eight_bit: bool
     smtputf8: bool
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether some address can only be told to a host with SMTPUTF8."""
+        senders = () if self.sender is None else (self.sender,)
+        return any(address.needs_smtputf8 for address in (*senders, *self.recipients.values()))
 
 
 def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: datetime) -> bytes:
@@ -171,8 +176,9 @@ class Receiver:
                 body=await keeper.writer.finish(),
                 arrived=self._front.clock(),
                 message_id=seen.message_id,
-                eight_bit=transaction.eight_bit or seen.eight_bit,
-                smtputf8=transaction.smtputf8,
+                # Many clients ask for both extensions always. A host that lacks one must get what does not need it.
+                eight_bit=seen.eight_bit,
+                smtputf8=transaction.smtputf8 and (seen.eight_bit_header or transaction.needs_smtputf8),
             )
             await self._front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored

@@ -269,7 +269,7 @@ class Session(Stream):
             if isinstance(mail, Reply):
                 self._refuse(mail, f"MAIL {arg}")
             else:
-                self._transaction = Transaction(mail.sender, mail.eight_bit, mail.smtputf8)
+                self._transaction = Transaction(mail.sender, mail.smtputf8)
                 self.say(replies.SENDER_OK)
 
     async def smtp_RCPT(self, arg: str) -> None:

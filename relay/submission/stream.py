@@ -136,13 +136,12 @@ class Stream(SMTP, asyncio.BufferedProtocol):
             return replies.CONTROL_CHARACTER
         return line[:-2]
 
-    async def read_chunk(self) -> bytes:
-        """Whatever has come, at least one octet. Raises Gone when the client leaves."""
+    async def read_chunk(self) -> bytearray:
+        """Whatever has come, at least one octet, for the caller to keep. Raises Gone when the client leaves."""
         if not self._input:
             self._reset_timeout()
             await self._more()
-        octets = bytes(self._input)
-        self._input.clear()
+        octets, self._input = self._input, bytearray()
         return octets
 
     def put_back(self, octets: bytes) -> None:

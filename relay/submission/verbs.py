@@ -22,7 +22,7 @@ _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^= \t]+))?\Z")  # RFC
 Parameters = Mapping[bytes, re.Pattern[bytes] | None]
 MAIL_PARAMETERS: Parameters = {
     b"SIZE": re.compile(rb"[0-9]{1,20}"),  # RFC 1870 §6.1
-    b"BODY": re.compile(rb"7BIT|8BITMIME", re.IGNORECASE),  # RFC 6152 §2
+    b"BODY": re.compile(rb"7BIT|8BITMIME", re.IGNORECASE),  # RFC 6152 §2: taken, but the message itself is looked at
     b"SMTPUTF8": None,  # RFC 6531 §3.4
     b"AUTH": re.compile(rb"[!-~]+"),  # RFC 4954 §5: taken, and not believed
 }
@@ -35,7 +35,6 @@ class Mail:
     """What MAIL said. `sender` None is the null sender."""
 
     sender: Address | None
-    eight_bit: bool
     smtputf8: bool
 
 
@@ -51,9 +50,8 @@ def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:
     if int(given.get(b"SIZE") or 0) > max_size:
         return replies.TOO_BIG  # RFC 1870 §6.1
     smtputf8 = b"SMTPUTF8" in given
-    eight_bit = (given.get(b"BODY") or b"").upper() == b"8BITMIME"
     if path == b"":
-        return Mail(None, eight_bit, smtputf8)
+        return Mail(None, smtputf8)
     if not path.isascii() and not smtputf8:
         return replies.NEEDS_SMTPUTF8  # RFC 6531 §3.5
     try:
@@ -62,7 +60,7 @@ def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:
         return replies.bad_sender(str(error))
     if sender.domain == "":
         return replies.bad_sender("the address has no @ and domain")
-    return Mail(sender, eight_bit, smtputf8)
+    return Mail(sender, smtputf8)
 
 
 def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Address | Reply:
