@@ -10,10 +10,12 @@ import gc
 import random
 import signal
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from relay import __version__
 from relay.delivery.attempt import Attempt, Tools
@@ -52,6 +54,7 @@ SELF_TEST_ANEW_SECONDS = 30.0  # while it is not passed: the resolver may have c
 TIDY_EVERY_SECONDS = 600.0
 
 Clock = Callable[[], datetime]
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 def utc_now() -> datetime:
@@ -109,20 +112,26 @@ class App:
         shrink_tls_buffers()
         roots_pem = load_roots(settings.tls.ca_file)
         tls, users = self._for_clients()
-        await self._store.open(self._clock())
+        # The stack puts the parts away from the last to the first: no new mail, deliveries to their end, then the rest.
         self._stack.push_async_callback(self._store.close)
         resolver = Resolver(settings.dns.nameservers, settings.dns.timeout)
         self._stack.push_async_callback(resolver.close)
-        await self._assess(resolver, first=True)
-        worker = await self._worker(resolver, roots_pem)
-        running = asyncio.create_task(self._watch("delivery", worker.run()))
-        self._stack.push_async_callback(self._end, worker, running)
-        self._spawn("queue clean-up", self._tidy_again())
-        self._spawn("resolver self-test", self._assess_again(resolver))
+        cache = StsCache(self._folder, lambda reason: self._emit(PolicyCacheFailed(reason)))
+        self._stack.push_async_callback(cache.close)
+        worker = self._worker(resolver, cache, roots_pem)
         front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users)
         server = SubmissionServer(settings.submission, self._hostname, front)
-        addresses = await server.start()
+        server.bind()  # before anything on disk is touched
         self._stack.push_async_callback(server.stop, STOP_GRACE)
+        await self._store.open(self._clock())
+        await cache.open()
+        await self._assess(resolver, first=True)
+        running = asyncio.create_task(self._watch("delivery", worker.run))
+        self._stack.push_async_callback(self._end, worker, running)
+        self._spawn("queue clean-up", self._tidy_again)
+        self._spawn("resolver self-test", partial(self._assess_again, resolver))
+        self._stack.push_async_callback(server.stop, STOP_GRACE)
+        addresses = await server.start()
         self._emit(ServiceStarted(__version__, self._hostname, str(self._folder)))
         return addresses
 
@@ -134,12 +143,9 @@ class App:
         users = Users.load(given.users_file) if given.users_file is not None else None
         return tls, users
 
-    async def _worker(self, resolver: Resolver, roots_pem: bytes) -> Worker:
+    def _worker(self, resolver: Resolver, cache: StsCache, roots_pem: bytes) -> Worker:
         settings = self._settings
         guard = AddressGuard(settings.delivery.allow_private_addresses)
-        cache = StsCache(self._folder, lambda reason: self._emit(PolicyCacheFailed(reason)))
-        await cache.open()
-        self._stack.push_async_callback(cache.close)
         fetcher = PolicyFetcher(resolver, settings.mta_sts.port, guard, https_context(roots_pem))
         finder = StsFinder(resolver, cache, fetcher, self._clock, self._emit)
         self._stack.push_async_callback(finder.close)
@@ -190,7 +196,7 @@ class App:
                 self._emit(StoreFailed(str(error)))
             await asyncio.sleep(TIDY_EVERY_SECONDS)
 
-    def _spawn(self, what: str, work: object) -> None:
+    def _spawn(self, what: str, work: Work) -> None:
         task = asyncio.create_task(self._watch(what, work))
 
         async def end() -> None:
@@ -199,10 +205,10 @@ class App:
 
         self._stack.push_async_callback(end)
 
-    async def _watch(self, what: str, work: object) -> None:
+    async def _watch(self, what: str, work: Work) -> None:
         """Run a part; should it ever break, report it and let the whole service end so that it is started anew."""
         try:
-            await work  # type: ignore[misc]
+            await work()
         except Exception as error:  # noqa: BLE001  reported, and the service ends
             self._emit(DefectFound(what, repr(error)))
             self.failed.set()

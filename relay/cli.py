@@ -87,7 +87,9 @@ def run(file: Path | None) -> None:
     folder = state_folder(settings, os.environ)
     try:
         code = app.run(settings, folder, hostname(settings))
-    except (OSError, ValueError) as error:  # an address in use, a certificate that does not fit its key
+    except OSError as error:  # an address in use
+        _fail([f"relay: {error.strerror or error}"])
+    except ValueError as error:  # a certificate that does not fit its key
         _fail([f"relay: {error}"])
     sys.exit(code)
 

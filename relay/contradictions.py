@@ -62,8 +62,13 @@ def _same_place(hop: HostPort, listener: HostPort, hostname: str) -> bool:
 def unusable_files(settings: Settings) -> Iterator[Finding]:
     """Files that the settings name and that cannot be read, and a folder that is none."""
     folder = settings.queue.path
-    if folder is not None and folder.exists() and not folder.is_dir():
-        yield (("queue", "path"),), f"{folder} is not a folder"
+    try:
+        if folder is not None and not stat.S_ISDIR(folder.stat().st_mode):
+            yield (("queue", "path"),), f"{folder} is not a folder"
+    except FileNotFoundError:
+        pass  # it will be made
+    except OSError as error:
+        yield (("queue", "path"),), f"{folder} cannot be used: {error.strerror}"
     submission = settings.submission
     files = {
         ("submission", "tls_certificate"): submission.tls_certificate,

@@ -191,8 +191,12 @@ def fields(event: Event) -> dict[str, object]:
     for field in names:
         value = getattr(event, field)
         if value is not None:
-            found[field] = value.isoformat() if isinstance(value, datetime) else value
+            found[field] = _time(value) if isinstance(value, datetime) else value
     return found
+
+
+def _time(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def log_lines(stream: TextIO = sys.stderr) -> Emit:

@@ -1,7 +1,7 @@
 """Listens for clients and gives each a session; stops without losing what is under way.
 
 Certificates may be replaced while it runs (`tls`). Clear-text and implicit-TLS listeners differ in one thing only: when
-the handshake comes. Both count a client from the moment it connects, so that half-made handshakes count too.
+the handshake comes. Half-made handshakes count as clients too, so that nobody can hold more of them than of sessions.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ import ssl
 from contextlib import ExitStack
 from datetime import timedelta
 
-from relay.events import ListenerStarted
+from relay.events import ListenerStarted, SubmissionRefused
 from relay.settings import HostPort, SubmissionSettings
+from relay.submission import replies
+from relay.submission.access import client_address
 from relay.submission.auth import Authenticator
 from relay.submission.front import Front
 from relay.submission.receive import Receiver
 from relay.submission.session import Session, Shared
+from relay.submission.stream import HANDSHAKE_SECONDS, LINGER_SECONDS, handshake_fault
 
 __all__ = ["Front", "SubmissionServer"]
 
 _BACKLOG = 1024
+_ACCEPT_AGAIN_SECONDS = 1.0
 
 
 class SubmissionServer:
@@ -31,7 +35,10 @@ class SubmissionServer:
         authenticator = Authenticator(front.users, front.emit) if front.users is not None else None
         receiver = Receiver(hostname, settings.max_message_size, front)
         self._shared = Shared(settings, hostname, front, receiver, front.tls, authenticator)
+        self._bound: list[tuple[socket.socket, bool]] = []  # and whether TLS comes first there
         self._listeners: list[asyncio.Server] = []
+        self._tls_listeners: list[asyncio.Task[None]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     @property
     def tls(self) -> ssl.SSLContext | None:
@@ -42,8 +49,8 @@ class SubmissionServer:
     def tls(self, context: ssl.SSLContext | None) -> None:
         self._shared.tls = context
 
-    async def start(self) -> tuple[HostPort, ...]:
-        """Listen. Returns the addresses really bound, `listen` before `listen_tls`.
+    def bind(self) -> None:
+        """Have all addresses; who connects waits for `start`.
 
         Raises OSError, which names the address, when one cannot be had, and ValueError when TLS is asked for without
         a certificate; then nothing listens.
@@ -54,18 +61,27 @@ class SubmissionServer:
         wanted = [(address, False) for address in settings.listen] + [
             (address, True) for address in settings.listen_tls
         ]
-        bound: list[tuple[socket.socket, bool]] = []
         with ExitStack() as undo:
             for address, implicit in wanted:
-                bound.append((undo.enter_context(_listening_socket(address)), implicit))
+                self._bound.append((undo.enter_context(_listening_socket(address)), implicit))
             undo.pop_all()
-        return tuple([await self._serve(sock, implicit) for sock, implicit in bound])
+
+    async def start(self) -> tuple[HostPort, ...]:
+        """Take clients. Returns the addresses really bound, `listen` before `listen_tls`. After `bind`."""
+        return tuple([await self._serve(sock, implicit) for sock, implicit in self._bound])
 
     async def stop(self, grace: timedelta) -> None:
         """Take no new clients, let messages under way end, for `grace` at most, then cut; wait for commits begun."""
+        self._shared.stopping = True
         for listener in self._listeners:
             listener.close()
-        self._shared.stopping = True
+        unfinished = [*self._tls_listeners, *self._handshakes]
+        for task in unfinished:
+            task.cancel()
+        if unfinished:
+            await asyncio.wait(unfinished)
+        for sock, _ in self._bound:
+            sock.close()
         sessions = tuple(self._shared.sessions)
         for session in sessions:
             session.leave_when_idle()
@@ -78,16 +94,56 @@ class SubmissionServer:
         await self._shared.receiver.drain()
 
     async def _serve(self, sock: socket.socket, implicit: bool) -> HostPort:
-        def session() -> Session:
-            return Session(self._shared, implicit)
-
-        loop = asyncio.get_running_loop()
-        self._listeners.append(await loop.create_server(session, sock=sock, backlog=_BACKLOG))
+        if implicit:
+            self._tls_listeners.append(asyncio.create_task(self._accept(sock)))
+        else:
+            loop = asyncio.get_running_loop()
+            self._listeners.append(await loop.create_server(self._session, sock=sock, backlog=_BACKLOG))
         host, port = sock.getsockname()[:2]
         address = HostPort(host=host, port=port)
         kind = "implicit" if implicit else "starttls" if self._shared.tls is not None else "none"
         self._shared.front.emit(ListenerStarted(str(address), kind))
         return address
+
+    def _session(self) -> Session:
+        return Session(self._shared)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        """Take clients whose TLS comes first, and shake hands with each in a task of its own.
+
+        Not left to `create_server`, which would neither count half-made handshakes nor take a new certificate.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, address = await loop.sock_accept(listener)
+            except OSError:  # no more files to be had: clients wait in the backlog
+                await asyncio.sleep(_ACCEPT_AGAIN_SECONDS)
+                continue
+            task = asyncio.create_task(self._shake_hands(client, str(client_address(address[0]))))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _shake_hands(self, client: socket.socket, peer: str) -> None:
+        shared = self._shared
+        if shared.tls is None:
+            client.close()  # never in clear text
+            return
+        if len(shared.sessions) + len(self._handshakes) > shared.settings.max_connections:
+            client.close()
+            shared.front.emit(SubmissionRefused(peer, replies.TOO_MANY_CONNECTIONS.text, "connection"))
+            return
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._session,
+                client,
+                ssl=shared.tls,
+                ssl_handshake_timeout=min(HANDSHAKE_SECONDS, shared.settings.timeout.total_seconds()),
+                ssl_shutdown_timeout=LINGER_SECONDS,
+            )
+        except OSError as error:
+            about = f"TLS handshake failed: {handshake_fault(error)}"
+            shared.front.emit(SubmissionRefused(peer, "connection closed", about))
 
 
 def _listening_socket(address: HostPort) -> socket.socket:

@@ -11,7 +11,6 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import cast
 
 from relay.events import DefectFound, SubmissionRefused
 from relay.mail.status import Reply
@@ -51,12 +50,11 @@ class Shared:
 
 
 class Session(Stream):
-    """One client, from greeting to goodbye. `implicit`: TLS comes before the greeting."""
+    """One client, from greeting to goodbye."""
 
-    def __init__(self, shared: Shared, implicit: bool) -> None:
+    def __init__(self, shared: Shared) -> None:
         super().__init__(shared.settings.timeout, shared.landing)
         self._shared = shared
-        self._implicit = implicit
         self._peer: IPAddress
         self._helo: str | None = None
         self._extended = False
@@ -69,7 +67,7 @@ class Session(Stream):
 
     async def converse(self) -> None:
         """Greet, then obey commands until the client or the service leaves."""
-        if not await self._admit():
+        if not self._admit():
             return
         self.say(replies.greeting(self._shared.hostname))
         while not self.closing:
@@ -93,8 +91,6 @@ class Session(Stream):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client is there."""
-        if self._implicit:
-            cast("asyncio.Transport", transport).pause_reading()  # its first octets are for the TLS handshake
         self._shared.sessions.add(self)
         super().connection_made(transport)
 
@@ -103,8 +99,8 @@ class Session(Stream):
         self._shared.sessions.discard(self)
         super().connection_lost(error)
 
-    async def _admit(self) -> bool:
-        """Whether there is room for this client, and TLS is up where it has to come first."""
+    def _admit(self) -> bool:
+        """Whether there is room for this client."""
         peer = self._link.get_extra_info("peername")
         if not peer:
             self.hang_up()  # it left before we looked
@@ -117,10 +113,8 @@ class Session(Stream):
             refusal = replies.TOO_MANY_CONNECTIONS
             self._report(refusal, "connection")
         if refusal is not None:
-            self.hang_up(None if self._implicit else refusal)
+            self.hang_up(refusal)
             return False
-        if self._implicit and self._shared.tls is not None:
-            await self._shake_hands(self._shared.tls)
         return True
 
     async def _obey(self, line: bytes) -> None:

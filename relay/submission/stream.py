@@ -25,8 +25,8 @@ LANDING_OCTETS = 128 * 1024  # read from the network at once
 _HIGH_WATER = 256 * 1024  # octets not yet looked at, above which we stop reading
 _MAX_LINE = 64 * 1024  # a longer line ends the session
 _MAX_REPLIES = 32 * 1024  # octets of replies kept back before they are sent in any case
-_HANDSHAKE_SECONDS = 60.0
-_LINGER_SECONDS = 5.0  # how long a closed connection may take to send what is left
+HANDSHAKE_SECONDS = 60.0
+LINGER_SECONDS = 5.0  # how long a closed connection may take to send what is left
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -67,6 +67,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client is there; aiosmtpd starts the handler, `_handle_client`."""
         self._link = cast("asyncio.Transport", transport)
+        self.tls = _tls_of(self._link)
         super().connection_made(transport)
 
     async def _handle_client(self) -> None:
@@ -213,18 +214,16 @@ class Stream(SMTP, asyncio.BufferedProtocol):
                 self,
                 context,
                 server_side=True,
-                ssl_handshake_timeout=min(_HANDSHAKE_SECONDS, self._timeout_duration),
-                ssl_shutdown_timeout=_LINGER_SECONDS,
+                ssl_handshake_timeout=min(HANDSHAKE_SECONDS, self._timeout_duration),
+                ssl_shutdown_timeout=LINGER_SECONDS,
             )
         except OSError as error:
-            return getattr(error, "reason", None) or str(error) or type(error).__name__
+            return handshake_fault(error)
         if link is None or self.transport is None:
             raise Gone
         self._link = self.transport = link
         self._held_back = False
-        seen = link.get_extra_info("ssl_object")
-        cipher = seen.cipher()
-        self.tls = (seen.version() or "", cipher[0] if cipher else "")
+        self.tls = _tls_of(link)
         return None
 
     # The end
@@ -244,7 +243,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         self._link.close()
         if self._timeout_handle is not None:
             self._timeout_handle.cancel()
-        self._timeout_handle = self.loop.call_later(_LINGER_SECONDS, self.abort)
+        self._timeout_handle = self.loop.call_later(LINGER_SECONDS, self.abort)
 
     def dismiss(self, reply: Reply) -> None:
         """Hang up from outside the handler, whatever it waits for."""
@@ -271,3 +270,17 @@ class Stream(SMTP, asyncio.BufferedProtocol):
             return
         later = self._deadline if now < self._deadline else now + self._timeout_duration
         self._timeout_handle = self.loop.call_at(later, self._timeout_cb)
+
+
+def handshake_fault(error: OSError) -> str:
+    """Why a TLS handshake with a client failed, in a few words."""
+    return getattr(error, "reason", None) or str(error) or type(error).__name__
+
+
+def _tls_of(link: asyncio.Transport) -> tuple[str, str] | None:
+    """Version and cipher; None for clear text."""
+    seen = link.get_extra_info("ssl_object")
+    if seen is None:
+        return None
+    cipher = seen.cipher()
+    return seen.version() or "", cipher[0] if cipher else ""

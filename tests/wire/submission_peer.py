@@ -183,6 +183,7 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
     )
     server = SubmissionServer(SubmissionSettings(**options), HOSTNAME, front)
     try:
+        server.bind()
         addresses = await server.start()
         yield Running(server, addresses, queue, events, heard)
     finally:
