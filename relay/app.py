@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import resource
 import signal
 import ssl
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from relay.events import (
     DefectFound,
     DnssecTrust,
     Emit,
+    FewFiles,
     PolicyCacheFailed,
     ServiceStarted,
     ServiceStopped,
@@ -52,6 +54,8 @@ STOP_GRACE = timedelta(seconds=25)
 SELF_TEST_EVERY_SECONDS = 300.0
 SELF_TEST_ANEW_SECONDS = 30.0  # while it is not passed: the resolver may have come up after us
 TIDY_EVERY_SECONDS = 600.0
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_OTHER_FILES = 100  # the queue, the log, DNS, policy hosts
 
 Clock = Callable[[], datetime]
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -133,7 +137,14 @@ class App:
         self._stack.push_async_callback(server.stop, STOP_GRACE)
         addresses = await server.start()
         self._emit(ServiceStarted(__version__, self._hostname, str(self._folder)))
+        self._warn_of_few_files()
         return addresses
+
+    def _warn_of_few_files(self) -> None:
+        wanted = self._settings.submission.max_connections + 2 * self._settings.delivery.concurrency + _OTHER_FILES
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if allowed != resource.RLIM_INFINITY and allowed < wanted:
+            self._emit(FewFiles(allowed, wanted))
 
     def _for_clients(self) -> tuple[ssl.SSLContext | None, Users | None]:
         given = self._settings.submission
@@ -224,6 +235,7 @@ def run(settings: Settings, folder: Path, hostname: str) -> int:
 
     Raises what `App.start` raises when it can't begin.
     """
+    _allow_files()
     gc.freeze()  # modules and settings live as long as we do: no need to look at them again and again
     gc.set_threshold(20_000, 20, 20)  # the default, 700, costs a tenth of the throughput
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -233,15 +245,25 @@ def run(settings: Settings, folder: Path, hostname: str) -> int:
 async def _serve(app: App) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stopping.set)
     await app.start()
     waits = [asyncio.create_task(event.wait()) for event in (stopping, app.failed)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
+    for number in _STOP_SIGNALS:  # a second one ends us at once, which the queue survives
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
     await app.stop()
     return 70 if app.failed.is_set() else 0
+
+
+def _allow_files() -> None:
+    """As many open files as the system lets us have: each client, each delivery and each idle session has one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # a limit above that of the kernel: then it stays as it was
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

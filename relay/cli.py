@@ -6,6 +6,7 @@ Every command imports what it needs when it runs, so that `relay --version` and 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 HEALTH_SECONDS = 5.0
 
 _config = click.option(
-    "--config", "file", envvar="RELAY_CONFIG", metavar="FILE", type=click.Path(path_type=Path), help="the settings file"
+    "--config",
+    "file",
+    envvar="RELAY_CONFIG",
+    show_envvar=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, readable=False),
+    help="the settings file",
 )
 
 
@@ -48,6 +55,8 @@ def _expected(error: Exception) -> Sequence[str] | None:
 
     if isinstance(error, ConfigError):
         return error.problems
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # what we print has no room
+        return [f"relay: {error.strerror}"]
     return [f"relay: {error}"] if isinstance(error, QueueError | StoreUnavailable) else None
 
 
@@ -65,9 +74,10 @@ def _load(file: Path | None) -> Settings:
 
 
 def _queue_folder(file: Path | None) -> Path:
-    from relay.config import state_folder
+    from relay.config import load_without_files, state_folder
 
-    return state_folder(_load(file), os.environ)
+    # Whoever looks into the queue need not be able to read the service's key.
+    return state_folder(load_without_files(file, os.environ), os.environ)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -100,9 +110,10 @@ def health(file: Path | None) -> None:
     """Ask the running service for its greeting; for HEALTHCHECK of a container."""
     import asyncio
 
+    from relay.config import load_without_files
     from relay.health import greeting_problem, where_to_ask
 
-    address = where_to_ask(_load(file).submission)
+    address = where_to_ask(load_without_files(file, os.environ).submission)
     if address is None:
         _fail(["relay: every listener has port 0; which one the service got can't be known from the settings"])
     problem = asyncio.run(greeting_problem(*address, HEALTH_SECONDS))
@@ -136,7 +147,7 @@ def config_example() -> None:
 
 
 @config.command("check")
-@click.argument("file", envvar="RELAY_CONFIG", required=False, type=click.Path(path_type=Path))
+@click.argument("file", envvar="RELAY_CONFIG", required=False, type=click.Path(path_type=Path, readable=False))
 def config_check(file: Path | None) -> None:
     """Name every mistake in FILE (or $RELAY_CONFIG) and in the RELAY_ variables of the environment."""
     settings = _load(file)
@@ -191,6 +202,8 @@ def user_add(name: str, users: Path | None, file: Path | None) -> None:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
         password = sys.stdin.readline().rstrip("\r\n")
+    if any("\udc80" <= character <= "\udcff" for character in password):  # how Python shows octets that are no text
+        _fail(["relay: the password is not UTF-8"])
     try:
         add_user(path, name, password)
     except OSError as error:
@@ -242,11 +255,14 @@ def queue_retry(id: str | None, everything: bool, file: Path | None) -> None:
     from relay.queue.visitor import retry_now
 
     message = None if id is None else _message_id(id)
-    count = retry_now(_queue_folder(file), message, datetime.now(UTC))
-    if message is not None and count == 0:
+    due, under_way = retry_now(_queue_folder(file), message, datetime.now(UTC))
+    if message is not None and due + under_way == 0:
         click.echo(f"relay: no mail waits under the id {id}", err=True)
         sys.exit(1)
-    click.echo(f"{count} {'recipient is' if count == 1 else 'recipients are'} due now")
+    if due or not under_way:
+        click.echo(f"{due} {'recipient is' if due == 1 else 'recipients are'} due now")
+    if under_way:
+        click.echo(f"{under_way} {'recipient is' if under_way == 1 else 'recipients are'} being tried at this moment")
 
 
 def _message_id(text: str) -> MessageId:

@@ -41,6 +41,16 @@ class ServiceStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FewFiles(Event):
+    """The system allows fewer open files than the settings ask for; above that, clients and deliveries must wait."""
+
+    name = "few-files"
+    level = "warning"
+    allowed: int
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerStarted(Event):
     """Mail is taken at this address. `tls`: starttls, implicit or none."""
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TextIO
 
+from relay.mail.outcome import State
 from relay.queue.store import QueueEntry
 
 _HEADINGS = ("ID", "AGE", "SENDER -> RECIPIENT", "STATE", "TRIES", "NEXT ATTEMPT")
@@ -38,8 +39,6 @@ def _object(entry: QueueEntry) -> dict[str, object]:
         "host": entry.host,
         "tls": entry.tls.value,
         "next_attempt": _time(entry.next_attempt),
-        "arrived": _time(entry.arrived),
-        "changed": _time(entry.changed),
     }
 
 
@@ -67,7 +66,7 @@ def table(entries: Sequence[QueueEntry], now: datetime, width: int | None) -> st
 
 def _row(entry: QueueEntry, now: datetime) -> tuple[str, ...]:
     if entry.next_attempt is None:
-        next_attempt = "-"
+        next_attempt = "-" if entry.state.closed or entry.state is State.HELD else "under way"
     else:
         wait = entry.next_attempt - now
         next_attempt = f"in {in_words(wait)}" if wait > timedelta(0) else "now"

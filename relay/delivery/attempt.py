@@ -6,7 +6,7 @@ RFC 5321 section 5.1 (hosts in turn), RFC 8461 section 5, RFC 7672 section 2.2.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +20,7 @@ from relay.delivery.smtp import (
     Lost,
     MailOptions,
     OpenSession,
+    Stage,
     Target,
     Timeouts,
     TlsPlan,
@@ -33,13 +34,16 @@ from relay.mail.status import Kind, Reply, Status
 from relay.policy.chain import Roots, Trust
 from relay.policy.mx import MxHost, conclude
 from relay.policy.observed import TlsVersion
-from relay.policy.sts import StsResult
+from relay.policy.sts import StsFound, StsResult
+from relay.policy.tlsa import NoTlsa
 from relay.policy.verdict import Allow, Evidence, Refuse, Requirement, judge, require
 from relay.tls import ClientContexts
 
-MAX_SESSIONS = 5  # connections that came up, in one attempt: enough for every host that matters
-MAX_ADDRESSES = 12  # connections tried, in one attempt
+# In one attempt. Far above what honest domains have, since a host that is never reached might be the one that works.
+MAX_SESSIONS = 20  # connections that came up
+MAX_ADDRESSES = 60  # connections tried
 
+SHORTAGE_4_3_0 = Status(Kind.TEMPORARY, 3, 0)
 CONNECT_4_4_1 = Status(Kind.TEMPORARY, 4, 1)
 BROKEN_4_4_2 = Status(Kind.TEMPORARY, 4, 2)
 REFUSED_4_4_4 = Status(Kind.TEMPORARY, 4, 4)
@@ -90,6 +94,11 @@ class Attempt:
         return self._outcomes
 
     async def _try_host(self, named: MxHost, route: Route) -> None:
+        if isinstance(route.sts, StsFound):
+            # Before its addresses are known: a host that the policy does not list must not become a bounce without one.
+            unseen = require(Evidence(route.domain, named, NoTlsa("not asked"), route.sts, self._claim.demand))
+            if isinstance(unseen, Refuse):
+                return self._note(_refused(unseen, named.name))
         host = await self._tools.router.addresses(named)
         if isinstance(host, Deferred | Failed):
             return self._note(host)
@@ -174,9 +183,9 @@ class Attempt:
         wires = [recipient.address.wire for recipient in recipients]
         async with aclosing(self._tools.read(claim.body)) as body:
             results = await session.send(sender, wires, body, options, allow)
-        if not fresh and all(isinstance(result, Lost) and not result.after_final_dot for result in results):
+        if not fresh and all(map(_idled_out, results)):
             return False
-        for recipient, result in zip(recipients, results, strict=True):
+        for recipient, result in zip(recipients, _without_552(results), strict=True):
             self._settle(recipient, result, session.observed.host, allow.tls)
         await self._put_back(key, session)
         return True
@@ -216,6 +225,28 @@ class Attempt:
         return Trust(self._tools.roots, self._tools.clock())
 
 
+def _idled_out(result: Reply | Lost) -> bool:
+    """Whether a session that was kept says in this way that it had ended before the message."""
+    return result.code == 421 if isinstance(result, Reply) else not result.after_final_dot
+
+
+def _without_552(results: Sequence[Reply | Lost]) -> list[Reply | Lost]:
+    """RFC 5321 section 4.5.3.1.10: 552 to some of the recipients means that so many were too many: 452.
+
+    Not so a full mailbox (5.2.2), a message too large (5.3.4), or a 552 to all, which is about the message.
+    """
+    too_many = [
+        isinstance(one, Reply) and one.code == 552 and (one.status.subject, one.status.detail) in ((0, 0), (5, 3))
+        for one in results
+    ]
+    if all(too_many):
+        return list(results)
+    return [
+        Reply.of(452, one.lines) if refused and isinstance(one, Reply) else one
+        for one, refused in zip(results, too_many, strict=True)
+    ]
+
+
 def _session_key(target: Target, need: Requirement) -> SessionKey:
     """Sessions are shared only between messages that ask the handshake for the same thing; each is judged anew."""
     asked = f"{need.level.name} {need.sni} {need.webpki_name or ''} {need.minimum.name}"
@@ -243,7 +274,10 @@ def _connect_failed(failed: ConnectFailed, target: Target) -> Deferred:
     if failed.reply is not None:
         status = failed.reply.status.with_kind(Kind.TEMPORARY)
         return Deferred(status, f"{where}: {failed.reason}", target.host, failed.reply)
-    return Deferred(CONNECT_4_4_1, f"{where}: {failed.reason}", target.host)
+    if failed.ours:
+        return Deferred(SHORTAGE_4_3_0, f"this machine could not connect to {where}: {failed.reason}")
+    status = CONNECT_4_4_1 if failed.stage is Stage.CONNECT else BROKEN_4_4_2
+    return Deferred(status, f"{where}: {failed.reason}", target.host)
 
 
 def _unfit(claim: Claim, session: OpenSession, host: str) -> Failed | None:

@@ -79,6 +79,10 @@ class Router:
         match found:
             case MxHost():
                 return found
+            case NotFound() if self._settings.next_hop is not None:
+                # The operator's word or the operator's DNS is wrong, not the recipient: no mail is given up for it.
+                what = f"the next hop {host.name} (delivery.next_hop) has no address"
+                return Deferred(NO_ADDRESS_5_4_4.with_kind(Kind.TEMPORARY), what, host.name)
             case NotFound():
                 return Failed(NO_ADDRESS_5_4_4, f"the mail host {host.name} has no address", host.name)
             case LookupFailed(reason, bogus):

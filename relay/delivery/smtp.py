@@ -10,6 +10,7 @@ RFC 8689 section 2 (REQUIRETLS).
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import ssl
 from collections.abc import AsyncIterable, Sequence
@@ -37,6 +38,7 @@ __all__ = [
     "open_session",
 ]
 
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _PROBLEMS = {
     Cause.SILENT: HandshakeProblem.TIMEOUT,
@@ -71,6 +73,7 @@ class ConnectFailed:
     stage: Stage
     reason: str
     reply: Reply | None = None
+    ours: bool = False  # this machine is short of something; the host is not to blame
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +213,7 @@ class _Opening:
             reason = wording(error) if error.errno is not None else f"no connection within {seconds:g} seconds"
             return ConnectFailed(Stage.CONNECT, reason)
         except OSError as error:
-            return ConnectFailed(Stage.CONNECT, wording(error))
+            return ConnectFailed(Stage.CONNECT, wording(error), ours=error.errno in _SHORTAGES)
         return None
 
     async def run(self, plan: TlsPlan | None) -> OpenSession | FailedHandshake | ConnectFailed:

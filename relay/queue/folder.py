@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from relay.queue.database import describe, sync_folder
@@ -41,6 +43,25 @@ class FolderLock:
     def release(self) -> None:
         """Let the folder go."""
         os.close(self._descriptor)
+
+
+@contextmanager
+def held_if_free(folder: Path) -> Iterator[bool]:
+    """Keep a service from starting in an existing `folder` for this while. False: one runs, and nothing is held."""
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:  # not ours to lock: whoever can write the queue itself is told of that by SQLite
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
 
 
 def _make(folder: Path) -> None:

@@ -29,7 +29,7 @@ SETTLE_RECIPIENT = (
 )
 SELECT_ENTRY = (
     "SELECT m.id, m.message_id, m.sender, r.address, r.state, r.attempts, r.status, r.reply, r.reason, r.host, r.tls,"
-    " r.next_attempt, m.arrived, r.changed"
+    " iif(r.lease IS NULL, r.next_attempt, NULL), m.arrived, r.changed"
     " FROM message m JOIN recipient r ON r.message = m.id"
 )
 

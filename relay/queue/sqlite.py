@@ -155,10 +155,7 @@ class SqliteStore:
         return await self._running.run(lambda transaction: transactions.release(transaction, claim, time), wakes=True)
 
     async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
-        """Entries by arrival; of one message when `id` is given; closed ones only with `history`.
-
-        While an attempt runs, `next_attempt` is the end of its lease.
-        """
+        """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
         return await self._bodies.in_thread(self._find, id, history)
 
     async def retry_now(self, id: MessageId | None, now: datetime) -> int:

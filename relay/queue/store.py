@@ -51,7 +51,7 @@ class QueueEntry:
     reason: str | None  # ours
     host: str | None
     tls: TlsUsed
-    next_attempt: datetime | None  # None when closed
+    next_attempt: datetime | None  # None when closed, held, or in an attempt at this moment
     arrived: datetime
     changed: datetime  # when the state was written
 

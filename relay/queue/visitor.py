@@ -13,6 +13,7 @@ from pathlib import Path
 
 from relay.mail.message import MessageId
 from relay.queue import database, transactions
+from relay.queue.folder import held_if_free
 from relay.queue.rows import SELECT_ENTRY, to_entry, to_micros
 from relay.queue.store import QueueEntry, QueueError
 
@@ -54,20 +55,25 @@ def open_reader(folder: Path) -> QueueReader:
     return QueueReader(_visit(folder, database.connect_read_only))
 
 
-def retry_now(folder: Path, id: MessageId | None, now: datetime) -> int:
+def retry_now(folder: Path, id: MessageId | None, now: datetime) -> tuple[int, int]:
     """As `QueueStore.retry_now`, from another process: the service notices within a second.
 
-    Waits up to five seconds for the service's own writing. Raises QueueError when there is no queue in `folder`, and
-    StoreUnavailable when it cannot be written now.
+    Returns how many recipients are due now, and how many an attempt has at this moment. While no service runs there
+    are no attempts, only what was interrupted: that is due too. Waits up to five seconds for the service's own writing.
+    Raises QueueError when there is no queue in `folder`, and StoreUnavailable when it cannot be written now.
     """
-    with closing(_visit(folder, database.connect)) as connection:
+    _visit(folder, database.connect_read_only).close()  # before anything is written into what is not ours
+    with held_if_free(folder) as free, closing(_visit(folder, database.connect)) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")
+            if free:
+                transactions.end_leases(connection, id, to_micros(now))
             found = transactions.retry_now(connection, id, to_micros(now))
+            under_way = transactions.under_way(connection, id)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise database.unavailable(error) from error
-        return found
+        return found, under_way
 
 
 def _visit(folder: Path, connect: Callable[[Path], sqlite3.Connection]) -> sqlite3.Connection:

@@ -26,7 +26,7 @@ from relay.submission.data import DataReader, Inspection
 from relay.submission.front import Front
 from relay.submission.stream import Stream
 
-MAX_HOPS = 50  # Received lines; RFC 5321 §6.3 asks for 100 or less in a sane net
+MAX_HOPS = 100  # Received lines; RFC 5321 §6.3: a large limit, normally at least 100
 _MAX_LINE = 77
 _HELO_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]")
 

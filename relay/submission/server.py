@@ -37,7 +37,6 @@ class SubmissionServer:
         self._shared = Shared(settings, hostname, front, receiver, front.tls, authenticator)
         self._bound: list[tuple[socket.socket, bool]] = []  # and whether TLS comes first there
         self._listeners: list[asyncio.Server] = []
-        self._tls_listeners: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
 
     @property
@@ -75,13 +74,15 @@ class SubmissionServer:
         self._shared.stopping = True
         for listener in self._listeners:
             listener.close()
-        unfinished = [*self._tls_listeners, *self._handshakes]
+        for sock, implicit in self._bound:
+            if implicit and sock.fileno() >= 0:
+                asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
+        unfinished = tuple(self._handshakes)
         for task in unfinished:
             task.cancel()
         if unfinished:
             await asyncio.wait(unfinished)
-        for sock, _ in self._bound:
-            sock.close()
         sessions = tuple(self._shared.sessions)
         for session in sessions:
             session.leave_when_idle()
@@ -90,58 +91,73 @@ class SubmissionServer:
         for session in sessions:
             session.abort()
         if sessions:
-            await asyncio.wait([session.lost for session in sessions])
+            await asyncio.wait([session.lost for session in sessions], timeout=LINGER_SECONDS)
         await self._shared.receiver.drain()
 
     async def _serve(self, sock: socket.socket, implicit: bool) -> HostPort:
         if implicit:
-            self._tls_listeners.append(asyncio.create_task(self._accept(sock)))
+            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
         else:
             loop = asyncio.get_running_loop()
-            self._listeners.append(await loop.create_server(self._session, sock=sock, backlog=_BACKLOG))
+            self._listeners.append(await loop.create_server(lambda: Session(self._shared), sock=sock, backlog=_BACKLOG))
         host, port = sock.getsockname()[:2]
         address = HostPort(host=host, port=port)
         kind = "implicit" if implicit else "starttls" if self._shared.tls is not None else "none"
         self._shared.front.emit(ListenerStarted(str(address), kind))
         return address
 
-    def _session(self) -> Session:
-        return Session(self._shared)
-
-    async def _accept(self, listener: socket.socket) -> None:
-        """Take clients whose TLS comes first, and shake hands with each in a task of its own.
+    def _accept(self, listener: socket.socket) -> None:
+        """Take the clients that wait where TLS comes first, and shake hands with each in a task of its own.
 
         Not left to `create_server`, which would neither count half-made handshakes nor take a new certificate.
         """
         loop = asyncio.get_running_loop()
-        while True:
+        for _ in range(_BACKLOG):
             try:
-                client, address = await loop.sock_accept(listener)
+                client, address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
             except OSError:  # no more files to be had: clients wait in the backlog
-                await asyncio.sleep(_ACCEPT_AGAIN_SECONDS)
-                continue
-            task = asyncio.create_task(self._shake_hands(client, str(client_address(address[0]))))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+                loop.remove_reader(listener)
+                loop.call_later(_ACCEPT_AGAIN_SECONDS, self._accept_again, listener)
+                return
+            client.setblocking(False)
+            self._begin_handshake(client, str(client_address(address[0])))
 
-    async def _shake_hands(self, client: socket.socket, peer: str) -> None:
-        shared = self._shared
-        if shared.tls is None:
+    def _accept_again(self, listener: socket.socket) -> None:
+        if not self._shared.stopping:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _begin_handshake(self, client: socket.socket, peer: str) -> None:
+        shared, ticket = self._shared, object()
+        if shared.tls is None or len(shared.sessions) + len(shared.handshakes) >= shared.settings.max_connections:
             client.close()  # never in clear text
-            return
-        if len(shared.sessions) + len(self._handshakes) > shared.settings.max_connections:
-            client.close()
             shared.front.emit(SubmissionRefused(peer, replies.TOO_MANY_CONNECTIONS.text, "connection"))
             return
+        shared.handshakes.add(ticket)
+        task = asyncio.create_task(self._shake_hands(client, peer, shared.tls, ticket))
+        self._handshakes.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._handshakes.discard(task)
+            shared.handshakes.discard(ticket)
+            if task.cancelled():  # perhaps before it had begun
+                client.close()
+
+        task.add_done_callback(ended)
+
+    async def _shake_hands(self, client: socket.socket, peer: str, context: ssl.SSLContext, ticket: object) -> None:
+        shared = self._shared
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                self._session,
+                lambda: Session(shared, ticket),
                 client,
-                ssl=shared.tls,
+                ssl=context,
                 ssl_handshake_timeout=min(HANDSHAKE_SECONDS, shared.settings.timeout.total_seconds()),
                 ssl_shutdown_timeout=LINGER_SECONDS,
             )
         except OSError as error:
+            client.close()
             about = f"TLS handshake failed: {handshake_fault(error)}"
             shared.front.emit(SubmissionRefused(peer, "connection closed", about))
 

@@ -25,6 +25,7 @@ from relay.submission.verbs import parse_mail, parse_rcpt
 
 _MAX_COMMAND = 2048  # octets; RFC 5321 §4.5.3.1.4 asks for 512, and each extension for more
 _MAX_ERRORS = 20
+_TRUSTED_SHARE = 4
 _MAX_FAILED_LOGINS = 3
 # A web page can make a browser in a trusted network send us lines of its choice. A browser begins with one of these.
 _WEB_VERBS = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "PATCH", "DELETE", "TRACE", "PRI"})
@@ -46,15 +47,17 @@ class Shared:
     authenticator: Authenticator | None
     stopping: bool = False
     sessions: set[Session] = field(default_factory=set)
+    handshakes: set[object] = field(default_factory=set)  # that come before a session, and count like one
     landing: memoryview = field(default_factory=lambda: memoryview(bytearray(LANDING_OCTETS)))
 
 
 class Session(Stream):
-    """One client, from greeting to goodbye."""
+    """One client, from greeting to goodbye. `handshake`: its entry among the handshakes, when TLS came first."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, handshake: object = None) -> None:
         super().__init__(shared.settings.timeout, shared.landing)
         self._shared = shared
+        self._handshake = handshake
         self._peer: IPAddress
         self._helo: str | None = None
         self._extended = False
@@ -63,7 +66,6 @@ class Session(Stream):
         self._errors = 0
         self._failed_logins = 0
         self._at_command = False  # we wait for the next command
-        self._shaking = False  # a TLS handshake is under way
 
     async def converse(self) -> None:
         """Greet, then obey commands until the client or the service leaves."""
@@ -84,13 +86,14 @@ class Session(Stream):
 
     def leave_when_idle(self) -> None:
         """The service stops: say goodbye, at once when nothing is under way, otherwise after the message."""
-        if self._shaking:
+        if self.shaking:
             self.abort()
         elif self._at_command and self._transaction is None:
             self.dismiss(replies.SHUTTING_DOWN)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client is there."""
+        self._shared.handshakes.discard(self._handshake)
         self._shared.sessions.add(self)
         super().connection_made(transport)
 
@@ -109,13 +112,19 @@ class Session(Stream):
         refusal = None
         if self._shared.stopping:
             refusal = replies.SHUTTING_DOWN
-        elif len(self._shared.sessions) > self._shared.settings.max_connections:
+        elif len(self._shared.sessions) + len(self._shared.handshakes) > self._room():
             refusal = replies.TOO_MANY_CONNECTIONS
             self._report(refusal, "connection")
         if refusal is not None:
             self.hang_up(refusal)
             return False
         return True
+
+    def _room(self) -> int:
+        """How many clients there may be for this one to be let in: strangers leave a quarter to those we trust."""
+        most = self._shared.settings.max_connections
+        trusted = may_relay(self._peer, None, self._shared.settings.trusted_networks)
+        return most if trusted else most - most // _TRUSTED_SHARE
 
     async def _obey(self, line: bytes) -> None:
         verb, _, argument = line.partition(b" ")
@@ -200,9 +209,7 @@ class Session(Stream):
         # RFC 3207 §4.2: nothing that was said in clear text counts any more.
         self._helo = self._login = self._transaction = None
         self._extended = False
-        self._shaking = True
         failure = await self.start_tls(context)
-        self._shaking = False
         if failure is not None:
             event = SubmissionRefused(str(self._peer), "connection closed", f"TLS handshake failed: {failure}")
             self._shared.front.emit(event)

@@ -61,6 +61,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         self._deadline = 0.0
         self.lost: asyncio.Future[None] = loop.create_future()  # done when the connection is
         self.tls: tuple[str, str] | None = None  # version and cipher
+        self.shaking = False  # a TLS handshake is under way
 
     # Life cycle, called by the event loop
 
@@ -106,7 +107,12 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         return self.tls is None
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The end; aiosmtpd cancels the handler."""
+        """The end; aiosmtpd cancels the handler.
+
+        Only uvloop calls this when the connection is lost in a TLS handshake. `start_tls` hears of it in any case.
+        """
+        if self.lost.done() or self.shaking:
+            return
         super().connection_lost(error)
         self._ended = True
         self._wake()
@@ -208,23 +214,35 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         """
         await self.flush()
         self._input.clear()  # no await from here to start_tls: nothing in clear text can slip in between
+        seconds = min(HANDSHAKE_SECONDS, self._timeout_duration)
+        self.shaking = True
         try:
-            link = await self.loop.start_tls(
-                self._link,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=min(HANDSHAKE_SECONDS, self._timeout_duration),
-                ssl_shutdown_timeout=LINGER_SECONDS,
-            )
+            async with asyncio.timeout(seconds + LINGER_SECONDS):
+                link = await self.loop.start_tls(
+                    self._link,
+                    self,
+                    context,
+                    server_side=True,
+                    ssl_handshake_timeout=seconds,
+                    ssl_shutdown_timeout=LINGER_SECONDS,
+                )
         except OSError as error:
+            self.shaking = False
+            self._lost_in_handshake(error)
             return handshake_fault(error)
-        if link is None or self.transport is None:
+        self.shaking = False
+        self.tls = None if link is None else _tls_of(link)
+        if link is None or self.tls is None:
+            self._lost_in_handshake(None)
             raise Gone
         self._link = self.transport = link
         self._held_back = False
-        self.tls = _tls_of(link)
         return None
+
+    def _lost_in_handshake(self, error: OSError | None) -> None:
+        """Event loops do not tell a protocol that its connection is lost while another, TLS, stands before it."""
+        self._link.abort()
+        self.connection_lost(error)
 
     # The end
 

@@ -521,7 +521,7 @@ async def test_wait_sees_another_process(
     await store.settle(taken, settlement(taken, State.DEFERRED), (), NOW)
     await store.wait(None, NOW)  # for the put and the settlement
     waiting = asyncio.create_task(store.wait(None, NOW))
-    assert await asyncio.to_thread(visitor.retry_now, folder, MessageId(1), NOW) == 1
+    assert await asyncio.to_thread(visitor.retry_now, folder, MessageId(1), NOW) == (1, 0)
     await returns(waiting)
     assert numbers(await claim(store)) == [1]
 

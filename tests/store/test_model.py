@@ -173,7 +173,9 @@ class QueueMachine(RuleBasedStateMachine):
     def retry_now(self, which: int | None, from_outside: bool) -> None:
         id = None if which is None else MessageId(which)
         if from_outside:
-            found = visitor.retry_now(self.folder, id, self.now)
+            found, under_way = visitor.retry_now(self.folder, id, self.now)
+            leased = [key for key, one in self.model.items() if which in (None, key[0]) and one.lease is not None]
+            assert under_way == len(leased)
         else:
             found = self.runner.run(self.store.retry_now(id, self.now))
         waiting = [
@@ -211,7 +213,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         for history in (False, True):
             expected = [
-                (MessageId(id), one.state, one.attempts, one.next_attempt)
+                (MessageId(id), one.state, one.attempts, one.next_attempt if one.lease is None else None)
                 for (id, _), one in sorted(self.model.items(), key=lambda item: item[0])
                 if history or not one.state.closed
             ]
