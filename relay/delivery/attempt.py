@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
@@ -28,7 +28,7 @@ from relay.delivery.smtp import (
 )
 from relay.events import Emit, PolicyTestFailed
 from relay.guard import AddressGuard
-from relay.mail.message import Body, Claim, Recipient
+from relay.mail.message import Body, Claim, Recipient, TlsDemand
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.chain import Roots, Trust
@@ -141,7 +141,10 @@ class Attempt:
         if isinstance(opened, FailedHandshake):
             if not need.clear_text:
                 return self._handshake_verdict(opened, need)
+            failure = opened.observed.handshake
             opened = await open_session(target, None, tools.hostname, tools.timeouts)
+            if isinstance(opened, OpenSession):  # for reports: this is why there is no TLS
+                opened.observed = replace(opened.observed, handshake=failure)
         match opened:
             case ConnectFailed():
                 return _connect_failed(opened, target)
@@ -160,12 +163,13 @@ class Attempt:
         return Deferred(BROKEN_4_4_2, f"{need.host} broke off the TLS handshake", need.host)
 
     async def _judge_and_send(self, session: OpenSession, key: SessionKey, need: Requirement, fresh: bool) -> bool:
-        """Send over `session` if the verdict allows it. False: it was an idle one that turned out to be gone."""
+        """Send over `session` if the verdict allows it. False: it was an idle one that is gone, or out of date."""
         verdict = judge(need, session.observed, self._trust())
         if isinstance(verdict, Refuse):
-            self._note(_refused(verdict, need.host))
             await session.quit()
-            return True
+            if fresh:
+                self._note(_refused(verdict, need.host))
+            return fresh
         if verdict.would_refuse is not None:
             self._tools.emit(PolicyTestFailed(self._claim.domain, need.host, verdict.would_refuse.reason))
         unfit = _unfit(self._claim, session, need.host)
@@ -179,7 +183,12 @@ class Attempt:
         claim = self._claim
         recipients = list(self._open.values())
         sender = claim.sender.wire if claim.sender is not None else b""
-        options = MailOptions(size=claim.body.size, eight_bit=claim.eight_bit, smtputf8=claim.smtputf8)
+        options = MailOptions(
+            size=claim.body.size,
+            eight_bit=claim.eight_bit,
+            smtputf8=claim.smtputf8,
+            requiretls=claim.demand is TlsDemand.REQUIRED,
+        )
         wires = [recipient.address.wire for recipient in recipients]
         async with aclosing(self._tools.read(claim.body)) as body:
             results = await session.send(sender, wires, body, options, allow)

@@ -94,9 +94,11 @@ class Worker:
         """Take no more work, give back what has not begun, and let what is under way finish within `grace`."""
         self._stopping.set()
         self._room.set()
+        waiting = [claim for lane in self._lanes.values() for claim in lane.waiting]
         for lane in self._lanes.values():
-            while lane.waiting:
-                await self._give_back(lane.waiting.popleft())
+            lane.waiting.clear()  # all at once, before anybody else runs: a free deliverer would begin with them
+        for claim in waiting:
+            await self._give_back(claim)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace.total_seconds())
         for task in self._tasks:
@@ -120,10 +122,7 @@ class Worker:
         finally:
             self._promised -= len(domains)
         for claim in claims:
-            if self._stopping.is_set():
-                await self._give_back(claim)
-            else:
-                self._assign(claim)
+            await self._assign(claim)
 
     async def _give_back(self, claim: Claim) -> None:
         with suppress(StoreUnavailable):  # then it comes back at the end of its lease
@@ -147,9 +146,10 @@ class Worker:
             await self._room.wait()
             return
         skip = () if self._limits.shared_lane else tuple(filter(self._is_full, self._lanes))
-        claims = await self._store.claim(room, LEASE, self._office.clock(), skip)
+        share = None if self._limits.shared_lane else self._limits.per_lane
+        claims = await self._store.claim(room, LEASE, self._office.clock(), skip, share)
         for claim in claims:
-            self._assign(claim)
+            await self._assign(claim)
         if not claims:
             await self._wait_for_work(skip)
 
@@ -164,7 +164,10 @@ class Worker:
             work.cancel()
             other.cancel()
 
-    def _assign(self, claim: Claim) -> None:
+    async def _assign(self, claim: Claim) -> None:
+        if self._stopping.is_set():
+            await self._give_back(claim)
+            return
         name = "" if self._limits.shared_lane else claim.domain
         lane = self._lanes.setdefault(name, _Lane(deque()))
         lane.waiting.append(claim)
@@ -199,9 +202,9 @@ class Worker:
         office = self._office
         now = office.clock()
         settlement = settle(claim, outcomes, office.schedule, now, office.draw())
-        notices = await self._notices(claim, settlement, now)
         while True:
             # The remote server may have the message already: hold on to the result until the disk takes it.
+            notices = await self._notices(claim, settlement, now)  # with new ids each time: one may be taken
             try:
                 kept = await self._store.settle(claim, settlement, [notice for _, notice in notices], now)
                 break
@@ -244,6 +247,8 @@ class Worker:
                     return found[: end + 2]
                 if len(found) > ndr.HEADER_LIMIT:
                     break
+        except StoreUnavailable as error:  # what became of the mail matters more than its header in a notice
+            self._office.emit(StoreFailed(str(error)))
         finally:
             await chunks.aclose()
         return found
@@ -258,12 +263,9 @@ class Worker:
 
     async def _pause(self, seconds: float) -> None:
         """Wait before asking the store again, but not when we are told to stop."""
-        self._room.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not self._stopping.is_set():
-                    await self._room.wait()
-                    self._room.clear()
+                await self._stopping.wait()
 
 
 def _finished(claim: Claim, settled: SettledRecipient) -> AttemptFinished:

@@ -278,9 +278,12 @@ def _tls_fault(need: Requirement, seen: ObservedSession) -> Refuse | None:
 
 
 def _handshake_fault(need: Requirement, seen: ObservedSession) -> Refuse:
-    asked = _ASKED_BY[need.rule]
     failure = seen.handshake
     assert failure is not None  # noqa: S101  (the caller has seen it)
+    # Certificates are looked at in the handshake for the sake of the web PKI only, which DANE does not ask for.
+    web_pki = failure.problem is HandshakeProblem.CERTIFICATE and need.rule is Rule.DANE
+    rule = Rule.STS if web_pki else need.rule
+    asked = _ASKED_BY[rule]
     detail = f": {failure.detail}" if failure.detail else ""
     what = f"{asked}, but with {need.host} {failure.problem.value}{detail}"
     match failure.problem:
@@ -292,7 +295,7 @@ def _handshake_fault(need: Requirement, seen: ObservedSession) -> Refuse:
             status, result = NOT_VERIFIED_4_7_5, _report_result(failure.verify_code)
         case _:
             status, result = NOT_VERIFIED_4_7_5, ReportResult.VALIDATION_FAILURE
-    return Refuse(status, what, need.rule, result)
+    return Refuse(status, what, rule, result)
 
 
 def _certificate_fault(need: Requirement, seen: ObservedSession, trust: Trust) -> Refuse | None:

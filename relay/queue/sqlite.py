@@ -105,13 +105,17 @@ class SqliteStore:
         await self._running.run(work)
         return claims
 
-    async def claim(self, limit: int, lease: timedelta, now: datetime, skip: Collection[str]) -> tuple[Claim, ...]:
+    async def claim(
+        self, limit: int, lease: timedelta, now: datetime, skip: Collection[str], share: int | None = None
+    ) -> tuple[Claim, ...]:
         """Take up to `limit` due claims whose domain is not in `skip`; small bodies come with them.
+
+        Not more than `share` of them are for one domain, so that one with much mail leaves room for others.
 
         The attempt is counted and the lease written before this returns. When the caller is cancelled, what was
         claimed comes back at the end of the lease.
         """
-        order = Order(limit, to_micros(now + lease), to_micros(now), frozenset(skip), self._lease_numbers)
+        order = Order(limit, to_micros(now + lease), to_micros(now), frozenset(skip), self._lease_numbers, share)
         return await self._running.run(lambda transaction: transactions.claim(transaction, order, self._bodies.file_of))
 
     async def renew(self, claim: Claim, until: datetime) -> bool:

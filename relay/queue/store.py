@@ -81,8 +81,12 @@ class QueueStore(Protocol):
     async def put_claimed(self, message: NewMessage, lease_until: datetime) -> tuple[Claim, ...]:
         """Store a message as `put` does and claim all of it, as `claim` would; in one transaction instead of two."""
 
-    async def claim(self, limit: int, lease: timedelta, now: datetime, skip: Collection[str]) -> tuple[Claim, ...]:
+    async def claim(
+        self, limit: int, lease: timedelta, now: datetime, skip: Collection[str], share: int | None = None
+    ) -> tuple[Claim, ...]:
         """Take up to `limit` due claims whose domain is not in `skip`; small bodies come with them.
+
+        Not more than `share` of them are for one domain, so that one with much mail leaves room for others.
 
         The attempt is counted and the lease written before this returns. Due: state queued or deferred, next_attempt
         not after `now`, and no lease running at `now`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -88,13 +89,17 @@ class LeaseLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a claim asks for. Times in microseconds; each claim takes the next of `numbers` for its lease."""
+    """What a claim asks for. Times in microseconds; each claim takes the next of `numbers` for its lease.
+
+    `share`: the most claims for one domain; None: no such limit.
+    """
 
     limit: int
     lease_until: int
     now: int
     skip: frozenset[str]
     numbers: Iterator[int]
+    share: int | None
 
 
 def load_destinations(transaction: Transaction) -> None:
@@ -270,6 +275,7 @@ def _pick(transaction: Transaction, order: Order) -> list[tuple[int, str]]:
     picked: dict[tuple[int, str], None] = {}
     runs: list[tuple[Place, str, Iterator[Place]]] = []  # a heap, by place: the next row of each domain begun
     idle: list[str] = []
+    taken: Counter[str] = Counter()
     with closing(transaction.destinations.in_order(order.now, order.skip)) as domains:
         following = next(domains, None)
         while len(picked) < order.limit:
@@ -282,7 +288,9 @@ def _pick(transaction: Transaction, order: Order) -> list[tuple[int, str]]:
                 break
             (_, message), domain, places = heapq.heappop(runs)
             picked[message, domain] = None
-            _push(runs, domain, places)
+            taken[domain] += 1
+            if taken[domain] != order.share:
+                _push(runs, domain, places)
     _correct(transaction, idle)
     return list(picked)
 

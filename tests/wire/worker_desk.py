@@ -1,0 +1,192 @@
+"""A worker with the real queue in a folder, a clock that stands still, and a courier that delivers when it is told to.
+
+`Courier` is the `deliver` that a worker is given: a function from a claim to outcomes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from relay.delivery.worker import Limits, Office, Worker
+from relay.events import DefectFound, Event
+from relay.mail.address import parse_address
+from relay.mail.message import Body, Claim, Envelope, InlineBody, MessageId, NewMessage
+from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
+from relay.mail.status import Kind, Reply, Status
+from relay.policy.retry import Schedule
+from relay.queue.sqlite import SqliteStore
+from relay.queue.store import QueueEntry
+
+E = TypeVar("E", bound=Event)
+
+NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+PATIENCE_SECONDS = 10.0
+SCHEDULE = Schedule((timedelta(minutes=5), timedelta(minutes=20)), timedelta(days=5), timedelta(hours=4))
+FIRST_NOTICE = 1 << 40  # notices get ids from here on
+DELIVERED = Delivered(Status(Kind.SUCCESS, 0, 0), Reply.of(250, ("2.0.0 kept",)), "mx.test", TlsUsed.ENCRYPTED)
+LATER = Deferred(Status(Kind.TEMPORARY, 7, 5), "nobody is at home", "mx.test")
+NEVER = Failed(Status(Kind.PERMANENT, 1, 1), "no such user", "mx.test", Reply.of(550, ("5.1.1 who?",)))
+
+
+def make_message(
+    number: int,
+    *recipients: str,
+    sender: str | None = "from@sender.test",
+    arrived: datetime = NOON,
+    body: Body = InlineBody(b"Subject: the original\r\n\r\ntext\r\n"),  # noqa: B008  (frozen)
+) -> NewMessage:
+    return NewMessage(
+        id=MessageId(number),
+        envelope=Envelope(
+            None if sender is None else parse_address(sender.encode()),
+            tuple(parse_address(recipient.encode()) for recipient in recipients),
+        ),
+        body=body,
+        arrived=arrived,
+    )
+
+
+class Courier:
+    """Notes every claim that it is given, and lets those of a closed domain wait."""
+
+    def __init__(self) -> None:
+        self.begun: list[Claim] = []
+        self.running: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()  # how many ran at once, by domain; "" is all together
+        self.results: dict[str, Outcome | Exception] = {}  # by address or domain; the rest is delivered
+        self.changed = asyncio.Event()
+        self._gates: dict[str, asyncio.Event] = {}
+
+    async def __call__(self, claim: Claim) -> Mapping[int, Outcome]:
+        self.begun.append(claim)
+        for name in ("", claim.domain):
+            self.running[name] += 1
+            self.most[name] = max(self.most[name], self.running[name])
+        self.changed.set()
+        try:
+            gate = self._gates.get(claim.domain) or self._gates.get("")
+            if gate is not None:
+                await gate.wait()
+        finally:
+            self.running.subtract(("", claim.domain))
+            self.changed.set()
+        return {recipient.index: self._result(recipient.address.text, claim.domain) for recipient in claim.recipients}
+
+    def shut(self, domain: str = "") -> None:
+        """Deliveries to `domain` (empty: to all) wait from now on."""
+        self._gates[domain] = asyncio.Event()
+
+    def let_go(self, domain: str = "") -> None:
+        """Those that wait go on, and those that come do not wait."""
+        self._gates[domain].set()
+
+    def let_all_go(self) -> None:
+        for gate in self._gates.values():
+            gate.set()
+
+    def order(self) -> list[int]:
+        """The numbers of the messages begun."""
+        return [claim.id.number for claim in self.begun]
+
+    def _result(self, address: str, domain: str) -> Outcome:
+        result = self.results.get(address, self.results.get(domain, DELIVERED))
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+@dataclass
+class Desk:
+    """The worker and what belongs to it."""
+
+    folder: Path
+    store: SqliteStore
+    courier: Courier
+    worker: Worker = field(init=False)
+    events: list[Event] = field(default_factory=list)
+    now: datetime = NOON
+    notices: int = FIRST_NOTICE
+    running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.running = asyncio.create_task(self.worker.run())
+
+    def pass_time(self, by: timedelta) -> None:
+        self.now += by
+        self.store.wake()
+
+    async def until(self, done: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait for something that the courier or an event shows. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while not done():
+                self.courier.changed.clear()
+                await self.courier.changed.wait()
+
+    async def begun(self, count: int) -> None:
+        await self.until(lambda: len(self.courier.begun) >= count)
+
+    async def settled(self, count: int) -> None:
+        """Wait until so many recipients have been settled in all."""
+        await self.until(lambda: len([event for event in self.events if event.name == "attempt-finished"]) >= count)
+
+    async def calm(self) -> None:
+        """Give the worker ample opportunity to do what it should not: several trips to the queue and back."""
+        for _ in range(5):
+            self.store.wake()
+            await self.store.next_due(())
+            await self.store.find(None, history=False)
+
+    async def entries(self) -> list[QueueEntry]:
+        return list(await self.store.find(None, history=True))
+
+    async def states(self) -> dict[str, str]:
+        """Each recipient's state and number of attempts, such as `deferred 1`."""
+        return {entry.recipient: f"{entry.state.value} {entry.attempts}" for entry in await self.entries()}
+
+    def seen(self, kind: type[E]) -> list[E]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+        self.courier.changed.set()
+
+    def new_id(self) -> MessageId:
+        self.notices += 1
+        return MessageId(self.notices)
+
+
+@asynccontextmanager
+async def desk(
+    folder: Path,
+    *,
+    total: int = 10,
+    per_lane: int = 5,
+    shared: bool = False,
+    schedule: Schedule = SCHEDULE,
+    clock: Callable[[], datetime] | None = None,
+    defects: bool = False,
+) -> AsyncIterator[Desk]:
+    """Open the queue and make the worker; `start` is up to the test. `defects`: they are no surprise."""
+    courier = Courier()
+    store = SqliteStore(folder)
+    await store.open(NOON)
+    made = Desk(folder, store, courier)
+    office = Office(schedule, "relay.test", clock or (lambda: made.now), made.new_id, lambda: 0.5, made.emit)
+    made.worker = Worker(store, courier, Limits(total, per_lane, shared), office)
+    try:
+        yield made
+    finally:
+        courier.let_all_go()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await made.worker.stop(timedelta(seconds=PATIENCE_SECONDS))
+            if made.running is not None:
+                await made.running
+        await store.close()
+    assert defects or made.seen(DefectFound) == []
