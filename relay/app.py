@@ -10,7 +10,6 @@ import gc
 import random
 import resource
 import signal
-import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,8 @@ from relay.delivery.pool import SessionPool
 from relay.delivery.route import Router
 from relay.delivery.worker import Limits, Office, Worker
 from relay.events import (
+    CertificateRefused,
+    CertificateRenewed,
     DefectFound,
     DnssecTrust,
     Emit,
@@ -46,14 +47,16 @@ from relay.policy.retry import Schedule
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
 from relay.settings import HostPort, Settings
+from relay.submission.certificate import Certificate
 from relay.submission.server import Front, SubmissionServer
 from relay.submission.users import Users
-from relay.tls import ClientContexts, https_context, load_roots, server_context, shrink_tls_buffers
+from relay.tls import ClientContexts, https_context, load_roots, shrink_tls_buffers
 
 STOP_GRACE = timedelta(seconds=25)
 SELF_TEST_EVERY_SECONDS = 300.0
 SELF_TEST_ANEW_SECONDS = 30.0  # while it is not passed: the resolver may have come up after us
 TIDY_EVERY_SECONDS = 600.0
+LOOK_AT_CERTIFICATE_EVERY_SECONDS = 60.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _OTHER_FILES = 100  # the queue, the log, DNS, policy hosts
 
@@ -93,6 +96,7 @@ class App:
         self._store = SqliteStore(folder)
         self._stack = AsyncExitStack()
         self.failed = asyncio.Event()  # a part that must run for ever has ended
+        self.hung_up = asyncio.Event()  # SIGHUP: look at the files now
 
     async def start(self) -> tuple[HostPort, ...]:
         """Begin to take and deliver mail. Returns the addresses where mail is taken."""
@@ -115,7 +119,8 @@ class App:
         settings = self._settings
         shrink_tls_buffers()
         roots_pem = load_roots(settings.tls.ca_file)
-        tls, users = self._for_clients()
+        certificate, users = self._for_clients()
+        tls = certificate.context if certificate is not None else None
         # The stack puts the parts away from the last to the first: no new mail, deliveries to their end, then the rest.
         self._stack.push_async_callback(self._store.close)
         resolver = Resolver(settings.dns.nameservers, settings.dns.timeout)
@@ -135,6 +140,8 @@ class App:
         self._spawn("queue clean-up", self._tidy_again)
         self._spawn("resolver self-test", partial(self._assess_again, resolver))
         self._stack.push_async_callback(server.stop, STOP_GRACE)
+        if certificate is not None:
+            self._spawn("certificate", partial(self._renew_certificate, certificate, server))
         addresses = await server.start()
         self._emit(ServiceStarted(__version__, self._hostname, str(self._folder)))
         self._warn_of_few_files()
@@ -146,13 +153,26 @@ class App:
         if allowed != resource.RLIM_INFINITY and allowed < wanted:
             self._emit(FewFiles(allowed, wanted))
 
-    def _for_clients(self) -> tuple[ssl.SSLContext | None, Users | None]:
+    def _for_clients(self) -> tuple[Certificate | None, Users | None]:
         given = self._settings.submission
-        tls = None
+        certificate = None
         if given.tls_certificate is not None and given.tls_key is not None:
-            tls = server_context(given.tls_certificate, given.tls_key)
+            certificate = Certificate(given.tls_certificate, given.tls_key)
         users = Users.load(given.users_file) if given.users_file is not None else None
-        return tls, users
+        return certificate, users
+
+    async def _renew_certificate(self, certificate: Certificate, server: SubmissionServer) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_AT_CERTIFICATE_EVERY_SECONDS):
+                    await self.hung_up.wait()
+            self.hung_up.clear()
+            problem = certificate.refresh()
+            if problem is not None:
+                self._emit(CertificateRefused(problem))
+            elif server.tls is not certificate.context:
+                server.tls = certificate.context
+                self._emit(CertificateRenewed())
 
     def _worker(self, resolver: Resolver, cache: StsCache, roots_pem: bytes) -> Worker:
         settings = self._settings
@@ -163,7 +183,7 @@ class App:
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
         tools = Tools(
-            router=Router(resolver, finder, settings.delivery, random.random),
+            router=Router(resolver, finder, settings.delivery, self._own_mx_name(), random.random),
             guard=guard,
             contexts=ClientContexts(roots_pem),
             roots=Roots(roots_pem),
@@ -186,6 +206,11 @@ class App:
         schedule = Schedule(retry.schedule, retry.expire, retry.delay_notice)
         office = Office(schedule, self._hostname, self._clock, self._new_id, random.random, self._emit)
         return Worker(self._store, deliver, limits, office)
+
+    def _own_mx_name(self) -> str | None:
+        """Our name, if an MX record with it leads to our own listener; another server of this machine may be there."""
+        ports = {address.port for address in self._settings.submission.listen}
+        return self._hostname if self._settings.delivery.port in ports else None
 
     async def _assess(self, resolver: Resolver, first: bool = False) -> None:
         """The resolver's self-test: DANE is on only with a resolver that validates."""
@@ -247,6 +272,7 @@ async def _serve(app: App) -> int:
     loop = asyncio.get_running_loop()
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, app.hung_up.set)
     await app.start()
     waits = [asyncio.create_task(event.wait()) for event in (stopping, app.failed)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

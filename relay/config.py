@@ -133,10 +133,17 @@ def _apply_environment(values: dict[str, Any], environ: Mapping[str, str], probl
             if isinstance(section, dict):  # a section that is none is reported as that
                 section[entry.key] = _from_text(_field(entry.section, entry.key).annotation, environ[variable])
                 used[entry.section, entry.key] = variable
-        elif "__" in variable:  # without it, it is no attempt at a setting: Kubernetes sets RELAY_PORT and more
+        # Without two underscores it may be no attempt at a setting: Kubernetes sets RELAY_PORT and more.
+        elif "__" in variable or _looks_like(variable, known):
             beside = [name for name in known if name.startswith(variable.partition("__")[0])]
             problems.append(f"{variable}: unknown setting{_hint(variable, beside or list(known))}")
     return used
+
+
+def _looks_like(variable: str, known: Collection[str]) -> bool:
+    """Whether it is one of these names, misspelt: one underscore for two, in lower case, or a letter wrong."""
+    plain = {name.replace("__", "_") for name in known}
+    return bool(difflib.get_close_matches(variable.upper(), plain, 1, 0.93))
 
 
 def _from_text(annotation: Any, text: str) -> object:
@@ -245,8 +252,8 @@ def _known_beside(place: tuple[int | str, ...]) -> str:
 
 def _hint(wrong: str, known: Collection[str], elsewhere: Collection[str] = ()) -> str:
     """What there is, and what the writer may have meant."""
-    close = difflib.get_close_matches(wrong, known, n=1) or elsewhere
-    meant = f" (did you mean {' or '.join(close)}?)" if close else ""
+    close = [match for text in (wrong, wrong.upper()) for match in difflib.get_close_matches(text, known, n=1)][:1]
+    meant = f" (did you mean {' or '.join(close or elsewhere)}?)" if close or elsewhere else ""
     return f"; known here: {', '.join(known)}{meant}"
 
 

@@ -51,6 +51,22 @@ class FewFiles(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateRenewed(Event):
+    """The files of the certificate have changed; clients are shown the new one from now on."""
+
+    name = "certificate-renewed"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRefused(Event):
+    """The files of the certificate have changed and cannot be used; the old one stays in force."""
+
+    name = "certificate-refused"
+    level = "error"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerStarted(Event):
     """Mail is taken at this address. `tls`: starttls, implicit or none."""
 

@@ -15,7 +15,7 @@ from email.utils import format_datetime
 from enum import Enum
 
 from relay.mail.address import Address
-from relay.mail.message import Claim, Envelope, InlineBody, MessageId, NewMessage
+from relay.mail.message import Claim, Envelope, InlineBody, MessageId, NewMessage, SmtpUtf8
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome
 from relay.policy.retry import SettledRecipient
 
@@ -69,7 +69,7 @@ def compose(
         body=InlineBody(octets),
         arrived=stamp.now,
         message_id=f"{stamp.id}@{stamp.hostname}",
-        smtputf8=claim.sender.needs_smtputf8,
+        smtputf8=SmtpUtf8.NEEDED if claim.sender.needs_smtputf8 else SmtpUtf8.UNASKED,
         eight_bit=not octets.isascii(),
     )
 
@@ -115,7 +115,7 @@ def _letter(kind: Kind, claim: Claim, recipients: tuple[SettledRecipient, ...], 
     paragraphs = [
         f"This is the mail server {stamp.hostname}.",
         f"Your message of {format_datetime(claim.arrived)} {opening}",
-        *(_paragraph(failed, settled) for settled in recipients),
+        *(_paragraph(failed, settled, stamp) for settled in recipients),
         f"Queue id of your message: {claim.id}. The technical report and the header of your message are attached.",
     ]
     return "\r\n\r\n".join(
@@ -124,13 +124,17 @@ def _letter(kind: Kind, claim: Claim, recipients: tuple[SettledRecipient, ...], 
     )
 
 
-def _paragraph(failed: bool, settled: SettledRecipient) -> str:
+def _paragraph(failed: bool, settled: SettledRecipient, stamp: Stamp) -> str:
     outcome = _open_outcome(settled.outcome)
     lines = [f"  {settled.recipient.address}", f"What went wrong: {_plain(outcome.reason)}."]
     if outcome.reply is not None:
         lines.append(f"The words of {outcome.host or 'the receiving server'}: {_plain(outcome.reply.text)}")
     elif outcome.host is not None:
         lines.append(f"Receiving server: {outcome.host}")
+    if isinstance(outcome, Failed) and outcome.expired:
+        attempts = settled.recipient.attempts
+        times = "once" if attempts == 1 else f"{attempts} times"
+        lines.append(f"It was tried {times}, until its time ran out at {format_datetime(stamp.retry_until)}.")
     lines.append(f"Who can mend it: {advice(outcome)}")
     code = f"{_basic_code(outcome)} {outcome.status}" if failed else str(outcome.status)
     lines.append(f"Code: {code}")
@@ -148,8 +152,13 @@ def advice(outcome: Deferred | Failed) -> str:
         )
     if status in {(7, 4), (7, 5), (7, 6), (4, 8)} and outcome.reply is None:
         return (
-            "the administrators of the recipient's domain: what they publish and what their mail server shows do not "
-            "fit together. Please tell them by another way; they will need the code and the sentence above."
+            "the administrators of the recipient's domain: their mail server, or what DNS says of it, is not as safe "
+            "as they promise. Please tell them by another way; they will need the code and the sentence above."
+        )
+    if status in {(6, 3), (6, 7)} and outcome.reply is None:
+        return (
+            "you, by sending it in plain ASCII or to an address without special letters, or the administrators of the "
+            "recipient's mail server, which is out of date."
         )
     if status in {(1, 1), (1, 2), (1, 3), (1, 10)}:
         return "you: please check the address, every letter of it."
@@ -159,6 +168,8 @@ def advice(outcome: Deferred | Failed) -> str:
         return "the recipient, whose mailbox is full."
     if outcome.reply is not None:
         return "the administrators of the receiving server, whose words are above."
+    if status == (3, 0):
+        return "the administrators of this server, which is short of something that it needs to send mail."
     return "the administrators of the recipient's domain, or time: their mail server could not be reached."
 
 

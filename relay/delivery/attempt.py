@@ -28,7 +28,7 @@ from relay.delivery.smtp import (
 )
 from relay.events import Emit, PolicyTestFailed
 from relay.guard import AddressGuard
-from relay.mail.message import Body, Claim, Recipient, TlsDemand
+from relay.mail.message import Body, Claim, Recipient, SmtpUtf8, TlsDemand
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.chain import Roots, Trust
@@ -186,7 +186,7 @@ class Attempt:
         options = MailOptions(
             size=claim.body.size,
             eight_bit=claim.eight_bit,
-            smtputf8=claim.smtputf8,
+            smtputf8=claim.smtputf8 is not SmtpUtf8.UNASKED and session.capabilities.smtputf8,
             requiretls=claim.demand is TlsDemand.REQUIRED,
         )
         wires = [recipient.address.wire for recipient in recipients]
@@ -294,7 +294,7 @@ def _unfit(claim: Claim, session: OpenSession, host: str) -> Failed | None:
     can = session.capabilities
     if can.size and claim.body.size > can.size:
         return Failed(TOO_LARGE_5_3_4, f"the message has {claim.body.size} octets and {host} takes {can.size}", host)
-    if claim.smtputf8 and not can.smtputf8:
+    if claim.smtputf8 is SmtpUtf8.NEEDED and not can.smtputf8:
         return Failed(SMTPUTF8_5_6_7, f"the message needs SMTPUTF8, which {host} does not offer", host)
     if claim.eight_bit and not can.eight_bit_mime:
         return Failed(EIGHT_BIT_5_6_3, f"the message has 8-bit octets and {host} does not offer 8BITMIME", host)

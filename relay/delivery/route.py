@@ -20,7 +20,7 @@ from relay.lookup.tlsa import find_tlsa
 from relay.mail.address import parse_domain
 from relay.mail.outcome import Deferred, Failed
 from relay.mail.status import Kind, Status
-from relay.policy.mx import Destination, DestinationLookupFailed, MailHosts, MxHost, NoSuchDomain, NullMx, order
+from relay.policy.mx import Destination, DestinationLookupFailed, MailHosts, MxHost, NoSuchDomain, NullMx, nearer, order
 from relay.policy.sts import NoSts, StsResult
 from relay.policy.tlsa import NoTlsa, TlsaResult
 from relay.policy.verdict import DNS_UNDECIDED_4_7_5
@@ -29,6 +29,7 @@ from relay.settings import DeliverySettings
 NO_SUCH_DOMAIN_5_1_2 = Status(Kind.PERMANENT, 1, 2)
 NULL_MX_5_1_10 = Status(Kind.PERMANENT, 1, 10)
 NO_ADDRESS_5_4_4 = Status(Kind.PERMANENT, 4, 4)
+LOOP_5_4_6 = Status(Kind.PERMANENT, 4, 6)
 DNS_FAILED_4_4_3 = Status(Kind.TEMPORARY, 4, 3)
 
 
@@ -43,14 +44,24 @@ class Route:
 
 
 class Router:
-    """Finds routes. `draw` gives random numbers from 0 to below 1, for hosts of equal preference."""
+    """Finds routes.
+
+    `own_name`: the MX host that would be ourselves. `draw` gives random numbers from 0 to below 1, for hosts of equal
+    preference.
+    """
 
     def __init__(
-        self, resolver: Resolver, policies: StsFinder, settings: DeliverySettings, draw: Callable[[], float]
+        self,
+        resolver: Resolver,
+        policies: StsFinder,
+        settings: DeliverySettings,
+        own_name: str | None,
+        draw: Callable[[], float],
     ) -> None:
         self._resolver = resolver
         self._policies = policies
         self._settings = settings
+        self._own_name = own_name
         self._draw = draw
         next_hop = settings.next_hop
         self._fixed = _direct(next_hop.host, next_hop.port) if next_hop is not None and _is_ip(next_hop.host) else None
@@ -99,7 +110,13 @@ class Router:
     def _from_destination(self, destination: Destination, sts: StsResult) -> Route | Deferred | Failed:
         match destination:
             case MailHosts(domain, hosts):
-                return Route(domain, order(hosts, [self._draw() for _ in hosts]), self._settings.port, sts)
+                better = nearer(hosts, self._own_name)
+                if not better:
+                    what = (
+                        f"the best mail host of {domain} is this server itself, {self._own_name}, and has no mailboxes"
+                    )
+                    return Failed(LOOP_5_4_6, what)
+                return Route(domain, order(better, [self._draw() for _ in better]), self._settings.port, sts)
             case NullMx(domain):
                 return Failed(NULL_MX_5_1_10, f"{domain} takes no mail at all (null MX)")
             case NoSuchDomain(_, reason):

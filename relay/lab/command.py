@@ -21,13 +21,15 @@ from relay.lab.world import PASSWORD, SENDER_DOMAIN, USER, Addresses, LabClock, 
 HEADINGS = ("", "scenario", "the domain publishes", "expected", "seen", "code", "TLS", "time")
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 @click.option("--only", metavar="NAME", multiple=True, help="play this scenario only (may be repeated)")
 @click.option("--list", "list_only", is_flag=True, help="print the names of the scenarios, a line each")
 @click.option("--serve", is_flag=True, help="keep the lab running until Ctrl-C, as a test harness")
 def lab(as_json: bool, only: tuple[str, ...], list_only: bool, serve: bool) -> None:
     """A small internet on this machine: sends mail to domains of every kind and shows what becomes of it."""
+    if serve and (as_json or list_only):
+        raise click.UsageError("--serve plays no scenarios: --json and --list go without it")
     scenarios = chosen(only)
     if list_only:
         width = max(len(scenario.name) for scenario in scenarios)

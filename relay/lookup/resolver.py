@@ -119,6 +119,7 @@ class Resolver:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.trusted = False
+        self._tested = False  # with an answer: until then doubt must not switch DANE off
         self._configured = tuple(nameservers)
         self._resolv_conf = resolv_conf
         self._servers = self._configured or system_nameservers(resolv_conf)
@@ -155,16 +156,21 @@ class Resolver:
         """Find out whether the servers' word on DNSSEC can be believed; set `trusted`; say so, and why.
 
         `auto` needs servers on loopback, every one of which says AD for a signed name and refuses a wrongly signed
-        one. A test that cannot be done (no network) leaves `trusted` as it was: otherwise whoever can stop the
-        test's packets switches DANE off.
+        one. A test that cannot be done (no network, a resolver that is still starting) leaves `trusted` as it was, and
+        at first True: otherwise whoever can stop the test's packets switches DANE off. A server that does not say AD
+        is not affected, and one that does only makes the requirement stricter.
         """
         servers = self._configured or system_nameservers(self._resolv_conf)
         if servers != self._servers:
-            self._servers, self.trusted = servers, False
+            self._servers, self.trusted, self._tested = servers, False, False
             self._cache.clear()
         found, sentence = await self._judge(settings)
-        if found is None:
+        if found is None and self._tested:
             return self.trusted, f"{sentence}; the resolver stays {'trusted' if self.trusted else 'untrusted'}"
+        if found is None:
+            self.trusted = True
+            return True, f"{sentence}; the resolver is believed until it can be"
+        self._tested = True
         if found and not self.trusted:
             self._cache.clear()  # answers from before may lack AD
         self.trusted = found

@@ -80,7 +80,7 @@ class StsFinder:
                 return announced.meaning
             live = replace(live, stale_reason=announced.reason)  # RFC 8461 §3.1: this alone does not end a policy
         elif anew or live is None or live.id != announced:
-            failure = _backing_off(entry, now)
+            failure = _backing_off(entry, now, announced)
             if failure is not None:
                 return _after_failure(live, failure)
             return await self._fetches.run(domain, lambda: self._fetch(domain, announced))
@@ -113,7 +113,7 @@ class StsFinder:
         except StsCacheError as error:
             return StsUnknown(f"{outcome}, and {error}")
         live = _live(entry, now)
-        await self._cache.put(domain, StsEntry(now, entry.found if entry else None, now, outcome))
+        await self._cache.put(domain, StsEntry(now, entry.found if entry else None, now, outcome, policy_id))
         self._emit(PolicyFetchFailed(domain, outcome, live.id if live else None))
         return _after_failure(live, outcome)
 
@@ -125,9 +125,11 @@ def _live(entry: StsEntry | None, now: datetime) -> StsFound | None:
     return entry.found
 
 
-def _backing_off(entry: StsEntry | None, now: datetime) -> str | None:
-    """Why the last fetch failed, if it is too early for another."""
-    if entry is None or entry.failed_at is None or not timedelta(0) <= now - entry.failed_at < BACK_OFF:
+def _backing_off(entry: StsEntry | None, now: datetime, policy_id: str) -> str | None:
+    """Why the last fetch of this version failed, if it is too early for another. RFC 8461 §3.3: for each id."""
+    if entry is None or entry.failed_at is None or entry.failed_id != policy_id:
+        return None
+    if not timedelta(0) <= now - entry.failed_at < BACK_OFF:
         return None
     return entry.failure
 

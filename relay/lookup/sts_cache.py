@@ -28,9 +28,9 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS policy (
     domain TEXT PRIMARY KEY,
     used_at TEXT NOT NULL,
     id TEXT, fetched_at TEXT, raw TEXT,
-    failed_at TEXT, failure TEXT
+    failed_at TEXT, failure TEXT, failed_id TEXT
 )"""
-_COLUMNS = "used_at, id, fetched_at, raw, failed_at, failure"
+_COLUMNS = "used_at, id, fetched_at, raw, failed_at, failure, failed_id"
 
 
 class StsCacheError(Exception):
@@ -41,14 +41,15 @@ class StsCacheError(Exception):
 class StsEntry:
     """What is remembered of a domain. Times are aware UTC.
 
-    `found` is the last policy that was fetched, expired or not. `failed_at` and `failure` are set when the last fetch
-    failed.
+    `found` is the last policy that was fetched, expired or not. `failed_at`, `failure` and `failed_id` (the id that was
+    announced) are set when the last fetch failed.
     """
 
     used_at: datetime
     found: StsFound | None = None
     failed_at: datetime | None = None
     failure: str | None = None
+    failed_id: str | None = None
 
 
 class StsCache:
@@ -184,7 +185,7 @@ class _PolicyFile:
             self.open()
         assert self._connection is not None  # noqa: S101  (opened)
         self._connection.execute(
-            f"INSERT OR REPLACE INTO policy (domain, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            f"INSERT OR REPLACE INTO policy (domain, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             (domain, *_row(entry)),
         )
 
@@ -209,16 +210,17 @@ def _row(entry: StsEntry) -> tuple[str | None, ...]:
         found.policy.raw if found else None,
         entry.failed_at.isoformat() if entry.failed_at else None,
         entry.failure,
+        entry.failed_id,
     )
 
 
 def _entry(row: tuple[str | None, ...]) -> StsEntry | None:
-    used_at, policy_id, fetched_at, raw, failed_at, failure = row
+    used_at, policy_id, fetched_at, raw, failed_at, failure, failed_id = row
     try:
         found = None
         if policy_id is not None and fetched_at is not None and raw is not None:
             found = StsFound(parse_policy(raw.encode()), policy_id, datetime.fromisoformat(fetched_at))
         failed = datetime.fromisoformat(failed_at) if failed_at is not None else None
-        return StsEntry(datetime.fromisoformat(str(used_at)), found, failed, failure)
+        return StsEntry(datetime.fromisoformat(str(used_at)), found, failed, failure, failed_id)
     except ValueError:  # not written by us: as good as nothing
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import Enum, IntEnum
 from pathlib import Path
 
 from relay.mail.address import Address
@@ -24,6 +24,17 @@ class TlsDemand(Enum):
     DEFAULT = "default"
     REQUIRED = "required"
     WAIVED = "waived"
+
+
+class SmtpUtf8(IntEnum):
+    """Whether a message is to go out with SMTPUTF8. RFC 6531 section 3.4.
+
+    Many clients ask for it always, so a host without it still gets what does not need it.
+    """
+
+    UNASKED = 0
+    ASKED = 1  # by the client: passed on where the host offers it
+    NEEDED = 2  # an address or the header is not ASCII
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -97,7 +108,7 @@ class NewMessage:
     arrived: datetime
     message_id: str | None = None  # the header's, without angle brackets
     eight_bit: bool = False  # some octet is over 127: needs 8BITMIME (RFC 6152)
-    smtputf8: bool = False  # an address or the header is not ASCII, and may be so: needs SMTPUTF8 (RFC 6531)
+    smtputf8: SmtpUtf8 = SmtpUtf8.UNASKED
     demand: TlsDemand = TlsDemand.DEFAULT
 
 
@@ -128,5 +139,5 @@ class Claim:
     lease_until: datetime
     message_id: str | None = None
     eight_bit: bool = False
-    smtputf8: bool = False
+    smtputf8: SmtpUtf8 = SmtpUtf8.UNASKED
     demand: TlsDemand = TlsDemand.DEFAULT

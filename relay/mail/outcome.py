@@ -46,13 +46,14 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Never; the sender is told. `status` is of class 5."""
+    """Never; the sender is told. `status` is of class 5. `expired`: it was to be tried again, and its time ran out."""
 
     status: Status
     reason: str
     host: str | None = None
     reply: Reply | None = None
     tls: TlsUsed = TlsUsed.NONE
+    expired: bool = False
 
     def __post_init__(self) -> None:
         if self.status.kind is not Kind.PERMANENT:

@@ -72,6 +72,15 @@ def order(hosts: Sequence[MxHost], draws: Sequence[float]) -> tuple[MxHost, ...]
     return tuple(host for host, _ in ranked)
 
 
+def nearer(hosts: Sequence[MxHost], own_name: str | None) -> tuple[MxHost, ...]:
+    """The hosts that are better than we are ourselves, or all when we are not among them.
+
+    RFC 5321 section 5.1: a server that is listed must not send to itself, nor to hosts that it is preferred to.
+    """
+    own = min((host.preference for host in hosts if host.name == own_name), default=None)
+    return tuple(host for host in hosts if own is None or host.preference < own)
+
+
 def conclude(notes: Sequence[Deferred | Failed]) -> Deferred | Failed:
     """What one recipient is told when no host took the message: `notes` holds what each host that was tried said.
 

@@ -105,4 +105,5 @@ def _settle_one(
 
 def _expired(last: Deferred) -> Failed:
     """Giving up keeps the cause of the last attempt: "expired" alone helps nobody."""
-    return Failed(last.status.with_kind(Kind.PERMANENT), last.reason, last.host, last.reply, last.tls)
+    status = last.status.with_kind(Kind.PERMANENT)
+    return Failed(status, last.reason, last.host, last.reply, last.tls, expired=True)

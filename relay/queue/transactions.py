@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
-from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, NewMessage, Recipient, TlsDemand
+from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, NewMessage, Recipient, SmtpUtf8, TlsDemand
 from relay.policy.retry import Settlement
 from relay.queue.destinations import Place
 from relay.queue.rows import (
@@ -333,7 +333,7 @@ def _claim(message: Row, body: Body, domain: str, leased: Sequence[Row], lease: 
         lease_until=from_micros(until),
         message_id=message_id,
         eight_bit=bool(eight_bit),
-        smtputf8=bool(smtputf8),
+        smtputf8=SmtpUtf8(smtputf8),
         demand=TlsDemand(demand),
     )
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from relay.events import DefectFound, MessageAccepted, StoreFailed, SubmissionRefused
 from relay.mail.address import Address, AddressError, parse_domain
-from relay.mail.message import Envelope, MessageId, NewMessage
+from relay.mail.message import Envelope, MessageId, NewMessage, SmtpUtf8
 from relay.mail.status import Reply
 from relay.queue.store import BodyWriter, StoreUnavailable
 from relay.submission import replies
@@ -52,11 +52,15 @@ class Transaction:
     smtputf8: bool
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
 
-    @property
-    def needs_smtputf8(self) -> bool:
-        """Whether some address can only be told to a host with SMTPUTF8."""
-        senders = () if self.sender is None else (self.sender,)
-        return any(address.needs_smtputf8 for address in (*senders, *self.recipients.values()))
+
+def _smtputf8(transaction: Transaction, seen: Inspection) -> SmtpUtf8:
+    if not transaction.smtputf8:
+        return SmtpUtf8.UNASKED
+    addresses = [*transaction.recipients.values()]
+    if transaction.sender is not None:
+        addresses.append(transaction.sender)
+    needed = seen.eight_bit_header or any(address.needs_smtputf8 for address in addresses)
+    return SmtpUtf8.NEEDED if needed else SmtpUtf8.ASKED
 
 
 def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: datetime) -> bytes:
@@ -176,9 +180,8 @@ class Receiver:
                 body=await keeper.writer.finish(),
                 arrived=self._front.clock(),
                 message_id=seen.message_id,
-                # Many clients ask for both extensions always. A host that lacks one must get what does not need it.
                 eight_bit=seen.eight_bit,
-                smtputf8=transaction.smtputf8 and (seen.eight_bit_header or transaction.needs_smtputf8),
+                smtputf8=_smtputf8(transaction, seen),
             )
             await self._front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored

@@ -45,7 +45,7 @@ class Users:
 
     def refresh(self) -> str | None:
         """Read the file again if it has changed. Returns what is wrong with a new one, once; the old stays in force."""
-        stamp = _stamp(self._path)
+        stamp = file_stamp(self._path)
         if stamp == self._stamp:
             return None
         self._stamp = stamp
@@ -120,7 +120,8 @@ def _normal(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _stamp(path: Path) -> Stamp | None:
+def file_stamp(path: Path) -> Stamp | None:
+    """What tells whether a file has changed; None when it is not there."""
     try:
         seen = path.stat()
     except OSError:

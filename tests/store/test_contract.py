@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from relay.mail.address import parse_address
-from relay.mail.message import Body, Claim, InlineBody, MessageId, NewMessage, TlsDemand
+from relay.mail.message import Body, Claim, InlineBody, MessageId, NewMessage, SmtpUtf8, TlsDemand
 from relay.mail.outcome import State, TlsUsed
 from relay.policy.retry import Settlement
 from relay.queue import visitor
@@ -57,7 +57,7 @@ async def test_a_claim_has_everything_that_was_put(store: SqliteStore, message: 
     put = replace(
         message(7, "Jo@Example.ORG", '"a@b"@example.org', "other@example.net", body=b"\x00\xff\r\n"),
         eight_bit=True,
-        smtputf8=True,
+        smtputf8=SmtpUtf8.NEEDED,
         demand=TlsDemand.REQUIRED,
         arrived=NOW + timedelta(microseconds=1),
     )

@@ -20,8 +20,8 @@ RAW = "version: STSv1\r\nmode: enforce\r\nmx: *.a.test\r\nnote: J\ufffdrgen 山\
 FOUND = StsFound(parse_policy(RAW.encode()), "1", NOW)
 ENTRIES = {
     "policy.test": StsEntry(NOW, FOUND),
-    "failed.test": StsEntry(NOW, None, NOW + timedelta(seconds=1), "it answered 404"),
-    "both.test": StsEntry(NOW, FOUND, NOW + timedelta(seconds=1), "it answered 404"),
+    "failed.test": StsEntry(NOW, None, NOW + timedelta(seconds=1), "it answered 404", "2"),
+    "both.test": StsEntry(NOW, FOUND, NOW + timedelta(seconds=1), "it answered 404", "3"),
 }
 
 

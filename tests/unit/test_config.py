@@ -288,6 +288,21 @@ def test_mistakes_in_the_environment_name_the_variable(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("RELAY_HOSTNAM", "RELAY_HOSTNAME"),
+        ("RELAY_hostname", "RELAY_HOSTNAME"),
+        ("RELAY_DELIVERY_PORT", "RELAY_DELIVERY__PORT"),
+        ("RELAY_SUBMISSION_LISTEN", "RELAY_SUBMISSION__LISTEN"),
+    ],
+)
+def test_a_misspelt_variable_is_a_mistake(variable: str, meant: str) -> None:
+    (problem,) = problems(None, {variable: "1"})
+    assert problem.startswith(f"{variable}: unknown setting")
+    assert f"did you mean {meant}?" in problem
+
+
 def test_a_variable_for_a_section_that_is_none(write: Write) -> None:
     (problem,) = problems(write("tls = 5"), {"RELAY_TLS__CA_FILE": "/none"})
     assert problem == "relay.toml: tls: must be a section that begins with [tls] (got 5)"

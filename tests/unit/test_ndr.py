@@ -8,7 +8,7 @@ from email.message import EmailMessage
 import pytest
 
 from relay.mail.address import parse_address
-from relay.mail.message import Claim, InlineBody, MessageId, NewMessage, Recipient
+from relay.mail.message import Claim, InlineBody, MessageId, NewMessage, Recipient, SmtpUtf8
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, State, TlsUsed
 from relay.mail.status import Kind, Reply, Status
 from relay.ndr import Kind as Notice
@@ -216,7 +216,7 @@ def test_addresses_are_typed(address: bytes, typed: str) -> None:
 
 def test_a_sender_in_utf8_gets_a_utf8_message() -> None:
     message = notice(settled(NO_USER), of=claim(sender="jörg@a.test".encode()))
-    assert message.smtputf8
+    assert message.smtputf8 is SmtpUtf8.NEEDED
     assert message.eight_bit
     assert "jörg@a.test" in parse(message)["To"]
 
@@ -236,3 +236,12 @@ def test_an_odd_message_id_is_left_out(message_id: str | None) -> None:
     parsed = parse(notice(settled(NO_USER), of=claim(message_id=message_id)))
     assert "In-Reply-To" not in parsed
     assert "X" not in parsed
+
+
+def test_a_notice_of_expiry_says_that_it_was_tried() -> None:
+    last = Failed(Status(Kind.PERMANENT, 4, 1), DOWN.reason, DOWN.host, expired=True)
+    letter = parse(notice(settled(last))).as_string()
+    assert "It was tried 3 times, until its time ran out at Tue, 06 Jan 2026 12:00:00 +0000." in " ".join(
+        letter.split()
+    )
+    assert "time ran out" not in parse(notice(settled(NULL_MX))).as_string()

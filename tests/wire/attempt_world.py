@@ -29,7 +29,7 @@ from relay.lookup.sts import StsFinder
 from relay.lookup.sts_cache import StsCache
 from relay.lookup.sts_fetch import PolicyFetcher
 from relay.mail.address import parse_address
-from relay.mail.message import Claim, InlineBody, MessageId, Recipient, TlsDemand
+from relay.mail.message import Claim, InlineBody, MessageId, Recipient, SmtpUtf8, TlsDemand
 from relay.mail.outcome import Delivered, Failed, Outcome
 from relay.policy.chain import Roots
 from relay.policy.sts import StsMode
@@ -45,6 +45,7 @@ POLICIES = https_context(CA.pem)
 TEXT = b"Subject: x\r\n\r\n.one dot\r\n"
 DOWN = None  # in place of a script: nobody listens at that host's address
 IPV6 = "::1"
+OWN_NAME = "relay.example.test"  # the MX host that would be ourselves
 
 
 def make_claim(
@@ -52,7 +53,7 @@ def make_claim(
     body: bytes = TEXT,
     sender: str | None = "from@sender.test",
     eight_bit: bool = False,
-    smtputf8: bool = False,
+    smtputf8: SmtpUtf8 = SmtpUtf8.UNASKED,
     demand: TlsDemand = TlsDemand.DEFAULT,
 ) -> Claim:
     addresses = [parse_address(recipient.encode()) for recipient in recipients]
@@ -198,7 +199,7 @@ async def world(
             port=port, next_hop=HostPort(host=next_hop, port=port) if next_hop is not None else None
         )
         tools = Tools(
-            router=Router(resolver, finder, settings, draw),
+            router=Router(resolver, finder, settings, OWN_NAME, draw),
             guard=AddressGuard(allow_private),
             contexts=CONTEXTS,
             roots=ROOTS,

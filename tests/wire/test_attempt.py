@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from attempt_world import DOWN, IPV6, TEXT, connections, in_words, make_claim, world
+from attempt_world import DOWN, IPV6, OWN_NAME, TEXT, connections, in_words, make_claim, world
 
 from relay.delivery.smtp import Timeouts
 from relay.lab.sink import Break, How, SinkScript, Stage
 from relay.lab.zones import Fault, Security
-from relay.mail.message import Claim, FileBody
+from relay.mail.message import Claim, FileBody, SmtpUtf8
 from relay.mail.outcome import Deferred, Delivered, Failed
 
 OK = SinkScript()
@@ -189,7 +189,7 @@ NEEDS: dict[str, tuple[SinkScript, Claim, str, tuple[str, ...]]] = {
     ),
     "SMTPUTF8": (
         SinkScript(extensions=("PIPELINING", "8BITMIME")),
-        make_claim("bä@a.test", smtputf8=True),
+        make_claim("bä@a.test", smtputf8=SmtpUtf8.NEEDED),
         "5.6.7",
         (f"SIZE={len(TEXT)}", "SMTPUTF8"),
     ),
@@ -235,6 +235,7 @@ async def test_a_size_that_is_just_right_and_one_without_a_limit() -> None:
 
 NO_ROUTE = {
     "null MX": ("@ MX 0 .", "failed 5.1.10 None none"),
+    "ourselves": (f"@ MX 10 {OWN_NAME}.\n@ MX 20 other", "failed 5.4.6 None none"),
     "no such domain": (None, "failed 5.1.2 None none"),
     "neither MX nor address": ('@ TXT "x"', "failed 5.1.2 None none"),
     "MX without an address": ("@ MX 10 mx1", "failed 5.4.4 mx1.a.test none"),

@@ -556,6 +556,20 @@ async def test_the_old_policy_stays_when_the_new_one_cannot_be_fetched(tmp_path:
 
 
 @pytest.mark.asyncio
+async def test_another_id_is_fetched_at_once_though_the_last_one_failed(tmp_path: Path) -> None:
+    """RFC 8461 section 3.3: the back-off is for each version."""
+    async with stage(tmp_path) as play:
+        play.host.answer = http(status="404 Not Found")
+        assert await play.find() == StsFetchFailed(FAILED)
+        await play.restart()
+        play.host.answer = http()
+        assert await play.find() == StsFetchFailed(FAILED)
+        play.record("v=STSv1; id=2;")
+        assert await play.find() == found(play, "2")
+        assert play.fetches == 2
+
+
+@pytest.mark.asyncio
 async def test_the_old_id_coming_back_makes_the_old_policy_current(tmp_path: Path) -> None:
     async with stage(tmp_path) as play:
         await play.find()

@@ -7,7 +7,7 @@ CREATE TABLE message (
     sender_domain TEXT,                 -- Address.domain of the sender
     message_id    TEXT,                 -- the header's, without angle brackets
     eight_bit     INTEGER NOT NULL,
-    smtputf8      INTEGER NOT NULL,
+    smtputf8      INTEGER NOT NULL,     -- SmtpUtf8
     demand        TEXT    NOT NULL,     -- TlsDemand
     size          INTEGER NOT NULL,     -- octets of the body
     arrived       INTEGER NOT NULL,

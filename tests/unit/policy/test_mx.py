@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from relay.mail.outcome import Deferred, Failed
 from relay.mail.status import Kind, Reply, Status
-from relay.policy.mx import MxHost, conclude, order
+from relay.policy.mx import MxHost, conclude, nearer, order
 
 DOWN = Deferred(Status(Kind.TEMPORARY, 4, 1), "connection refused", "mx1")
 DOWN_TOO = Deferred(Status(Kind.TEMPORARY, 4, 1), "connection timed out", "mx2")
@@ -43,6 +43,16 @@ def test_order_by_preference_then_by_chance() -> None:
     hosts = [MxHost("c", 20), MxHost("a", 10), MxHost("b", 10)]
     assert [host.name for host in order(hosts, [0.1, 0.9, 0.2])] == ["b", "a", "c"]
     assert [host.name for host in order(hosts, [0.1, 0.2, 0.9])] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("own_name", "left"),
+    [(None, "abcd"), ("x", "abcd"), ("a", ""), ("b", ""), ("c", "ab"), ("d", "abc")],
+)
+def test_only_hosts_that_are_nearer_than_we_are(own_name: str | None, left: str) -> None:
+    """RFC 5321 section 5.1; those of our own preference are no better than we."""
+    hosts = [MxHost("a", 10), MxHost("b", 10), MxHost("c", 20), MxHost("d", 30)]
+    assert "".join(host.name for host in nearer(hosts, own_name)) == left
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1)), max_size=8))

@@ -57,7 +57,7 @@ def test_at_the_end_of_its_life_a_deferral_fails_with_its_cause() -> None:
     [settled] = settle(claim(9), {0: LATER}, SCHEDULE, ARRIVED + timedelta(days=5), 0.5).recipients
     assert settled.state is State.FAILED
     assert settled.next_attempt is None
-    assert settled.outcome == Failed(Status(Kind.PERMANENT, 7, 5), LATER.reason, LATER.host)
+    assert settled.outcome == Failed(Status(Kind.PERMANENT, 7, 5), LATER.reason, LATER.host, expired=True)
 
 
 @pytest.mark.parametrize(
