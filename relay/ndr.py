@@ -15,12 +15,13 @@ from email.utils import format_datetime
 from enum import Enum
 
 from relay.mail.address import Address
-from relay.mail.message import Claim, Envelope, InlineBody, MessageId, NewMessage, SmtpUtf8
+from relay.mail.message import Claim, Envelope, InlineBody, MessageId, NewMessage, SmtpUtf8, TlsDemand
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome
 from relay.policy.retry import SettledRecipient
 
 HEADER_LIMIT = 65536  # octets of the original header that go back to the sender
 _LONG_LINE = 900  # RFC 5322 §2.1.1 allows 998; leave room for what we put round it
+_RECOGNISING = re.compile(rb"^(?:message-id|date)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*", re.IGNORECASE | re.MULTILINE)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]+")
 
 # RFC 5321 basic codes for conditions that we found ourselves; the TLS ones are those that Exchange Online sends.
@@ -49,14 +50,16 @@ def compose(
 ) -> NewMessage | None:
     """The notice about `recipients` of `claim`, ready for the queue; None when the message has the null sender.
 
-    `original_header` is the header of the message as it was accepted; it is returned as text/rfc822-headers.
+    `original_header` is the header of the message as it was accepted; it is returned as text/rfc822-headers, but of a
+    message that demands TLS all the way only what it takes to recognise it (RFC 8689 section 5).
     """
     if claim.sender is None or not recipients:
         return None  # RFC 5321 §4.5.5: never to the null sender
+    confidential = claim.demand is TlsDemand.REQUIRED
     parts = (
         _text_part(_letter(kind, claim, recipients, stamp)),
         b"Content-Type: message/delivery-status\r\n\r\n" + _report(kind, claim, recipients, stamp),
-        _header_part(original_header),
+        _header_part(_redacted(original_header) if confidential else original_header),
     )
     boundary = f"relay-{stamp.id}".encode()
     octets = _notice_header(kind, claim, recipients, stamp, boundary.decode())
@@ -71,6 +74,7 @@ def compose(
         message_id=f"{stamp.id}@{stamp.hostname}",
         smtputf8=SmtpUtf8.NEEDED if claim.sender.needs_smtputf8 else SmtpUtf8.UNASKED,
         eight_bit=not octets.isascii(),
+        demand=TlsDemand.REQUIRED if confidential else TlsDemand.DEFAULT,
     )
 
 
@@ -242,6 +246,10 @@ def _header_part(original: bytes) -> bytes:
     if len(original) > HEADER_LIMIT:
         original = original[: original.rfind(b"\r\n", 0, HEADER_LIMIT) + 2]
     return b"Content-Type: text/rfc822-headers\r\n" + _encoded(original)
+
+
+def _redacted(original: bytes) -> bytes:
+    return b"".join(field[0] for field in _RECOGNISING.finditer(original))
 
 
 def _encoded(octets: bytes) -> bytes:

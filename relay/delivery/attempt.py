@@ -79,6 +79,9 @@ class Attempt:
         self._outcomes: dict[int, Outcome] = {}
         self._sessions = 0
         self._addresses = 0
+        # RFC 8689 §5: a bounce is not to be lost for want of REQUIRETLS, only to be sent with it where that is offered.
+        bounce = claim.sender is None and claim.demand is TlsDemand.REQUIRED
+        self._demand = TlsDemand.DEFAULT if bounce else claim.demand
 
     async def run(self) -> Mapping[int, Outcome]:
         """Try the hosts in turn until every recipient has its answer. Returns an outcome for each, by index."""
@@ -96,7 +99,7 @@ class Attempt:
     async def _try_host(self, named: MxHost, route: Route) -> None:
         if isinstance(route.sts, StsFound):
             # Before its addresses are known: a host that the policy does not list must not become a bounce without one.
-            unseen = require(Evidence(route.domain, named, NoTlsa("not asked"), route.sts, self._claim.demand))
+            unseen = require(Evidence(route.domain, named, NoTlsa("not asked"), route.sts, self._demand))
             if isinstance(unseen, Refuse):
                 return self._note(_refused(unseen, named.name))
         host = await self._tools.router.addresses(named)
@@ -112,7 +115,7 @@ class Attempt:
         if not addresses:
             return None
         tlsa = await self._tools.router.tlsa(host, route)
-        evidence = Evidence(route.domain, host, tlsa, route.sts, self._claim.demand)
+        evidence = Evidence(route.domain, host, tlsa, route.sts, self._demand)
         need = require(evidence)
         if isinstance(need, Refuse):
             return self._note(_refused(need, host.name))
@@ -187,7 +190,7 @@ class Attempt:
             size=claim.body.size,
             eight_bit=claim.eight_bit,
             smtputf8=claim.smtputf8 is not SmtpUtf8.UNASKED and session.capabilities.smtputf8,
-            requiretls=claim.demand is TlsDemand.REQUIRED,
+            requiretls=claim.demand is TlsDemand.REQUIRED and session.observed.requiretls_offered,
         )
         wires = [recipient.address.wire for recipient in recipients]
         async with aclosing(self._tools.read(claim.body)) as body:

@@ -238,29 +238,49 @@ def _raised(need: Requirement, level: Level, rule: Rule) -> Requirement:
 
 
 def _authenticated_for_requiretls(need: Requirement, evidence: Evidence) -> Requirement | Refuse:
-    """RFC 8689 §4.2.1: the host must be authenticated, by DANE or by MTA-STS (any mode but none), or by an override."""
+    """RFC 8689 §4.2.1: the host's name must be beyond doubt, and the host authenticated under it."""
     raised = replace(_raised(need, Level.AUTHENTICATED, Rule.REQUIRETLS), requiretls=True)
-    if need.level is Level.AUTHENTICATED:
-        return raised
-    if need.testing is not None and need.testing.listed:
-        return replace(raised, webpki_name=need.host)
-    what = (
-        f"the sender requires TLS all the way (REQUIRETLS), and {evidence.domain} publishes neither DANE nor MTA-STS "
-        f"by which {need.host} could be authenticated"
-    )
-    return Refuse(REQUIRETLS_UNAUTHENTICATED_5_7_10, what, Rule.REQUIRETLS)
+    if need.rule is Rule.OVERRIDE and need.level is Level.AUTHENTICATED:
+        return raised  # the operator vouches for the host
+    if not _is_name_certain(evidence):
+        what = (
+            f"{_ASKED_BY[Rule.REQUIRETLS]}, and {evidence.domain} has neither signed DNS (DNSSEC) nor an MTA-STS "
+            f"policy by which {need.host} is known to be its mail host"
+        )
+        return Refuse(REQUIRETLS_UNAUTHENTICATED_5_7_10, what, Rule.REQUIRETLS)
+    return raised if raised.tlsa is not None else replace(raised, webpki_name=need.host)
+
+
+def _is_name_certain(evidence: Evidence) -> bool:
+    """Whether nobody can have put another host in the place of the domain's own.
+
+    Its name is the domain's (or the next hop that the operator named), came by DNSSEC, or is in an MTA-STS policy.
+    """
+    host = evidence.host
+    policy = evidence.sts.policy if isinstance(evidence.sts, StsFound) else None
+    listed = policy is not None and policy.mode is not StsMode.NONE and lists(policy, host.name)
+    return host.mx_secure or host.name == evidence.domain or listed
 
 
 def _refusal(need: Requirement, seen: ObservedSession, trust: Trust) -> Refuse | None:
     if need.level is Level.ANY:
         return None
     fault = _tls_fault(need, seen) or _certificate_fault(need, seen, trust)
+    if fault is not None and need.requiretls and not _is_passing(seen):
+        # RFC 8689 §4.2.1: when no host is left, the sender is told, and not days later.
+        return replace(fault, status=REQUIRETLS_UNAUTHENTICATED_5_7_10)
     if fault is not None:
         return fault
     if need.requiretls and not seen.requiretls_offered:
         what = f"the sender requires TLS all the way (REQUIRETLS), and {need.host} does not offer REQUIRETLS"
         return Refuse(REQUIRETLS_NOT_OFFERED_5_7_30, what, Rule.REQUIRETLS)
     return None
+
+
+def _is_passing(seen: ObservedSession) -> bool:
+    """Whether the handshake failed in a way that may be over in a minute."""
+    passing = (HandshakeProblem.TIMEOUT, HandshakeProblem.RESET)
+    return seen.handshake is not None and seen.handshake.problem in passing
 
 
 def _tls_fault(need: Requirement, seen: ObservedSession) -> Refuse | None:

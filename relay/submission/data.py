@@ -20,6 +20,7 @@ _MAX_MESSAGE_ID = 998
 # For a header in lower case with a line end before it: a fixed beginning lets `re` look for it at C speed.
 _RECEIVED = re.compile(rb"\nreceived[ \t]*:")
 _MESSAGE_ID = re.compile(rb"\nmessage-id[ \t]*:((?:[^\r\n]|\r\n[ \t])*)")
+_TLS_REQUIRED = re.compile(rb"\ntls-required[ \t]*:((?:[^\r\n]|\r\n[ \t])*)")
 _BRACKETED = re.compile(rb"<([^<>]*)>")
 
 
@@ -89,6 +90,12 @@ class Inspection:
     def eight_bit_header(self) -> bool:
         """Whether the header section holds octets over 127. RFC 6532."""
         return not self._header.isascii()
+
+    @property
+    def waives_tls(self) -> bool:
+        """Whether the header section says `TLS-Required: No`, once and nothing else. RFC 8689 section 3."""
+        values = _TLS_REQUIRED.findall(b"\n" + self._header.lower())
+        return len(values) == 1 and values[0].split() == [b"no"]
 
     @property
     def hops(self) -> int:

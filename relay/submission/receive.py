@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from relay.events import DefectFound, MessageAccepted, StoreFailed, SubmissionRefused
 from relay.mail.address import Address, AddressError, parse_domain
-from relay.mail.message import Envelope, MessageId, NewMessage, SmtpUtf8
+from relay.mail.message import Envelope, MessageId, NewMessage, SmtpUtf8, TlsDemand
 from relay.mail.status import Reply
 from relay.queue.store import BodyWriter, StoreUnavailable
 from relay.submission import replies
@@ -50,6 +50,7 @@ class Transaction:
 
     sender: Address | None
     smtputf8: bool
+    requiretls: bool = False
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
 
 
@@ -61,6 +62,13 @@ def _smtputf8(transaction: Transaction, seen: Inspection) -> SmtpUtf8:
         addresses.append(transaction.sender)
     needed = seen.eight_bit_header or any(address.needs_smtputf8 for address in addresses)
     return SmtpUtf8.NEEDED if needed else SmtpUtf8.ASKED
+
+
+def _demand(transaction: Transaction, seen: Inspection) -> TlsDemand:
+    """RFC 8689 section 4.1: the parameter counts more than the header field."""
+    if transaction.requiretls:
+        return TlsDemand.REQUIRED
+    return TlsDemand.WAIVED if seen.waives_tls else TlsDemand.DEFAULT
 
 
 def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: datetime) -> bytes:
@@ -182,6 +190,7 @@ class Receiver:
                 message_id=seen.message_id,
                 eight_bit=seen.eight_bit,
                 smtputf8=_smtputf8(transaction, seen),
+                demand=_demand(transaction, seen),
             )
             await self._front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored

@@ -41,6 +41,7 @@ STORE_FULL = _reply(452, "4.3.1 Queue has no room, try again later")
 TOO_MANY_RECIPIENTS = _reply(452, "4.5.3 Too many recipients, send to the others in another message")
 LOGIN_BUSY = _reply(454, "4.7.0 Too many logins at once, try again later")
 
+REQUIRETLS_NEEDS_TLS = _reply(530, "5.7.10 REQUIRETLS needs an encrypted session, send STARTTLS first")
 UNKNOWN_COMMAND = _reply(500, "5.5.2 Command not recognized")
 EMPTY_LINE = _reply(500, "5.5.2 Empty command line")
 BARE_LF = _reply(500, "5.5.2 Command lines must end with <CR><LF>")

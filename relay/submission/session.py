@@ -21,7 +21,7 @@ from relay.submission.auth import MAX_LINE_OCTETS, MECHANISMS, Authenticator, Ta
 from relay.submission.front import Front
 from relay.submission.receive import Client, Receiver, Transaction
 from relay.submission.stream import LANDING_OCTETS, Gone, Stream
-from relay.submission.verbs import parse_mail, parse_rcpt
+from relay.submission.verbs import Mail, parse_mail, parse_rcpt
 
 _MAX_COMMAND = 2048  # octets; RFC 5321 §4.5.3.1.4 asks for 512, and each extension for more
 _MAX_ERRORS = 20
@@ -177,6 +177,8 @@ class Session(Stream):
             offers += ["8BITMIME", "SMTPUTF8", "PIPELINING", "ENHANCEDSTATUSCODES"]
             if self._shared.tls is not None and self.tls is None:
                 offers.append("STARTTLS")
+            if self.tls is not None:
+                offers.append("REQUIRETLS")  # RFC 8689 §2: in sessions with TLS only
             if self._shared.authenticator is not None and self.tls is not None:
                 offers.append(f"AUTH {' '.join(MECHANISMS)}")
             self.say(replies.hello(tuple(offers)))
@@ -267,10 +269,12 @@ class Session(Stream):
         else:
             octets = arg.encode("utf-8", "surrogateescape")
             mail = parse_mail(octets, self._extended, self._shared.settings.max_message_size)
+            if isinstance(mail, Mail) and mail.requiretls and self.tls is None:
+                mail = replies.REQUIRETLS_NEEDS_TLS
             if isinstance(mail, Reply):
                 self._refuse(mail, f"MAIL {arg}")
             else:
-                self._transaction = Transaction(mail.sender, mail.smtputf8)
+                self._transaction = Transaction(mail.sender, mail.smtputf8, mail.requiretls)
                 self.say(replies.SENDER_OK)
 
     async def smtp_RCPT(self, arg: str) -> None:

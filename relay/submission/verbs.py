@@ -1,6 +1,7 @@
 """The arguments of MAIL and RCPT, parsed from octets: path, parameters, and what they may hold. Pure.
 
-RFC 5321 section 4.1.2 (grammar), RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 (SMTPUTF8), RFC 4954 section 5 (AUTH=).
+RFC 5321 section 4.1.2 (grammar), RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 (SMTPUTF8), RFC 4954 section 5
+(AUTH=), RFC 8689 section 2 (REQUIRETLS).
 Values stay as the client wrote them; nothing is upper-cased, decoded or "understood".
 """
 
@@ -25,6 +26,7 @@ MAIL_PARAMETERS: Parameters = {
     b"BODY": re.compile(rb"7BIT|8BITMIME", re.IGNORECASE),  # RFC 6152 §2: taken, but the message itself is looked at
     b"SMTPUTF8": None,  # RFC 6531 §3.4
     b"AUTH": re.compile(rb"[!-~]+"),  # RFC 4954 §5: taken, and not believed
+    b"REQUIRETLS": None,  # RFC 8689 §2
 }
 RCPT_PARAMETERS: Parameters = {}
 _NONE: Parameters = {}  # after HELO there are no extensions
@@ -36,6 +38,7 @@ class Mail:
 
     sender: Address | None
     smtputf8: bool
+    requiretls: bool = False
 
 
 def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:
@@ -49,9 +52,9 @@ def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:
         return given
     if int(given.get(b"SIZE") or 0) > max_size:
         return replies.TOO_BIG  # RFC 1870 §6.1
-    smtputf8 = b"SMTPUTF8" in given
+    smtputf8, requiretls = b"SMTPUTF8" in given, b"REQUIRETLS" in given
     if path == b"":
-        return Mail(None, smtputf8)
+        return Mail(None, smtputf8, requiretls)
     if not path.isascii() and not smtputf8:
         return replies.NEEDS_SMTPUTF8  # RFC 6531 §3.5
     try:
@@ -60,7 +63,7 @@ def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:
         return replies.bad_sender(str(error))
     if sender.domain == "":
         return replies.bad_sender("the address has no @ and domain")
-    return Mail(sender, smtputf8)
+    return Mail(sender, smtputf8, requiretls)
 
 
 def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Address | Reply:

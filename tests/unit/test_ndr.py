@@ -2,13 +2,14 @@
 
 import email
 import email.policy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 
 import pytest
 
 from relay.mail.address import parse_address
-from relay.mail.message import Claim, InlineBody, MessageId, NewMessage, Recipient, SmtpUtf8
+from relay.mail.message import Claim, InlineBody, MessageId, NewMessage, Recipient, SmtpUtf8, TlsDemand
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, State, TlsUsed
 from relay.mail.status import Kind, Reply, Status
 from relay.ndr import Kind as Notice
@@ -245,3 +246,20 @@ def test_a_notice_of_expiry_says_that_it_was_tried() -> None:
         letter.split()
     )
     assert "time ran out" not in parse(notice(settled(NULL_MX))).as_string()
+
+
+def test_of_confidential_mail_only_what_recognises_it_goes_back() -> None:
+    """RFC 8689 section 5."""
+    header = (
+        b"Subject: the secret\r\nDate: Thu,\r\n 1 Jan 2026 12:00:00 +0000\r\nX-Date: 1\r\nMESSAGE-ID: <m1@a.test>\r\n"
+    )
+    message = notice(settled(NO_TLS), of=replace(claim(), demand=TlsDemand.REQUIRED), header=header)
+    assert message.demand is TlsDemand.REQUIRED
+    returned = list(parse(message).iter_parts())[2].get_payload()
+    assert str(returned).encode() == b"".join(kept)
+    assert b"secret" in octets_of(notice(settled(NO_TLS), header=header))
+
+
+def octets_of(message: NewMessage) -> bytes:
+    assert isinstance(message.body, InlineBody)
+    return message.body.octets

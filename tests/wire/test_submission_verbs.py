@@ -100,7 +100,7 @@ SENDERS: dict[str, str] = {
     "<a@example.test> AUTH": "501 5.5.4 ",
     "<a@example.test> =x": "501 5.5.4 ",
     "<a@example.test> RET=FULL": "555 5.5.4 ",
-    "<a@example.test> REQUIRETLS": "555 5.5.4 ",
+    "<a@example.test> REQUIRETLS": "530 5.7.10 ",
     "<a@example.test> MT-PRIORITY=3": "555 5.5.4 ",
     "<ä@example.test>": "553 5.6.7 ",
     "<a@exämple.test>": "553 5.6.7 ",

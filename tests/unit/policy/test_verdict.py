@@ -51,8 +51,9 @@ def evidence(
     sts: StsResult = NoSts(),  # noqa: B008  (a frozen value)
     demand: TlsDemand = TlsDemand.DEFAULT,
     override: Override | None = None,
+    mx_secure: bool = False,
 ) -> Evidence:
-    return Evidence("good.test", MxHost(HOST), tlsa, sts, demand, override)
+    return Evidence("good.test", MxHost(HOST, mx_secure=mx_secure), tlsa, sts, demand, override)
 
 
 def session(
@@ -236,13 +237,62 @@ VERDICTS = [
     ),
     Case(
         "required, dane",
-        evidence(tlsa(), demand=TlsDemand.REQUIRED),
+        evidence(tlsa(), demand=TlsDemand.REQUIRED, mx_secure=True),
         session(requiretls=True),
         "verified",
         Rule.REQUIRETLS,
     ),
     Case(
-        "required, dane, not offered", evidence(tlsa(), demand=TlsDemand.REQUIRED), session(), "5.7.30", Rule.REQUIRETLS
+        "required, dane, not offered",
+        evidence(tlsa(), demand=TlsDemand.REQUIRED, mx_secure=True),
+        session(),
+        "5.7.30",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, dane at a host that an unsigned answer names",
+        evidence(tlsa(), demand=TlsDemand.REQUIRED),
+        session(requiretls=True),
+        "5.7.10",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, a signed MX and a good certificate",
+        evidence(demand=TlsDemand.REQUIRED, mx_secure=True),
+        session(requiretls=True),
+        "verified",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, a signed MX and a self-signed certificate",
+        evidence(demand=TlsDemand.REQUIRED, mx_secure=True),
+        session(SELF_SIGNED, requiretls=True),
+        "5.7.10",
+        Rule.REQUIRETLS,
+        R.CERTIFICATE_NOT_TRUSTED,
+    ),
+    Case(
+        "required, the domain is its own mail host",
+        replace(evidence(demand=TlsDemand.REQUIRED), domain=HOST),
+        session(requiretls=True),
+        "verified",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, no TLS",
+        evidence(sts=sts(), demand=TlsDemand.REQUIRED),
+        CLEAR,
+        "5.7.10",
+        Rule.REQUIRETLS,
+        R.STARTTLS_NOT_SUPPORTED,
+    ),
+    Case(
+        "required, a handshake that was reset",
+        evidence(sts=sts(), demand=TlsDemand.REQUIRED),
+        replace(CLEAR, starttls_offered=True, handshake=HandshakeFailure(HandshakeProblem.RESET, "")),
+        "4.7.5",
+        Rule.REQUIRETLS,
+        R.VALIDATION_FAILURE,
     ),
     Case(
         "required, sts",
@@ -262,7 +312,7 @@ VERDICTS = [
         "required, sts testing, expired",
         evidence(sts=sts(StsMode.TESTING), demand=TlsDemand.REQUIRED),
         session(EXPIRED, requiretls=True),
-        "4.7.5",
+        "5.7.10",
         Rule.REQUIRETLS,
         R.CERTIFICATE_EXPIRED,
     ),
