@@ -117,7 +117,7 @@ class Inspection:
         seen = self._header + octets if self._header else octets
         end = 0 if seen.startswith(b"\r\n") else seen.find(b"\r\n\r\n")
         self._header_open = end < 0 and len(seen) < _MAX_HEADER
-        self._header = seen[: end if end >= 0 else _MAX_HEADER]
+        self._header = seen[: min(end, _MAX_HEADER) if end >= 0 else _MAX_HEADER]
 
     def _find_fault(self, octets: bytes) -> None:
         line_ends = octets.count(b"\r\n")
