@@ -19,7 +19,7 @@ from relay.policy.retry import Settlement
 from relay.queue import database, transactions
 from relay.queue.bodies import Bodies, FileOrMemory
 from relay.queue.folder import FolderLock
-from relay.queue.room import check_room
+from relay.queue.room import Room
 from relay.queue.rows import from_micros, to_micros
 from relay.queue.store import QueueEntry, QueueError, StoreUnavailable
 from relay.queue.transactions import LeaseLostError, Order
@@ -36,6 +36,7 @@ class SqliteStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
         self._bodies = Bodies(self._folder, self._is_stored)
+        self._room = Room(self._folder)
         self._changed = asyncio.Event()
         self._lease_numbers = count(1)
         self._lock: FolderLock | None = None
@@ -84,8 +85,8 @@ class SqliteStore:
         self._check(messages)
 
         def work(transaction: Transaction) -> None:
-            self._check_room(transaction)
             for message in messages:
+                self._check_room(transaction, message)
                 transactions.put(transaction, message)
 
         await self._running.run(work, wakes=True)
@@ -99,7 +100,7 @@ class SqliteStore:
         claims = transactions.first_claims(message, lease_until, self._lease_numbers)
 
         def work(transaction: Transaction) -> None:
-            self._check_room(transaction)
+            self._check_room(transaction, message)
             transactions.put(transaction, message, claims)
 
         await self._running.run(work)
@@ -237,8 +238,8 @@ class SqliteStore:
             raise QueueError(f"the queue {self._folder} cannot be opened: {database.describe(error)}") from error
         return block
 
-    def _check_room(self, transaction: Transaction) -> None:
-        check_room(self._folder, database.spare_octets(transaction.connection))
+    def _check_room(self, transaction: Transaction, message: NewMessage) -> None:
+        self._room.check(message.body.size, lambda: database.spare_octets(transaction.connection))
 
     def _check(self, messages: Collection[NewMessage]) -> None:
         for message in messages:

@@ -7,6 +7,7 @@ Greeting, EHLO, 334 and 354 carry no enhanced code. A reply never holds the text
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from relay.mail.status import Reply
 
@@ -77,11 +78,13 @@ UNKNOWN_PARAMETER = _reply(555, "5.5.4 Parameter not recognized")
 NULL_RECIPIENT = _reply(501, "5.1.3 The null address cannot be a recipient")
 
 
+@lru_cache(maxsize=4)
 def greeting(hostname: str) -> Reply:
     """The first line of a session."""
     return _reply(220, f"{hostname} ESMTP Relay")
 
 
+@lru_cache(maxsize=16)
 def hello(lines: tuple[str, ...]) -> Reply:
     """The answer to EHLO or HELO: our name, then one extension a line."""
     return Reply.of(250, lines)
@@ -94,7 +97,7 @@ def challenge(text: str) -> Reply:
 
 def queued(id: str) -> Reply:
     """The message is on disk and ours."""
-    return _reply(250, f"2.0.0 queued as {id}")
+    return Reply(250, OK.status, (f"2.0.0 queued as {id}",))
 
 
 def bad_sender(problem: str) -> Reply:

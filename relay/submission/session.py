@@ -59,6 +59,7 @@ class Session(Stream):
         self._shared = shared
         self._handshake = handshake
         self._peer: IPAddress
+        self._trusted = False  # its address may send to anyone
         self._helo: str | None = None
         self._extended = False
         self._login: str | None = None
@@ -109,6 +110,7 @@ class Session(Stream):
             self.hang_up()  # it left before we looked
             return False
         self._peer = client_address(peer[0])
+        self._trusted = may_relay(self._peer, None, self._shared.settings.trusted_networks)
         refusal = None
         if self._shared.stopping:
             refusal = replies.SHUTTING_DOWN
@@ -123,8 +125,7 @@ class Session(Stream):
     def _room(self) -> int:
         """How many clients there may be for this one to be let in: strangers leave a quarter to those we trust."""
         most = self._shared.settings.max_connections
-        trusted = may_relay(self._peer, None, self._shared.settings.trusted_networks)
-        return most if trusted else most - most // _TRUSTED_SHARE
+        return most if self._trusted else most - most // _TRUSTED_SHARE
 
     async def _obey(self, line: bytes) -> None:
         verb, _, argument = line.partition(b" ")
@@ -284,7 +285,7 @@ class Session(Stream):
             self._refuse(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
             return
         about = f"RCPT {arg}"
-        if not may_relay(self._peer, self._login, self._shared.settings.trusted_networks):
+        if not (self._trusted or may_relay(self._peer, self._login, ())):
             self._refuse(replies.RELAYING_DENIED, about)
             return
         recipient = parse_rcpt(arg.encode("utf-8", "surrogateescape"), self._extended, transaction.smtputf8)
