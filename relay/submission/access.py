@@ -14,7 +14,7 @@ def client_address(host: str) -> IPAddress:
 
     Raises ValueError when `host` is not an IP address.
     """
-    address = ipaddress.ip_address(host)
+    address = ipaddress.ip_address(host.partition("%")[0])  # without the zone of a link-local address
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address

@@ -73,7 +73,7 @@ class Inspection:
         self.fault: str | None = None  # the first octet that SMTP does not carry, and where
         self._lines = 0
         self._line_start = 0
-        self._header = b""
+        self._header = bytearray()
         self._header_open = True
 
     def look(self, octets: bytes) -> None:
@@ -114,10 +114,12 @@ class Inspection:
         return printable(value.decode("utf-8", "replace")) or None
 
     def _collect_header(self, octets: bytes) -> None:
-        seen = self._header + octets if self._header else octets
-        end = 0 if seen.startswith(b"\r\n") else seen.find(b"\r\n\r\n")
-        self._header_open = end < 0 and len(seen) < _MAX_HEADER
-        self._header = seen[: min(end, _MAX_HEADER) if end >= 0 else _MAX_HEADER]
+        looked_at = max(0, len(self._header) - 3)
+        self._header += octets[: _MAX_HEADER - len(self._header)]
+        end = 0 if self._header.startswith(b"\r\n") else self._header.find(b"\r\n\r\n", looked_at)
+        self._header_open = end < 0 and len(self._header) < _MAX_HEADER
+        if end >= 0:
+            del self._header[end:]
 
     def _find_fault(self, octets: bytes) -> None:
         line_ends = octets.count(b"\r\n")

@@ -12,7 +12,8 @@ from functools import lru_cache
 from relay.mail.status import Reply
 
 _MAX_TEXT = 480  # RFC 5321 §4.5.3.1.5: a reply line has at most 512 octets
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Control characters, line ends, those that turn the direction of text, and lone surrogates.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def _reply(code: int, text: str) -> Reply:
