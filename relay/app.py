@@ -56,6 +56,7 @@ STOP_GRACE = timedelta(seconds=25)
 SELF_TEST_EVERY_SECONDS = 300.0
 SELF_TEST_ANEW_SECONDS = 30.0  # while it is not passed: the resolver may have come up after us
 TIDY_EVERY_SECONDS = 600.0
+REFRESH_POLICIES_EVERY_SECONDS = 600.0
 LOOK_AT_CERTIFICATE_EVERY_SECONDS = 60.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _OTHER_FILES = 100  # the queue, the log, DNS, policy hosts
@@ -94,6 +95,7 @@ class App:
         self._emit = emit if emit is not None else log_lines()
         self._new_id = id_source(clock)
         self._store = SqliteStore(folder)
+        self._guard = AddressGuard(settings.delivery.allow_private_addresses)
         self._stack = AsyncExitStack()
         self.failed = asyncio.Event()  # a part that must run for ever has ended
         self.hung_up = asyncio.Event()  # SIGHUP: look at the files now
@@ -127,7 +129,8 @@ class App:
         self._stack.push_async_callback(resolver.close)
         cache = StsCache(self._folder, lambda reason: self._emit(PolicyCacheFailed(reason)))
         self._stack.push_async_callback(cache.close)
-        worker = self._worker(resolver, cache, roots_pem)
+        finder = self._finder(resolver, cache, roots_pem)
+        worker = self._worker(resolver, finder, roots_pem)
         front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users)
         server = SubmissionServer(settings.submission, self._hostname, front)
         server.bind()  # before anything on disk is touched
@@ -138,6 +141,7 @@ class App:
         running = asyncio.create_task(self._watch("delivery", worker.run))
         self._stack.push_async_callback(self._end, worker, running)
         self._spawn("queue clean-up", self._tidy_again)
+        self._spawn("policy refresh", partial(self._refresh_again, finder))
         self._spawn("resolver self-test", partial(self._assess_again, resolver))
         self._stack.push_async_callback(server.stop, STOP_GRACE)
         if certificate is not None:
@@ -174,17 +178,19 @@ class App:
                 server.tls = certificate.context
                 self._emit(CertificateRenewed())
 
-    def _worker(self, resolver: Resolver, cache: StsCache, roots_pem: bytes) -> Worker:
-        settings = self._settings
-        guard = AddressGuard(settings.delivery.allow_private_addresses)
-        fetcher = PolicyFetcher(resolver, settings.mta_sts.port, guard, https_context(roots_pem))
+    def _finder(self, resolver: Resolver, cache: StsCache, roots_pem: bytes) -> StsFinder:
+        fetcher = PolicyFetcher(resolver, self._settings.mta_sts.port, self._guard, https_context(roots_pem))
         finder = StsFinder(resolver, cache, fetcher, self._clock, self._emit)
         self._stack.push_async_callback(finder.close)
+        return finder
+
+    def _worker(self, resolver: Resolver, finder: StsFinder, roots_pem: bytes) -> Worker:
+        settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
         tools = Tools(
             router=Router(resolver, finder, settings.delivery, self._own_mx_name(), random.random),
-            guard=guard,
+            guard=self._guard,
             contexts=ClientContexts(roots_pem),
             roots=Roots(roots_pem),
             pool=pool,
@@ -231,6 +237,11 @@ class App:
             except StoreUnavailable as error:
                 self._emit(StoreFailed(str(error)))
             await asyncio.sleep(TIDY_EVERY_SECONDS)
+
+    async def _refresh_again(self, finder: StsFinder) -> None:
+        while True:
+            await finder.keep_fresh(random.random)
+            await asyncio.sleep(REFRESH_POLICIES_EVERY_SECONDS)
 
     def _spawn(self, what: str, work: Work) -> None:
         task = asyncio.create_task(self._watch(what, work))

@@ -158,6 +158,16 @@ class PolicyFetched(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyChanged(Event):
+    """The policy just fetched is another than before though its id is the same: the domain forgot to change that."""
+
+    name = "policy-changed"
+    level = "warning"
+    domain: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyFetchFailed(Event):
     """An MTA-STS policy could not be fetched. `in_force`: the id of the older policy that stays in force, if any."""
 

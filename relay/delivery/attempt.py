@@ -34,15 +34,27 @@ from relay.mail.status import Kind, Reply, Status
 from relay.policy.chain import Roots, Trust
 from relay.policy.mx import MxHost, conclude
 from relay.policy.observed import TlsVersion
-from relay.policy.sts import StsFound, StsResult
+from relay.policy.sts import StsFound, StsMode, StsResult
 from relay.policy.tlsa import NoTlsa
-from relay.policy.verdict import Allow, Evidence, Refuse, Requirement, judge, require
+from relay.policy.verdict import (
+    NOT_LISTED_4_4_8,
+    NOT_VERIFIED_4_7_5,
+    TLS_NOT_OFFERED_4_7_4,
+    TLS_TOO_OLD_4_7_6,
+    Allow,
+    Evidence,
+    Refuse,
+    Requirement,
+    judge,
+    require,
+)
 from relay.tls import ClientContexts
 
 # In one attempt. Far above what honest domains have, since a host that is never reached might be the one that works.
 MAX_SESSIONS = 20  # connections that came up
 MAX_ADDRESSES = 60  # connections tried
 
+_REFUSALS = (TLS_NOT_OFFERED_4_7_4, NOT_VERIFIED_4_7_5, TLS_TOO_OLD_4_7_6, NOT_LISTED_4_4_8)
 SHORTAGE_4_3_0 = Status(Kind.TEMPORARY, 3, 0)
 CONNECT_4_4_1 = Status(Kind.TEMPORARY, 4, 1)
 BROKEN_4_4_2 = Status(Kind.TEMPORARY, 4, 2)
@@ -88,13 +100,27 @@ class Attempt:
         route = await self._tools.router.route(self._claim.domain)
         if not isinstance(route, Route):
             return dict.fromkeys(self._open, route)
+        await self._walk(route)
+        if self._open and self._is_refused_by_policy(route):
+            renewed = await self._tools.router.renewed(route)
+            if renewed is not None:
+                self._notes.clear()
+                await self._walk(renewed)
+        for index in self._open:
+            self._outcomes[index] = conclude([note for indexes, note in self._notes if index in indexes])
+        return self._outcomes
+
+    async def _walk(self, route: Route) -> None:
         for host in route.hosts:
             if not self._open or self._sessions >= MAX_SESSIONS or self._addresses >= MAX_ADDRESSES:
                 break
             await self._try_host(host, route)
-        for index in self._open:
-            self._outcomes[index] = conclude([note for indexes, note in self._notes if index in indexes])
-        return self._outcomes
+
+    def _is_refused_by_policy(self, route: Route) -> bool:
+        """Whether a host was refused that another MTA-STS policy might allow."""
+        if not isinstance(route.sts, StsFound) or route.sts.policy.mode is not StsMode.ENFORCE:
+            return False
+        return any(note.reply is None and note.status.with_kind(Kind.TEMPORARY) in _REFUSALS for _, note in self._notes)
 
     async def _try_host(self, named: MxHost, route: Route) -> None:
         if isinstance(route.sts, StsFound):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import assert_never
@@ -21,7 +21,7 @@ from relay.mail.address import parse_domain
 from relay.mail.outcome import Deferred, Failed
 from relay.mail.status import Kind, Status
 from relay.policy.mx import Destination, DestinationLookupFailed, MailHosts, MxHost, NoSuchDomain, NullMx, nearer, order
-from relay.policy.sts import NoSts, StsResult
+from relay.policy.sts import NoSts, StsFound, StsResult
 from relay.policy.tlsa import NoTlsa, TlsaResult
 from relay.policy.verdict import DNS_UNDECIDED_4_7_5
 from relay.settings import DeliverySettings
@@ -81,6 +81,16 @@ class Router:
             hosts = group.create_task(find_destination(self._resolver, domain))
             policy = group.create_task(self._policies.find(domain))
         return self._from_destination(hosts.result(), policy.result())
+
+    async def renewed(self, route: Route) -> Route | None:
+        """The same route under the policy that its policy host has now; None when that is no other.
+
+        RFC 8461 section 5.1. The usual mistake is a policy that was changed without its id.
+        """
+        found = await self._policies.refresh(route.domain)
+        if not isinstance(found, StsFound) or not isinstance(route.sts, StsFound) or found.policy == route.sts.policy:
+            return None
+        return replace(route, sts=found)
 
     async def addresses(self, host: MxHost) -> MxHost | Deferred | Failed:
         """`host` with its addresses, or what it means for the message that it has none."""

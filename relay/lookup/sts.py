@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from relay.events import Emit, PolicyFetched, PolicyFetchFailed
+from relay.events import Emit, PolicyChanged, PolicyFetched, PolicyFetchFailed
 from relay.lookup.inflight import InFlight
 from relay.lookup.resolver import Answer, LookupFailed, NotFound, Resolver
 from relay.lookup.sts_cache import StsCache, StsCacheError, StsEntry
@@ -22,6 +22,8 @@ from relay.policy.sts import NoSts, StsFetchFailed, StsFound, StsPolicy, StsResu
 
 BACK_OFF = timedelta(minutes=5)  # after a failed fetch; RFC 8461 section 3.3
 _NOTE_USE_EVERY = timedelta(days=1)
+REFRESH_AFTER = timedelta(days=1)  # or half of the policy's life, if that is less; RFC 8461 section 3.3
+UNUSED_AFTER = timedelta(days=180)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +54,36 @@ class StsFinder:
 
     async def find(self, domain: str) -> StsResult:
         """The policy in force for `domain` (as Address.domain). Literals and the empty domain have none."""
-        return await self._find(domain, anew=False)
+        return await self._find(domain, anew=False, used=True)
 
     async def refresh(self, domain: str) -> StsResult:
-        """The same, but fetched even when the domain announces no new id, unless a fetch failed just now."""
-        return await self._find(domain, anew=True)
+        """The same, but fetched even when the domain announces no new id, unless a fetch was made just now."""
+        return await self._find(domain, anew=True, used=True)
+
+    async def keep_fresh(self, draw: Callable[[], float]) -> None:
+        """Fetch anew each policy well before it expires, and forget those that no mail has used for half a year.
+
+        To be called again and again. `draw` gives random numbers from 0 to below 1, so that not all fall due at once.
+        """
+        try:
+            entries = await self._cache.all()
+        except StsCacheError:
+            return  # whoever needs a policy finds out, and says so
+        for domain, entry in entries.items():
+            now = self._clock()
+            live = _live(entry, now)
+            if now - entry.used_at >= UNUSED_AFTER:
+                await self._cache.forget(domain)
+            elif live is not None:
+                after = min(live.policy.max_age / 2, REFRESH_AFTER) * (0.5 + draw() / 2)
+                if now >= live.fetched_at + after:
+                    await self._find(domain, anew=True, used=False)
 
     async def close(self) -> None:
         """Give up all fetches that run."""
         await self._fetches.close()
 
-    async def _find(self, domain: str, anew: bool) -> StsResult:
+    async def _find(self, domain: str, *, anew: bool, used: bool) -> StsResult:
         if not domain or domain.startswith("["):
             return NoSts()  # RFC 8461 §3: policies belong to domains
         announced = await self._announced(domain)
@@ -83,7 +104,10 @@ class StsFinder:
             failure = _backing_off(entry, now, announced)
             if failure is not None:
                 return _after_failure(live, failure)
-            return await self._fetches.run(domain, lambda: self._fetch(domain, announced))
+            if live is not None and live.id == announced and now - live.fetched_at < BACK_OFF:
+                return live  # this is what `refresh` wants
+            used_at = now if used or entry is None else entry.used_at
+            return await self._fetches.run(domain, lambda: self._fetch(domain, announced, used_at))
         if entry is not None and now - entry.used_at >= _NOTE_USE_EVERY:
             await self._cache.put(domain, replace(entry, used_at=now))
         return live
@@ -100,20 +124,24 @@ class StsFinder:
             case Answer(records):
                 return parse_record(records) or _NotAnnounced(f"there is no one valid record at {name}", NoSts())
 
-    async def _fetch(self, domain: str, policy_id: str) -> StsResult:
+    async def _fetch(self, domain: str, policy_id: str, used_at: datetime) -> StsResult:
         outcome = await self._fetcher.fetch(domain)
         now = self._clock()
-        if isinstance(outcome, StsPolicy):
-            found = StsFound(outcome, policy_id, now)
-            await self._cache.put(domain, StsEntry(now, found))
-            self._emit(PolicyFetched(domain, policy_id, outcome.mode.value))
-            return found
         try:
             entry = await self._cache.get(domain)
         except StsCacheError as error:
-            return StsUnknown(f"{outcome}, and {error}")
+            if not isinstance(outcome, StsPolicy):
+                return StsUnknown(f"{outcome}, and {error}")
+            entry = None
         live = _live(entry, now)
-        await self._cache.put(domain, StsEntry(now, entry.found if entry else None, now, outcome, policy_id))
+        if isinstance(outcome, StsPolicy):
+            found = StsFound(outcome, policy_id, now)
+            await self._cache.put(domain, StsEntry(used_at, found))
+            self._emit(PolicyFetched(domain, policy_id, outcome.mode.value))
+            if live is not None and live.id == policy_id and live.policy != outcome:
+                self._emit(PolicyChanged(domain, policy_id))
+            return found
+        await self._cache.put(domain, StsEntry(used_at, entry.found if entry else None, now, outcome, policy_id))
         self._emit(PolicyFetchFailed(domain, outcome, live.id if live else None))
         return _after_failure(live, outcome)
 

@@ -89,6 +89,22 @@ class StsCache:
             self._remember(domain, entry)
         return self._memory[domain]
 
+    async def all(self) -> dict[str, StsEntry]:
+        """Everything that is remembered, by domain, on disk and newer in memory. Raises StsCacheError."""
+        try:
+            found = await self._run(self._file.read_all)
+        except sqlite3.Error as error:
+            raise StsCacheError(f"the file of MTA-STS policies cannot be read ({error})") from None
+        return found | {domain: entry for domain, entry in self._memory.items() if entry is not None}
+
+    async def forget(self, domain: str) -> None:
+        """Remember nothing of `domain` any more."""
+        self._remember(domain, None)
+        try:
+            await self._run(lambda: self._file.delete(domain))
+        except sqlite3.Error as error:
+            self._cannot_write(error)
+
     async def put(self, domain: str, entry: StsEntry) -> None:
         """Remember `entry` in place of what was there: in memory at once, on disk on return (if it can be written)."""
         self._remember(domain, entry)
@@ -179,6 +195,17 @@ class _PolicyFile:
             (domain,),
         ).fetchone()
         return _entry(row) if row is not None else None
+
+    def read_all(self) -> dict[str, StsEntry]:
+        if self._connection is None:
+            return {}
+        rows = self._connection.execute(f"SELECT domain, {_COLUMNS} FROM policy")  # noqa: S608  (constants)
+        entries = {domain: _entry(tuple(row)) for domain, *row in rows}
+        return {domain: entry for domain, entry in entries.items() if entry is not None}
+
+    def delete(self, domain: str) -> None:
+        if self._connection is not None:
+            self._connection.execute("DELETE FROM policy WHERE domain = ?", (domain,))
 
     def write(self, domain: str, entry: StsEntry) -> None:
         if self._connection is None:

@@ -90,6 +90,7 @@ class World:
     events: list[Event]
     sinks: list[Sink] = field(default_factory=list)
     issued: dict[str, Issued] = field(default_factory=dict)  # by host name
+    policies_since: timedelta = timedelta(0)  # how long ago, for those who keep policies, it was NOW
 
     def publish(self, name: str, records: str, security: Security = Security.UNSIGNED, ttl: int = 5) -> None:
         self.zones.set(name, Zone(records, security, ttl))
@@ -190,7 +191,8 @@ async def world(
         await cache.open()
         stack.push_async_callback(cache.close)
         fetcher = PolicyFetcher(resolver, policies.port, AddressGuard(allow_private=True), POLICIES)
-        finder = StsFinder(resolver, cache, fetcher, lambda: NOW, events.append)
+        worlds: list[World] = []
+        finder = StsFinder(resolver, cache, fetcher, lambda: NOW + worlds[0].policies_since, events.append)
         stack.push_async_callback(finder.close)
         pool = SessionPool()
         bodies = Bodies(folder, _is_stored)
@@ -211,6 +213,7 @@ async def world(
             timeouts=timeouts or Timeouts(),
         )
         built = World(zones, site, resolver, tools, port, events)
+        worlds.append(built)
         try:
             yield built
             await pool.close_all()

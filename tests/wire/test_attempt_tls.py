@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ssl
 import warnings
+from datetime import timedelta
 
 import pytest
 from attempt_world import CA, DOWN, World, connections, in_words, make_claim, world
 
 from relay.delivery.smtp import Timeouts
-from relay.events import PolicyTestFailed
+from relay.events import PolicyChanged, PolicyTestFailed
 from relay.lab.certs import Leaf
 from relay.lab.sink import Break, How, Sink, SinkScript, Stage
 from relay.lab.zones import Fault
@@ -247,6 +248,32 @@ async def test_requiretls_is_passed_on() -> None:
         found = await there.attempt(make_claim("b@a.test", demand=TlsDemand.REQUIRED))
         assert in_words(found[0]) == "delivered 2.0.0 mx1.a.test verified"
         assert "REQUIRETLS" in sinks[0].received[0].mail_parameters
+
+
+@pytest.mark.asyncio
+async def test_a_policy_that_was_changed_without_its_id_is_found_when_it_matters() -> None:
+    """RFC 8461 section 5.1: the mistake that administrators make most."""
+    async with world() as there:
+        sinks = await there.domain("a.test", OK, leaf=Leaf.GOOD, sts=StsMode.ENFORCE, sts_mx="old.a.test")
+        assert await there.send("b@a.test") == ["deferred 4.4.8 mx1.a.test none"]
+        there.set_policy("a.test", StsMode.ENFORCE, "mx1.a.test")
+        assert await there.send("b@a.test") == ["deferred 4.4.8 mx1.a.test none"]  # fetched just now
+        there.policies_since = timedelta(minutes=5)
+        assert await there.send("b@a.test") == ["delivered 2.0.0 mx1.a.test verified"]
+        assert PolicyChanged("a.test", "1") in there.events
+        assert connections(sinks) == [1]
+
+
+@pytest.mark.asyncio
+async def test_another_look_at_the_policy_that_changes_nothing() -> None:
+    async with world() as there:
+        sinks = await there.domain("a.test", OK, leaf=Leaf.SELF_SIGNED, sts=StsMode.ENFORCE)
+        there.policies_since = timedelta(minutes=5)
+        assert await there.send("b@a.test") == ["deferred 4.7.5 mx1.a.test none"]
+        there.site.remove("a.test")
+        there.policies_since = timedelta(minutes=10)
+        assert await there.send("b@a.test") == ["deferred 4.7.5 mx1.a.test none"]
+        assert connections(sinks) == [2]
 
 
 NEXT_HOP = "hop.test"

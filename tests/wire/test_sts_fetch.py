@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.events import Event, PolicyFetched, PolicyFetchFailed
+from relay.events import Event, PolicyChanged, PolicyFetched, PolicyFetchFailed
 from relay.guard import AddressGuard
 from relay.lab.certs import LabCa, Leaf
 from relay.lab.zones import Fault, Security, Zone, Zones
@@ -686,15 +686,75 @@ async def test_refresh_fetches_whatever_the_id(tmp_path: Path) -> None:
         await play.find()
         body = POLICY.replace(b"mx.a.test", b"new.a.test")
         play.host.answer = http(body)
+        assert await play.finder.refresh("a.test") == found(play)  # fetched just now
+        assert play.fetches == 1
+        play.clock.pass_(seconds=BACK_OFF.total_seconds())
         assert await play.find() == found(play)
-        assert await play.finder.refresh("a.test") == found(play, body=body)
-        assert await play.find() == found(play, body=body)
+        renewed = replace(found(play, body=body), fetched_at=play.clock())
+        assert await play.finder.refresh("a.test") == renewed
+        assert play.events[-1] == PolicyChanged("a.test", "1")
+        assert await play.find() == renewed
         play.host.answer = http(status="404 Not Found")
-        assert await play.finder.refresh("a.test") == found(play, stale_reason=FAILED, body=body)
-        assert await play.finder.refresh("a.test") == found(play, stale_reason=FAILED, body=body)
+        play.clock.pass_(seconds=BACK_OFF.total_seconds())
+        assert await play.finder.refresh("a.test") == replace(renewed, stale_reason=FAILED)
+        assert await play.finder.refresh("a.test") == replace(renewed, stale_reason=FAILED)
         assert play.fetches == 3  # the last one fell into the back-off
         play.record()
-        assert await play.find() == found(play, stale_reason=NO_RECORD, body=body)
+        assert await play.find() == replace(renewed, stale_reason=NO_RECORD)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("drawn", "hours"), [(0.0, 6), (0.5, 9), (0.999, 12)])
+async def test_policies_are_refreshed_well_before_they_expire(drawn: float, hours: int, tmp_path: Path) -> None:
+    """RFC 8461 section 3.3. This policy lives for a day."""
+    async with stage(tmp_path) as play:
+        await play.find()
+        play.clock.pass_(hours=hours, minutes=-1)
+        await play.finder.keep_fresh(lambda: drawn)
+        assert play.fetches == 1
+        await play.restart()  # also what is on disk only
+        play.clock.pass_(minutes=1)
+        await play.finder.keep_fresh(lambda: drawn)
+        assert play.fetches == 2
+        fetched_at = play.clock()
+        play.clock.pass_(hours=23)
+        play.record()
+        assert await play.find() == replace(found(play, stale_reason=NO_RECORD), fetched_at=fetched_at)
+
+
+@pytest.mark.asyncio
+async def test_a_failed_refresh_keeps_the_policy_and_a_policy_without_a_record_is_left_alone(tmp_path: Path) -> None:
+    async with stage(tmp_path) as play:
+        await play.find()
+        play.host.answer = http(status="404 Not Found")
+        play.clock.pass_(hours=13)
+        await play.finder.keep_fresh(lambda: 0.0)
+        assert play.events[-1] == PolicyFetchFailed("a.test", FAILED, in_force="1")
+        await play.finder.keep_fresh(lambda: 0.0)
+        assert play.fetches == 2  # the second one fell into the back-off
+        assert await play.find() == found(play)
+        play.record()
+        play.clock.pass_(hours=1)
+        await play.finder.keep_fresh(lambda: 0.0)
+        assert play.fetches == 2
+
+
+@pytest.mark.asyncio
+async def test_a_policy_that_no_mail_has_used_for_half_a_year_is_forgotten(tmp_path: Path) -> None:
+    """Being refreshed is no use."""
+    async with stage(tmp_path) as play:
+        play.host.answer = http(POLICY.replace(b"86400", b"31557600"))
+        await play.find()
+        for _ in range(179):
+            play.clock.pass_(days=1)
+            await play.finder.keep_fresh(lambda: 0.0)
+        assert play.fetches == 180
+        assert await play.cache.get("a.test") is not None
+        play.clock.pass_(days=1)
+        await play.finder.keep_fresh(lambda: 0.0)
+        assert await play.cache.get("a.test") is None
+        await play.restart()
+        assert await play.cache.get("a.test") is None
 
 
 @pytest.mark.asyncio
