@@ -242,7 +242,7 @@ def log_lines(stream: TextIO = sys.stderr) -> Emit:
     """
     # structlog's processors without its logger, which would cost more than they do: two events for each message.
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    render = structlog.processors.LogfmtRenderer()
+    render = structlog.processors.LogfmtRenderer(bool_as_flag=False)
 
     def emit(event: Event) -> None:
         line = {"timestamp": "", "level": event.level, "event": event.name, **fields(event)}
