@@ -154,6 +154,80 @@ DANE = (
     ),
 )
 
+_REQUIRETLS = ("REQUIRETLS",)
+SENDERS_WISH = (
+    Scenario(
+        "requiretls-dane",
+        "TLSA 3 1 1; the sender says REQUIRETLS",
+        delivered(),
+        "verified",
+        security=Security.SIGNED,
+        hosts=(Host(leaf=Leaf.SELF_SIGNED, tlsa=(_DANE_EE,)),),
+        mail_options=_REQUIRETLS,
+    ),
+    Scenario(
+        "requiretls-sts-testing",
+        "STS testing; the sender says REQUIRETLS",
+        delivered(),
+        "verified",
+        sts=Sts(StsMode.TESTING),
+        mail_options=_REQUIRETLS,
+    ),
+    Scenario(
+        "requiretls-signed-mx",
+        "a signed zone; the sender says REQUIRETLS",
+        delivered(),
+        "verified",
+        security=Security.SIGNED,
+        mail_options=_REQUIRETLS,
+    ),
+    Scenario(
+        "requiretls-nothing",
+        "nothing; the sender says REQUIRETLS",
+        failed("5.7.10"),
+        "none",
+        told="550 5.7.10",
+        mail_options=_REQUIRETLS,
+    ),
+    Scenario(
+        "requiretls-not-offered",
+        "STS enforce; the sender says REQUIRETLS",
+        failed("5.7.30"),
+        "none",
+        told="550 5.7.30",
+        sts=Sts(),
+        hosts=(Host(script=SinkScript(tls_extensions=())),),
+        mail_options=_REQUIRETLS,
+    ),
+    Scenario(
+        "requiretls-second-mx",
+        "STS enforce, two MX; the sender says REQUIRETLS",
+        delivered(),
+        "verified",
+        sts=Sts(mx=("*.{domain}",)),
+        hosts=(Host(script=SinkScript(tls_extensions=())), Host("mx2", 20)),
+        mail_options=_REQUIRETLS,
+    ),
+    Scenario(
+        "tls-waived-dane",
+        "TLSA of another key; the sender waives TLS",
+        delivered(),
+        "encrypted",
+        security=Security.SIGNED,
+        hosts=(Host(tlsa=(_OTHER_KEY,)),),
+        header="TLS-Required: No\r\n",
+    ),
+    Scenario(
+        "tls-waived-sts",
+        "STS enforce, no STARTTLS; the sender waives TLS",
+        delivered(),
+        "none",
+        sts=Sts(),
+        hosts=(Host(leaf=None),),
+        header="TLS-Required: No\r\n",
+    ),
+)
+
 ROUTES_AND_REPLIES = (
     Scenario("null-mx", "null MX", failed("5.1.10"), "none", told="556 5.1.10", hosts=(), mx_records=("0 .",)),
     Scenario(
@@ -184,4 +258,4 @@ ROUTES_AND_REPLIES = (
     ),
 )
 
-ALL = OPPORTUNISTIC + STS + DANE + ROUTES_AND_REPLIES
+ALL = OPPORTUNISTIC + STS + DANE + SENDERS_WISH + ROUTES_AND_REPLIES

@@ -213,7 +213,7 @@ def _message(scenario: Scenario) -> bytes:
     """A message with what breaks careless servers: 8-bit text, a lone dot, a line that begins with one, blank ends."""
     return (
         f"From: <{scenario.name}@{SENDER_DOMAIN}>\r\nTo: undisclosed-recipients:;\r\n"
-        f"Subject: {scenario.name}\r\nMessage-ID: <{scenario.name}@{SENDER_DOMAIN}>\r\n"
+        f"Subject: {scenario.name}\r\nMessage-ID: <{scenario.name}@{SENDER_DOMAIN}>\r\n{scenario.header}"
         "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
         "Grüße aus dem Labor\r\n.\r\n..two dots\r\n.one dot \r\n\r\n\r\n"
     ).encode()
@@ -226,4 +226,4 @@ def _send(addresses: Addresses, scenario: Scenario, octets: bytes) -> None:
         client.starttls(context=context)
         client.login(USER, PASSWORD)
         to = [_address(scenario, who) for who in scenario.recipients]
-        client.sendmail(f"{scenario.name}@{SENDER_DOMAIN}", to, octets, ["BODY=8BITMIME"])
+        client.sendmail(f"{scenario.name}@{SENDER_DOMAIN}", to, octets, ["BODY=8BITMIME", *scenario.mail_options])

@@ -66,6 +66,8 @@ class Scenario:
     mx_records: tuple[str, ...] | None = None  # in place of those of `hosts`
     exists: bool = True
     recipients: tuple[str, ...] = ("bob",)
+    mail_options: tuple[str, ...] = ()  # beside BODY=8BITMIME
+    header: str = ""  # lines of the message's header, each with its CRLF
 
     @property
     def domain(self) -> str:
