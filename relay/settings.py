@@ -311,6 +311,9 @@ class DeliverySettings(Section):
     allow_private_addresses: bool = Field(
         default=False, strict=True, description="connect to MX and policy hosts on loopback or private networks"
     )
+    dane_insecure_mx: bool = Field(
+        default=True, strict=True, description="keep to the TLSA records of a signed host that an unsigned MX names"
+    )
     concurrency: int = Field(default=200, ge=1, le=_MOST, strict=True, description="most deliveries at once")
     concurrency_per_destination: int = Field(
         default=20, ge=1, le=_MOST, strict=True, description="most deliveries at once to one domain"

@@ -115,6 +115,9 @@ class Router:
         """The DANE records of a host whose addresses were found."""
         if _is_ip(host.name):
             return NoTlsa("an IP address has no TLSA records")
+        named_by_mx = host.name != route.domain
+        if named_by_mx and not host.mx_secure and not self._settings.dane_insecure_mx:
+            return NoTlsa(f"the MX record that names {host.name} is not signed (delivery.dane_insecure_mx)")
         return await find_tlsa(self._resolver, host, route.port, route.domain)
 
     def _from_destination(self, destination: Destination, sts: StsResult) -> Route | Deferred | Failed:

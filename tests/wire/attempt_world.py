@@ -172,6 +172,7 @@ async def world(
     next_hop: str | None = None,
     draw: Callable[[], float] = lambda: 0.5,
     dns_seconds: float = 5,
+    dane_insecure_mx: bool = True,
 ) -> AsyncIterator[World]:
     """Build it, and take it down. `next_hop`: the host of `delivery.next_hop`; its port is that of all hosts."""
     async with AsyncExitStack() as stack:
@@ -198,7 +199,9 @@ async def world(
         bodies = Bodies(folder, _is_stored)
         stack.push_async_callback(bodies.close)
         settings = DeliverySettings(
-            port=port, next_hop=HostPort(host=next_hop, port=port) if next_hop is not None else None
+            port=port,
+            next_hop=HostPort(host=next_hop, port=port) if next_hop is not None else None,
+            dane_insecure_mx=dane_insecure_mx,
         )
         tools = Tools(
             router=Router(resolver, finder, settings, OWN_NAME, draw),

@@ -13,7 +13,7 @@ from relay.delivery.smtp import Timeouts
 from relay.events import PolicyChanged, PolicyTestFailed
 from relay.lab.certs import Leaf
 from relay.lab.sink import Break, How, Sink, SinkScript, Stage
-from relay.lab.zones import Fault
+from relay.lab.zones import Fault, Security
 from relay.mail.message import TlsDemand
 from relay.policy.sts import StsMode
 
@@ -274,6 +274,20 @@ async def test_another_look_at_the_policy_that_changes_nothing() -> None:
         there.policies_since = timedelta(minutes=10)
         assert await there.send("b@a.test") == ["deferred 4.7.5 mx1.a.test none"]
         assert connections(sinks) == [2]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_a_signed_host_that_an_unsigned_domain_names(keeps: bool) -> None:
+    """Its TLSA record is for another key: who keeps to it does not deliver."""
+    async with world(dane_insecure_mx=keeps) as there:
+        there.publish("a.test", "@ MX 10 mx1.signed.test.")
+        _, address = await there.host(SinkScript(context=CA.issue(("mx1.signed.test",)).server_context()))
+        there.publish(
+            "signed.test", f"mx1 A {address}\n_{there.port}._tcp.mx1 TLSA {there.tlsa('nobody')}", Security.SIGNED
+        )
+        told = "deferred 4.7.5 mx1.signed.test none" if keeps else "delivered 2.0.0 mx1.signed.test encrypted"
+        assert await there.send("b@a.test") == [told]
 
 
 NEXT_HOP = "hop.test"
