@@ -122,6 +122,33 @@ def health(file: Path | None) -> None:
         sys.exit(1)
 
 
+@relay.command("explain")
+@click.argument("target", metavar="ADDRESS|DOMAIN")
+@click.option("--connect", is_flag=True, help="call each mail host, look at its TLS, and hang up before MAIL")
+@click.option("--json", "as_json", is_flag=True, help="print a JSON object")
+@_config
+def explain_way(target: str, connect: bool, as_json: bool, file: Path | None) -> None:
+    """Show the way to a domain: its mail hosts, what it publishes, and what follows. Sends nothing."""
+    import asyncio
+
+    from relay import explained
+    from relay.config import hostname, load_without_files, state_folder
+    from relay.explain import explain
+    from relay.mail.address import AddressError, parse_domain
+
+    settings = load_without_files(file, os.environ)
+    try:
+        domain = parse_domain(target.rpartition("@")[2].removesuffix("."))
+        folder = state_folder(settings, os.environ)
+        name = hostname(settings) if connect else ""
+        found = asyncio.run(explain(settings, folder, name, domain, lambda: datetime.now(UTC), connect=connect))
+    except AddressError as error:
+        _fail([f"relay: {error}"])
+    except (OSError, ValueError) as error:  # the file of authorities
+        _fail([f"relay: {error}"])
+    click.echo(explained.as_json(found) if as_json else explained.page(found), nl=as_json)
+
+
 @relay.command(
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}, add_help_option=False
 )

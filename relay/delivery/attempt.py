@@ -166,7 +166,7 @@ class Attempt:
         """A new session, in clear text after a failed handshake only where nothing is required."""
         tools = self._tools
         self._addresses += 1
-        opened = await open_session(target, _plan(need, tools.contexts), tools.hostname, tools.timeouts)
+        opened = await open_session(target, tls_plan(need, tools.contexts), tools.hostname, tools.timeouts)
         if isinstance(opened, FailedHandshake):
             if not need.clear_text:
                 return self._handshake_verdict(opened, need)
@@ -176,7 +176,7 @@ class Attempt:
                 opened.observed = replace(opened.observed, handshake=failure)
         match opened:
             case ConnectFailed():
-                return _connect_failed(opened, target)
+                return connect_failed(opened, target)
             case FailedHandshake():
                 return self._handshake_verdict(opened, need)
             case OpenSession():
@@ -291,7 +291,7 @@ def _session_key(target: Target, need: Requirement) -> SessionKey:
     return SessionKey(target.host, target.address, target.port, asked)
 
 
-def _plan(need: Requirement, contexts: ClientContexts) -> TlsPlan:
+def tls_plan(need: Requirement, contexts: ClientContexts) -> TlsPlan:
     """Where the web PKI is required OpenSSL verifies in the handshake; otherwise the chain is judged afterwards."""
     if need.webpki_name is None:
         context = contexts.opportunistic if need.minimum < TlsVersion.TLS_1_2 else contexts.required
@@ -306,7 +306,7 @@ def _refused(refuse: Refuse, host: str) -> Deferred | Failed:
     return Deferred(refuse.status, refuse.reason, host)
 
 
-def _connect_failed(failed: ConnectFailed, target: Target) -> Deferred:
+def connect_failed(failed: ConnectFailed, target: Target) -> Deferred:
     """A host that can't be reached, or says no before it has heard of a recipient: no verdict on the recipient."""
     where = target.host if target.host == target.address else f"{target.host} [{target.address}]"
     if failed.reply is not None:
