@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from abc import abstractmethod
 from datetime import timedelta
 from typing import cast
 
@@ -80,9 +81,9 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         finally:
             self.hang_up()
 
+    @abstractmethod
     async def converse(self) -> None:
         """What the handler does with the client until one of them leaves."""
-        raise NotImplementedError
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next octets land: one buffer for all spares a 256 KiB allocation for each read."""
