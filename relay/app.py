@@ -20,7 +20,7 @@ from typing import Any
 from relay import __version__
 from relay.delivery.attempt import Attempt, Tools
 from relay.delivery.pool import SessionPool
-from relay.delivery.route import Router
+from relay.delivery.route import Router, own_mx_name
 from relay.delivery.worker import Limits, Office, Worker
 from relay.events import (
     CertificateRefused,
@@ -189,7 +189,7 @@ class App:
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
         tools = Tools(
-            router=Router(resolver, finder, settings.delivery, self._own_mx_name(), random.random),
+            router=Router(resolver, finder, settings.delivery, own_mx_name(settings, self._hostname), random.random),
             guard=self._guard,
             contexts=ClientContexts(roots_pem),
             roots=Roots(roots_pem),
@@ -212,11 +212,6 @@ class App:
         schedule = Schedule(retry.schedule, retry.expire, retry.delay_notice)
         office = Office(schedule, self._hostname, self._clock, self._new_id, random.random, self._emit)
         return Worker(self._store, deliver, limits, office)
-
-    def _own_mx_name(self) -> str | None:
-        """Our name, if an MX record with it leads to our own listener; another server of this machine may be there."""
-        ports = {address.port for address in self._settings.submission.listen}
-        return self._hostname if self._settings.delivery.port in ports else None
 
     async def _assess(self, resolver: Resolver, first: bool = False) -> None:
         """The resolver's self-test: DANE is on only with a resolver that validates."""

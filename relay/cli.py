@@ -140,7 +140,7 @@ def explain_way(target: str, connect: bool, as_json: bool, file: Path | None) ->
     try:
         domain = parse_domain(target.rpartition("@")[2].removesuffix("."))
         folder = state_folder(settings, os.environ)
-        name = hostname(settings) if connect else ""
+        name = hostname(settings) if connect else settings.hostname  # else it is only compared
         found = asyncio.run(explain(settings, folder, name, domain, lambda: datetime.now(UTC), connect=connect))
     except AddressError as error:
         _fail([f"relay: {error}"])

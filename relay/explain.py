@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from relay.delivery.explain import Means, explain_host
-from relay.delivery.route import Route, Router
+from relay.delivery.route import Route, Router, own_mx_name
 from relay.delivery.smtp import Timeouts
 from relay.events import Event
 from relay.guard import AddressGuard
@@ -52,7 +52,7 @@ async def explain(
         finder = StsFinder(resolver, cache, fetcher, clock, _ignore)
         stack.push_async_callback(finder.close)
         means = Means(
-            router=Router(resolver, finder, settings.delivery, None, lambda: 0.0),
+            router=Router(resolver, finder, settings.delivery, own_mx_name(settings, hostname), lambda: 0.0),
             guard=guard,
             contexts=ClientContexts(roots_pem),
             roots=Roots(roots_pem),

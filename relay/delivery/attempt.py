@@ -104,8 +104,9 @@ class Attempt:
         if self._open and self._is_refused_by_policy(route):
             renewed = await self._tools.router.renewed(route)
             if renewed is not None:
-                self._notes.clear()
+                first, self._notes = self._notes, []
                 await self._walk(renewed)
+                self._notes = self._notes or first  # there may have been no room for a second round
         for index in self._open:
             self._outcomes[index] = conclude([note for indexes, note in self._notes if index in indexes])
         return self._outcomes
@@ -277,7 +278,7 @@ def _without_552(results: Sequence[Reply | Lost]) -> list[Reply | Lost]:
         isinstance(one, Reply) and one.code == 552 and (one.status.subject, one.status.detail) in ((0, 0), (5, 3))
         for one in results
     ]
-    if all(too_many):
+    if not any(too_many) or all(too_many):
         return list(results)
     return [
         Reply.of(452, one.lines) if refused and isinstance(one, Reply) else one

@@ -24,7 +24,7 @@ from relay.policy.mx import Destination, DestinationLookupFailed, MailHosts, MxH
 from relay.policy.sts import NoSts, StsFound, StsResult
 from relay.policy.tlsa import NoTlsa, TlsaResult
 from relay.policy.verdict import DNS_UNDECIDED_4_7_5
-from relay.settings import DeliverySettings
+from relay.settings import DeliverySettings, Settings
 
 NO_SUCH_DOMAIN_5_1_2 = Status(Kind.PERMANENT, 1, 2)
 NULL_MX_5_1_10 = Status(Kind.PERMANENT, 1, 10)
@@ -138,6 +138,12 @@ class Router:
                 status = DNS_UNDECIDED_4_7_5 if bogus else DNS_FAILED_4_4_3
                 return Deferred(status, f"the mail hosts of {domain} could not be looked up: {reason}")
         assert_never(destination)
+
+
+def own_mx_name(settings: Settings, hostname: str) -> str | None:
+    """Our name, if an MX record with it leads to our own listener; another server of this machine may be there."""
+    ports = {address.port for address in settings.submission.listen}
+    return hostname if settings.delivery.port in ports else None
 
 
 def _direct(address: str, port: int) -> Route:

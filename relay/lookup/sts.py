@@ -108,7 +108,7 @@ class StsFinder:
                 return live  # this is what `refresh` wants
             used_at = now if used or entry is None else entry.used_at
             return await self._fetches.run(domain, lambda: self._fetch(domain, announced, used_at))
-        if entry is not None and now - entry.used_at >= _NOTE_USE_EVERY:
+        if used and entry is not None and now - entry.used_at >= _NOTE_USE_EVERY:
             await self._cache.put(domain, replace(entry, used_at=now))
         return live
 

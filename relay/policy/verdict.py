@@ -247,6 +247,9 @@ def _authenticated_for_requiretls(need: Requirement, evidence: Evidence) -> Requ
             f"{_ASKED_BY[Rule.REQUIRETLS]}, and {evidence.domain} has neither signed DNS (DNSSEC) nor an MTA-STS "
             f"policy by which {need.host} is known to be its mail host"
         )
+        if isinstance(evidence.sts, StsFetchFailed):  # it may list the host: not decided, so it waits
+            what = f"{what}: {evidence.sts.reason}"
+            return Refuse(REQUIRETLS_UNAUTHENTICATED_5_7_10.with_kind(Kind.TEMPORARY), what, Rule.REQUIRETLS)
         return Refuse(REQUIRETLS_UNAUTHENTICATED_5_7_10, what, Rule.REQUIRETLS)
     return raised if raised.tlsa is not None else replace(raised, webpki_name=need.host)
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from attempt_world import CA, DOWN, World, connections, in_words, make_claim, world
 
+from relay.delivery.attempt import MAX_SESSIONS
 from relay.delivery.smtp import Timeouts
 from relay.events import PolicyChanged, PolicyTestFailed
 from relay.lab.certs import Leaf
@@ -262,6 +263,19 @@ async def test_a_policy_that_was_changed_without_its_id_is_found_when_it_matters
         assert await there.send("b@a.test") == ["delivered 2.0.0 mx1.a.test verified"]
         assert PolicyChanged("a.test", "1") in there.events
         assert connections(sinks) == [1]
+
+
+@pytest.mark.asyncio
+async def test_another_look_when_as_many_hosts_as_are_tried_have_refused() -> None:
+    """There is no room for a second round: what the first one found is told."""
+    async with world() as there:
+        scripts = [OK] * MAX_SESSIONS
+        sinks = await there.domain("a.test", *scripts, leaf=Leaf.SELF_SIGNED, sts=StsMode.ENFORCE)
+        assert await there.send("b@a.test") == ["deferred 4.7.5 mx1.a.test none"]
+        there.set_policy("a.test", StsMode.TESTING, "mx1.a.test")
+        there.policies_since = timedelta(minutes=5)
+        assert await there.send("b@a.test") == ["deferred 4.7.5 mx1.a.test none"]
+        assert connections(sinks) == [2] * MAX_SESSIONS
 
 
 @pytest.mark.asyncio

@@ -740,6 +740,19 @@ async def test_a_failed_refresh_keeps_the_policy_and_a_policy_without_a_record_i
 
 
 @pytest.mark.asyncio
+async def test_a_refresh_that_finds_no_record_is_no_use_either(tmp_path: Path) -> None:
+    async with stage(tmp_path) as play:
+        play.host.answer = http(POLICY.replace(b"86400", b"31557600"))
+        await play.find()
+        play.record()
+        play.clock.pass_(days=100)
+        await play.finder.keep_fresh(lambda: 0.0)
+        play.clock.pass_(days=80)
+        await play.finder.keep_fresh(lambda: 0.0)
+        assert await play.cache.get("a.test") is None
+
+
+@pytest.mark.asyncio
 async def test_a_policy_that_no_mail_has_used_for_half_a_year_is_forgotten(tmp_path: Path) -> None:
     """Being refreshed is no use."""
     async with stage(tmp_path) as play:

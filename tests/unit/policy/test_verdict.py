@@ -236,6 +236,13 @@ VERDICTS = [
         Rule.REQUIRETLS,
     ),
     Case(
+        "required, the policy cannot be had now",
+        evidence(sts=StsFetchFailed("SERVFAIL"), demand=TlsDemand.REQUIRED),
+        session(requiretls=True),
+        "4.7.10",
+        Rule.REQUIRETLS,
+    ),
+    Case(
         "required, dane",
         evidence(tlsa(), demand=TlsDemand.REQUIRED, mx_secure=True),
         session(requiretls=True),
