@@ -15,7 +15,7 @@ from datetime import timedelta
 from relay.events import ListenerStarted, SubmissionRefused
 from relay.settings import HostPort, SubmissionSettings
 from relay.submission import replies
-from relay.submission.access import client_address
+from relay.submission.access import IPAddress, client_address
 from relay.submission.auth import Authenticator
 from relay.submission.front import Front
 from relay.submission.receive import Receiver
@@ -122,20 +122,21 @@ class SubmissionServer:
                 loop.call_later(_ACCEPT_AGAIN_SECONDS, self._accept_again, listener)
                 return
             client.setblocking(False)
-            self._begin_handshake(client, str(client_address(address[0])))
+            self._begin_handshake(client, client_address(address[0]))
 
     def _accept_again(self, listener: socket.socket) -> None:
         if not self._shared.stopping:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
-    def _begin_handshake(self, client: socket.socket, peer: str) -> None:
+    def _begin_handshake(self, client: socket.socket, peer: IPAddress) -> None:
         shared, ticket = self._shared, object()
-        if shared.tls is None or len(shared.sessions) + len(shared.handshakes) >= shared.settings.max_connections:
-            client.close()  # never in clear text
-            shared.front.emit(SubmissionRefused(peer, replies.TOO_MANY_CONNECTIONS.text, "connection"))
-            return
         shared.handshakes.add(ticket)
-        task = asyncio.create_task(self._shake_hands(client, peer, shared.tls, ticket))
+        if shared.tls is None or shared.is_crowded(shared.is_trusted(peer)):
+            shared.handshakes.discard(ticket)
+            client.close()  # never in clear text
+            shared.front.emit(SubmissionRefused(str(peer), replies.TOO_MANY_CONNECTIONS.text, "connection"))
+            return
+        task = asyncio.create_task(self._shake_hands(client, str(peer), shared.tls, ticket))
         self._handshakes.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:

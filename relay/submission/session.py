@@ -50,6 +50,16 @@ class Shared:
     handshakes: set[object] = field(default_factory=set)  # that come before a session, and count like one
     landing: memoryview = field(default_factory=lambda: memoryview(bytearray(LANDING_OCTETS)))
 
+    def is_trusted(self, peer: IPAddress) -> bool:
+        """Whether clients at this address may send to anyone, logged in or not."""
+        return may_relay(peer, None, self.settings.trusted_networks)
+
+    def is_crowded(self, trusted: bool) -> bool:
+        """Whether there are more clients than there may be; strangers leave a quarter to those we trust."""
+        most = self.settings.max_connections
+        room = most if trusted else most - most // _TRUSTED_SHARE
+        return len(self.sessions) + len(self.handshakes) > room
+
 
 class Session(Stream):
     """One client, from greeting to goodbye. `handshake`: its entry among the handshakes, when TLS came first."""
@@ -110,22 +120,17 @@ class Session(Stream):
             self.hang_up()  # it left before we looked
             return False
         self._peer = client_address(peer[0])
-        self._trusted = may_relay(self._peer, None, self._shared.settings.trusted_networks)
+        self._trusted = self._shared.is_trusted(self._peer)
         refusal = None
         if self._shared.stopping:
             refusal = replies.SHUTTING_DOWN
-        elif len(self._shared.sessions) + len(self._shared.handshakes) > self._room():
+        elif self._shared.is_crowded(self._trusted):
             refusal = replies.TOO_MANY_CONNECTIONS
             self._report(refusal, "connection")
         if refusal is not None:
             self.hang_up(refusal)
             return False
         return True
-
-    def _room(self) -> int:
-        """How many clients there may be for this one to be let in: strangers leave a quarter to those we trust."""
-        most = self._shared.settings.max_connections
-        return most if self._trusted else most - most // _TRUSTED_SHARE
 
     async def _obey(self, line: bytes) -> None:
         verb, _, argument = line.partition(b" ")
@@ -285,7 +290,7 @@ class Session(Stream):
             self._refuse(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
             return
         about = f"RCPT {arg}"
-        if not (self._trusted or may_relay(self._peer, self._login, ())):
+        if not self._trusted and self._login is None:  # as `may_relay` has it; the address was looked at once
             self._refuse(replies.RELAYING_DENIED, about)
             return
         recipient = parse_rcpt(arg.encode("utf-8", "surrogateescape"), self._extended, transaction.smtputf8)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,20 @@ async def test_a_handshake_that_hangs_does_not_hold_up_the_end(number: int, tmp_
             await server.server.stop(timedelta(seconds=60))
             assert await reader.read() == b""
         writer.close()
+
+
+async def test_strangers_in_handshakes_leave_a_quarter_to_trusted_networks(tmp_path: Path) -> None:
+    loopback = ip_network("127.0.0.1/32")
+    settings = {"listen_tls": (LOOPBACK,), "max_connections": MOST, "trusted_networks": (loopback,)}
+    async with running(tmp_path, Wanted(tls=lab_tls(), settings=settings)) as server:
+        address = server.addresses[1]
+        strangers = [
+            await asyncio.open_connection(address.host, address.port, local_addr=("127.0.0.2", 0)) for _ in range(MOST)
+        ]
+        async with asyncio.timeout(10):
+            turned_away = [await reader.read() for reader, _ in strangers[MOST * 3 // 4 :]]
+        assert turned_away == [b""] * (MOST // 4)
+        async with await server.connect() as client:  # greets
+            assert (await client.hello()).startswith("250-")
+        for _, writer in strangers:
+            writer.close()
