@@ -29,6 +29,7 @@ from relay.events import (
     DnssecTrust,
     Emit,
     FewFiles,
+    OverrideEnded,
     PolicyCacheFailed,
     ServiceStarted,
     ServiceStopped,
@@ -43,6 +44,7 @@ from relay.lookup.sts_fetch import PolicyFetcher
 from relay.mail.message import Claim, MessageId
 from relay.mail.outcome import Outcome
 from relay.policy.chain import Roots
+from relay.policy.override import Overrides
 from relay.policy.retry import Schedule
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
@@ -58,6 +60,7 @@ SELF_TEST_ANEW_SECONDS = 30.0  # while it is not passed: the resolver may have c
 TIDY_EVERY_SECONDS = 600.0
 REFRESH_POLICIES_EVERY_SECONDS = 600.0
 LOOK_AT_CERTIFICATE_EVERY_SECONDS = 60.0
+WATCH_OVERRIDES_EVERY_SECONDS = 60.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _OTHER_FILES = 100  # the queue, the log, DNS, policy hosts
 
@@ -141,6 +144,7 @@ class App:
         running = asyncio.create_task(self._watch("delivery", worker.run))
         self._stack.push_async_callback(self._end, worker, running)
         self._spawn("queue clean-up", self._tidy_again)
+        self._spawn("end of overrides", self._watch_overrides)
         self._spawn("policy refresh", partial(self._refresh_again, finder))
         self._spawn("resolver self-test", partial(self._assess_again, resolver))
         self._stack.push_async_callback(server.stop, STOP_GRACE)
@@ -198,6 +202,7 @@ class App:
             read=self._store.read,
             clock=self._clock,
             emit=self._emit,
+            overrides=Overrides(override.value() for override in settings.override),
         )
 
         async def deliver(claim: Claim) -> dict[int, Outcome]:
@@ -232,6 +237,16 @@ class App:
             except StoreUnavailable as error:
                 self._emit(StoreFailed(str(error)))
             await asyncio.sleep(TIDY_EVERY_SECONDS)
+
+    async def _watch_overrides(self) -> None:
+        """Tell of each override that has ended, once."""
+        current = list(self._settings.override)
+        while current:
+            for ended in [one for one in current if one.until <= self._clock()]:
+                current.remove(ended)
+                destinations = ", ".join((*ended.domains, *ended.hosts))
+                self._emit(OverrideEnded(destinations, ended.level.value, ended.owner, ended.until))
+            await asyncio.sleep(WATCH_OVERRIDES_EVERY_SECONDS)
 
     async def _refresh_again(self, finder: StsFinder) -> None:
         while True:

@@ -161,6 +161,24 @@ def lab(arguments: tuple[str, ...]) -> None:
 
 
 @relay.group()
+def policy() -> None:
+    """What this server's own settings say of the TLS of destinations."""
+
+
+@policy.command("list")
+@click.option("--json", "as_json", is_flag=True, help="print a JSON list")
+@_config
+def policy_list(as_json: bool, file: Path | None) -> None:
+    """Show every override: whom it is for, what it asks, why, who answers for it, and whether it is in force."""
+    from relay import policies
+    from relay.config import load_without_files
+
+    overrides = [one.value() for one in load_without_files(file, os.environ).override]
+    show = policies.as_json if as_json else policies.page
+    click.echo(show(overrides, datetime.now(UTC)))
+
+
+@relay.group()
 def config() -> None:
     """The settings: an example of all of them, and a check."""
 

@@ -30,6 +30,13 @@ _TOML_PLACE = re.compile(r"(.*) \(at line ([0-9]+), column ([0-9]+)\)\Z", re.DOT
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 _INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
 _SHOWN_LENGTH = 60
+_PLAIN_WORDS = {  # for pydantic's kinds of error
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text in quotes",
+    "tuple_type": "must be a list in brackets",
+    "too_short": "must not be empty",
+}
 
 
 class ConfigError(Exception):
@@ -170,9 +177,16 @@ def _sections() -> dict[str, type[Section]]:
     return {name: kind for name, kind in annotations.items() if isinstance(kind, type) and issubclass(kind, Section)}
 
 
+def _tables() -> dict[str, type[Section]]:
+    """The sections that there may be several of."""
+    kinds = {name: get_args(field.annotation)[:1] for name, field in Settings.model_fields.items()}
+    return {name: kind[0] for name, kind in kinds.items() if kind and issubclass(kind[0], Section)}
+
+
 def _name_of(place: tuple[int | str, ...]) -> Name:
+    """The setting that a place belongs to: of [[override]] it is the whole list."""
     first = str(place[0])
-    return (first, str(place[1])) if len(place) > 1 else ("", first)
+    return (first, str(place[1])) if len(place) > 1 and first in _sections() else ("", first)
 
 
 def _without(values: Mapping[str, Any], broken: set[Name]) -> dict[str, Any]:
@@ -201,8 +215,10 @@ def _problem(found: Any, where: Callable[[Name], str]) -> str:
     """One line for one of pydantic's errors."""
     place = found["loc"]
     name = _name_of(place)
-    index = _dotted(place[2:]) if name[0] else ""
-    return f"{where(name)}{index}: {_words(found)}"
+    inside = _dotted(place[2 if name[0] else 1 :])
+    if inside and not inside.startswith("["):
+        inside = f".{inside}"
+    return f"{where(name)}{inside}: {_words(found)}"
 
 
 def _words(found: Any) -> str:
@@ -210,30 +226,23 @@ def _words(found: Any) -> str:
     kind, value, context = found["type"], found["input"], found.get("ctx", {})
     if kind == "extra_forbidden":
         return f"unknown setting{_known_beside(found['loc'])}"
+    if kind == "missing":
+        return "is missing"
     if kind in ("model_type", "model_attributes_type"):
         return f"must be a section that begins with [{found['loc'][0]}] (got {_shown(value)})"
-    match kind:
-        case "value_error":
-            text = str(context["error"])
-        case "int_type":
-            text = "must be a whole number"
-        case "bool_type":
-            text = "must be true or false"
-        case "string_type":
-            text = "must be text in quotes"
-        case "enum":
-            text = f"must be {context['expected']}"
-        case "tuple_type":
-            text = "must be a list in brackets"
-        case "too_short":
-            text = "must not be empty"
-        case "greater_than_equal":
-            text = f"must be at least {context['ge']}"
-        case "less_than_equal":
-            text = f"must be at most {context['le']}"
-        case _:
-            text = str(found["msg"])
-    return f"{text} (got {_shown(value)})"
+    if kind in _PLAIN_WORDS:
+        text = _PLAIN_WORDS[kind]
+    elif kind == "value_error":
+        text = str(context["error"])
+    elif kind == "enum":
+        text = f"must be {context['expected']}"
+    elif kind == "greater_than_equal":
+        text = f"must be at least {context['ge']}"
+    elif kind == "less_than_equal":
+        text = f"must be at most {context['le']}"
+    else:
+        text = str(found["msg"])
+    return text if isinstance(value, dict) else f"{text} (got {_shown(value)})"
 
 
 def _shown(value: object) -> str:
@@ -245,7 +254,8 @@ def _shown(value: object) -> str:
 def _known_beside(place: tuple[int | str, ...]) -> str:
     section = str(place[0]) if len(place) > 1 else ""
     key = str(place[-1])
-    known = list((_sections()[section] if section else Settings).model_fields)
+    kinds = {**_sections(), **_tables()}
+    known = list((kinds[section] if section else Settings).model_fields)
     elsewhere = [entry.name for entry in reference() if entry.key == key]
     return _hint(key, known, elsewhere)
 
@@ -303,6 +313,22 @@ def reference() -> tuple[Reference, ...]:
     )
 
 
+def table_reference() -> tuple[Reference, ...]:
+    """The keys of the tables that there may be several of. A `default` that is empty: the key must be given."""
+    return tuple(
+        Reference(table, key, _type(field.annotation, field.metadata), _table_default(field), field.description or "")
+        for table, kind in _tables().items()
+        for key, field in kind.model_fields.items()
+    )
+
+
+def _table_default(field: FieldInfo) -> str:
+    if field.is_required():
+        return ""
+    value = field.default.value if isinstance(field.default, Enum) else field.default
+    return json.dumps(value if value is not None else "")
+
+
 def _type(annotation: Any, metadata: list[Any]) -> str:
     """How a setting's type is called."""
     written = [item.name for item in metadata if isinstance(item, Written)]
@@ -332,4 +358,8 @@ def example() -> str:
             about = (_sections()[section].__doc__ or "").strip()
             lines += ["", f"[{section}]", f"# {about}"]
         lines += ["", f"# {entry.description} ({entry.type})", f"#{entry.key} = {entry.default}"]
+    for table, kind in _tables().items():
+        lines += ["", f"# [[{table}]]", f"# {(kind.__doc__ or '').strip()}"]
+    for entry in table_reference():
+        lines += [f"# {entry.key} = {entry.default or '...'}  ({entry.type}: {entry.description})"]
     return "\n".join(lines) + "\n"

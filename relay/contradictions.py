@@ -38,10 +38,21 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
             if str(address) in seen and address.port:
                 yield (name, listen, listen_tls), f"{address} is there twice"
             seen.add(str(address))
+    yield from _overrides_twice(settings)
     hop = settings.delivery.next_hop
     if hop and any(_same_place(hop, address, settings.hostname) for address in (*given.listen, *given.listen_tls)):
         blamed = ("delivery", "next_hop")
         yield (blamed, listen, listen_tls, ("", "hostname")), f"{hop} is this relay itself: mail would go in a circle"
+
+
+def _overrides_twice(settings: Settings) -> Iterator[Finding]:
+    """Two overrides for one destination: only one of them could hold."""
+    seen: set[tuple[str, str]] = set()
+    for override in settings.override:
+        for key in [*(("domain", one) for one in override.domains), *(("host", one) for one in override.hosts)]:
+            if key in seen:
+                yield (("", "override"),), f"the {' '.join(key)} is there twice: only one could hold"
+            seen.add(key)
 
 
 def _same_place(hop: HostPort, listener: HostPort, hostname: str) -> bool:

@@ -148,6 +148,31 @@ class PolicyTestFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyOverridden(Event):
+    """Mail went out that the domain's own policies would have kept back: an override of the settings replaces them."""
+
+    name = "policy-overridden"
+    level = "warning"
+    domain: str
+    host: str
+    override: str
+    owner: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideEnded(Event):
+    """An override of the settings is past its end date: it is no longer in force, and can be taken out."""
+
+    name = "override-ended"
+    level = "warning"
+    destinations: str
+    override: str
+    owner: str
+    ended: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyFetched(Event):
     """An MTA-STS policy was fetched and is in force."""
 

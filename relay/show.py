@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import TextIO
 
 from relay.mail.outcome import State
+from relay.policy.words import in_words
 from relay.queue.store import QueueEntry
 
 _HEADINGS = ("ID", "AGE", "SENDER -> RECIPIENT", "STATE", "TRIES", "NEXT ATTEMPT")
@@ -97,18 +98,6 @@ def _clean(text: str) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def in_words(span: timedelta) -> str:
-    """A length of time in one unit, rounded: 40 s, 4 min, 3 h, 2 days. Less than nothing is nothing."""
-    seconds = max(0, round(span.total_seconds()))
-    if seconds < 100:
-        return f"{seconds} s"
-    if seconds < 100 * 60:
-        return f"{round(seconds / 60)} min"
-    if seconds < 48 * 3600:
-        return f"{round(seconds / 3600)} h"
-    return f"{round(seconds / 86400)} days"
 
 
 def terminal_width(stream: TextIO) -> int | None:

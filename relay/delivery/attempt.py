@@ -26,7 +26,7 @@ from relay.delivery.smtp import (
     TlsPlan,
     open_session,
 )
-from relay.events import Emit, PolicyTestFailed
+from relay.events import Emit, PolicyOverridden, PolicyTestFailed
 from relay.guard import AddressGuard
 from relay.mail.message import Body, Claim, Recipient, SmtpUtf8, TlsDemand
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
@@ -34,7 +34,9 @@ from relay.mail.status import Kind, Reply, Status
 from relay.policy.chain import Roots, Trust
 from relay.policy.mx import MxHost, conclude
 from relay.policy.observed import TlsVersion
+from relay.policy.override import OverrideMode, Overrides
 from relay.policy.sts import StsFound, StsMode, StsResult
+from relay.policy.tls_failure import CONSEQUENCES, of_handshake
 from relay.policy.tlsa import NoTlsa
 from relay.policy.verdict import (
     NOT_LISTED_4_4_8,
@@ -78,6 +80,7 @@ class Tools:
     clock: Callable[[], datetime]
     emit: Emit
     timeouts: Timeouts = field(default_factory=Timeouts)
+    overrides: Overrides = field(default_factory=Overrides)
 
 
 class Attempt:
@@ -124,7 +127,8 @@ class Attempt:
         return any(note.reply is None and note.status.with_kind(Kind.TEMPORARY) in _REFUSALS for _, note in self._notes)
 
     async def _try_host(self, named: MxHost, route: Route) -> None:
-        if isinstance(route.sts, StsFound):
+        override = self._tools.overrides.find(self._claim.domain, named.name, self._tools.clock())
+        if isinstance(route.sts, StsFound) and (override is None or override.mode is OverrideMode.RAISE):
             # Before its addresses are known: a host that the policy does not list must not become a bounce without one.
             unseen = require(Evidence(route.domain, named, NoTlsa("not asked"), route.sts, self._demand))
             if isinstance(unseen, Refuse):
@@ -142,7 +146,7 @@ class Attempt:
         if not addresses:
             return None
         tlsa = await self._tools.router.tlsa(host, route)
-        evidence = Evidence(route.domain, host, tlsa, route.sts, self._demand)
+        evidence = Evidence(route.domain, host, tlsa, route.sts, self._demand, override)
         need = require(evidence)
         if isinstance(need, Refuse):
             return self._note(_refused(need, host.name))
@@ -169,9 +173,9 @@ class Attempt:
         self._addresses += 1
         opened = await open_session(target, tls_plan(need, tools.contexts), tools.hostname, tools.timeouts)
         if isinstance(opened, FailedHandshake):
-            if not need.clear_text:
-                return self._handshake_verdict(opened, need)
             failure = opened.observed.handshake
+            if failure is None or not (need.clear_text and CONSEQUENCES[of_handshake(failure)].clear_text):
+                return self._handshake_verdict(opened, need)
             opened = await open_session(target, None, tools.hostname, tools.timeouts)
             if isinstance(opened, OpenSession):  # for reports: this is why there is no TLS
                 opened.observed = replace(opened.observed, handshake=failure)
@@ -201,13 +205,22 @@ class Attempt:
                 self._note(_refused(verdict, need.host))
             return fresh
         if verdict.would_refuse is not None:
-            self._tools.emit(PolicyTestFailed(self._claim.domain, need.host, verdict.would_refuse.reason))
+            self._report(need, verdict.would_refuse)
         unfit = _unfit(self._claim, session, need.host)
         if unfit is not None:
             self._note(unfit)
             await self._put_back(key, session)
             return True
         return await self._send(session, key, verdict, fresh)
+
+    def _report(self, need: Requirement, refuse: Refuse) -> None:
+        override = self._tools.overrides.find(self._claim.domain, need.host, self._tools.clock())
+        if override is None or override.mode is OverrideMode.RAISE:
+            self._tools.emit(PolicyTestFailed(self._claim.domain, need.host, refuse.reason))
+        else:
+            self._tools.emit(
+                PolicyOverridden(self._claim.domain, need.host, override.level.value, override.owner, refuse.reason)
+            )
 
     async def _send(self, session: OpenSession, key: SessionKey, allow: Allow, fresh: bool) -> bool:
         claim = self._claim
@@ -288,16 +301,23 @@ def _without_552(results: Sequence[Reply | Lost]) -> list[Reply | Lost]:
 
 def _session_key(target: Target, need: Requirement) -> SessionKey:
     """Sessions are shared only between messages that ask the handshake for the same thing; each is judged anew."""
-    asked = f"{need.level.name} {need.sni} {need.webpki_name or ''} {need.minimum.name}"
+    proofs = [",".join(identity.names) for identity in need.identities]
+    asked = f"{need.level.name} {need.sni} {' '.join(proofs)} {need.minimum.name} {need.starttls}"
     return SessionKey(target.host, target.address, target.port, asked)
 
 
-def tls_plan(need: Requirement, contexts: ClientContexts) -> TlsPlan:
-    """Where the web PKI is required OpenSSL verifies in the handshake; otherwise the chain is judged afterwards."""
-    if need.webpki_name is None:
+def tls_plan(need: Requirement, contexts: ClientContexts) -> TlsPlan | None:
+    """Where the web PKI is required OpenSSL verifies in the handshake; otherwise the chain is judged afterwards.
+
+    None: STARTTLS is to be left alone.
+    """
+    if not need.starttls:
+        return None
+    if not need.identities:
         context = contexts.opportunistic if need.minimum < TlsVersion.TLS_1_2 else contexts.required
         return TlsPlan(context, need.sni, path_verified=False)
-    context = contexts.webpki if need.webpki_name == need.sni else contexts.webpki_other_name
+    is_sni = any(identity.names == (need.sni,) for identity in need.identities)
+    context = contexts.webpki if is_sni else contexts.webpki_other_name
     return TlsPlan(context, need.sni, path_verified=True)
 
 

@@ -11,16 +11,22 @@ from relay.delivery.wire import wording
 from relay.policy.observed import HandshakeFailure, HandshakeProblem, TlsSeen, TlsVersion
 from relay.tls import peer_chain
 
-# OpenSSL's names for: the other side, or we ourselves, will not speak a version that is offered. WRONG_VERSION_NUMBER
-# is not among them: it means octets that are no TLS at all.
-_VERSION_REASONS = frozenset({
-    "UNSUPPORTED_PROTOCOL",
-    "TLSV1_ALERT_PROTOCOL_VERSION",
-    "NO_PROTOCOLS_AVAILABLE",
-    "WRONG_SSL_VERSION",
-    "VERSION_TOO_LOW",
-    "VERSION_TOO_HIGH",
-})  # fmt: skip
+# OpenSSL's names. The other side, or we ourselves, will not speak a version that is offered:
+_VERSION = ("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE", "WRONG_SSL_VERSION",
+            "VERSION_TOO_LOW", "VERSION_TOO_HIGH")  # fmt: skip
+# There is no cipher, or no key exchange, that both find strong enough. RFC 8446 section 6.2: handshake_failure says
+# that the other side could not agree to anything that was offered.
+_CIPHER = ("SSLV3_ALERT_HANDSHAKE_FAILURE", "TLSV1_ALERT_INSUFFICIENT_SECURITY", "NO_SHARED_CIPHER", "DH_KEY_TOO_SMALL",
+           "MODULUS_TOO_SMALL", "WRONG_CIPHER_RETURNED", "UNKNOWN_CIPHER_RETURNED", "NO_CIPHERS_AVAILABLE",
+           "BAD_ECPOINT", "WRONG_CURVE", "WRONG_SIGNATURE_TYPE")  # fmt: skip
+# These are octets that are no TLS at all:
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG", "BAD_RECORD_TYPE",
+            "UNEXPECTED_RECORD", "RECORD_TOO_SMALL")  # fmt: skip
+_PROBLEMS = {
+    **dict.fromkeys(_VERSION, HandshakeProblem.VERSION),
+    **dict.fromkeys(_CIPHER, HandshakeProblem.CIPHER),
+    **dict.fromkeys(_NOT_TLS, HandshakeProblem.NOT_TLS),
+}
 
 _VERSIONS = {
     "SSLv3": TlsVersion.SSL_3,
@@ -43,11 +49,7 @@ def _problem(error: Exception) -> HandshakeProblem:
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
             return HandshakeProblem.RESET
         case ssl.SSLError():
-            return (
-                HandshakeProblem.VERSION
-                if getattr(error, "reason", None) in _VERSION_REASONS
-                else HandshakeProblem.OTHER
-            )
+            return _PROBLEMS.get(getattr(error, "reason", None) or "", HandshakeProblem.OTHER)
         case ConnectionAbortedError(errno=None) | TimeoutError():  # the former is how asyncio says that time is up
             return HandshakeProblem.TIMEOUT
         case ConnectionError():

@@ -270,7 +270,8 @@ class _Opening:
         if isinstance(reply, Broken):
             return HandshakeFailure(_PROBLEMS[reply.cause], reply.told(Stage.STARTTLS.value))
         if reply.code != 220:
-            return HandshakeFailure(HandshakeProblem.REFUSED, reply.text)
+            later = reply.status.kind is Kind.TEMPORARY
+            return HandshakeFailure(HandshakeProblem.DEFERRED if later else HandshakeProblem.REFUSED, reply.text)
         if self.wire.unread:  # nothing may be awaited between here and start_tls
             # RFC 3207 §4.2 and CVE-2011-0411: these octets would be taken for the beginning of the protected session.
             return HandshakeFailure(HandshakeProblem.INJECTED, self.wire.unread_words)

@@ -125,15 +125,15 @@ def names_match(leaf: bytes, name: str) -> bool:
     return name_fault(leaf, name) is None
 
 
-def name_fault(leaf: bytes, name: str) -> ChainFault | None:
-    """None when `names_match`, else what names there are instead."""
+def name_fault(leaf: bytes, *names: str) -> ChainFault | None:
+    """None when one of `names` is in `leaf` (see `names_match`), else what names there are instead."""
     try:
         present = dns_names(leaf)
     except CertificateSyntaxError:
         return ChainFault(NAME_MISMATCH, "the names in the certificate cannot be read")
-    if any(name_matches(pattern, name) for pattern in present):
+    if any(name_matches(pattern, name) for pattern in present for name in names):
         return None
-    return ChainFault(NAME_MISMATCH, f"certificate names {shown_names(present)}, not {name}")
+    return ChainFault(NAME_MISMATCH, f"it names {shown_names(present)}, not {shown_names(names)}")
 
 
 def name_matches(pattern: str, name: str) -> bool:

@@ -37,12 +37,15 @@ class TlsSeen:
 class HandshakeProblem(Enum):
     """Why STARTTLS was offered and there is no TLS session all the same."""
 
+    DEFERRED = "the host put off STARTTLS"
     REFUSED = "the host refused STARTTLS"
     VERSION = "no TLS version in common"
+    CIPHER = "no cipher in common that is strong enough"
     CERTIFICATE = "the certificate was not accepted"
     TIMEOUT = "the TLS handshake timed out"
     RESET = "the connection was closed during the TLS handshake"
     INJECTED = "the host sent clear text after its answer to STARTTLS"
+    NOT_TLS = "the host sent something else than TLS"
     OTHER = "the TLS handshake failed"
 
 

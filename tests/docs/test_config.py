@@ -12,14 +12,14 @@ import tomllib
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel, ValidationError
 
 from relay.cli import relay
-from relay.config import ConfigError, Reference, load, load_without_files, reference
+from relay.config import ConfigError, Reference, load, load_without_files, reference, table_reference
 from relay.queue.database import FILE_NAME
 from relay.settings import Settings
 
@@ -40,7 +40,22 @@ def wanted_tables() -> str:
         text += f"\n### {f'[{section}]' if section else 'hostname'}\n\n{about}\n\n"
         text += "| setting | allowed | default | what it is | variable |\n|---|---|---|---|---|\n"
         text += "".join(map(_row, entries))
+    for section, entries in groupby(table_reference(), lambda entry: entry.section):
+        about = f"{_table(section).__doc__} [tls-policy](tls-policy.md#overrides) has examples."
+        text += f"\n### [[{section}]]\n\n{about}\n\n| setting | allowed | default | what it is |\n|---|---|---|---|\n"
+        text += "".join(map(_table_row, entries))
     return text
+
+
+def _table(name: str) -> type[BaseModel]:
+    kind = get_args(Settings.model_fields[name].annotation)[0]
+    assert isinstance(kind, type) and issubclass(kind, BaseModel)
+    return kind
+
+
+def _table_row(entry: Reference) -> str:
+    default = f"`{entry.default}`" if entry.default else "must be given"
+    return f"| `{entry.key}` | {entry.type} | {default} | {entry.description} |\n"
 
 
 def _row(entry: Reference) -> str:
@@ -91,9 +106,10 @@ def test_the_page_shows_every_setting_as_it_is() -> None:
 def test_the_tables_leave_no_setting_out() -> None:
     """Against a mistake in this file: the names come from the defaults here, not from `reference`."""
     defaults: dict[str, Any] = Settings().model_dump()
-    sections = defaults.keys() - {"hostname"}
+    sections = defaults.keys() - {"hostname", "override"}
     names = {"hostname"} | {f"{section}.{key}" for section in sections for key in defaults[section]}
-    shown = re.findall(r"^\| `([a-z_.]+)` \|", PAGE.read_text().partition(GENERATED_FROM)[2], re.MULTILINE)
+    tables = PAGE.read_text().partition(GENERATED_FROM)[2].partition("### [[")[0]
+    shown = re.findall(r"^\| `([a-z_.]+)` \|", tables, re.MULTILINE)
     assert len(shown) == len(names) and set(shown) == names
 
 
@@ -170,7 +186,7 @@ def test_the_printed_example_can_be_used_as_it_is(tmp_path: Path, monkeypatch: p
     check = CliRunner().invoke(relay, ["config", "check", str(file)])
     assert (check.exit_code, check.output) == (0, f"{file}: no mistakes found\n")
     file.write_text(re.sub(r"^#(?! )", "", printed, flags=re.MULTILINE))
-    assert tomllib.loads(file.read_text()) == _as_written(Settings())
+    assert tomllib.loads(file.read_text()) | {"override": []} == _as_written(Settings())
     assert load(file, {}) == Settings()
 
 

@@ -26,16 +26,16 @@ from relay.policy.verdict import Allow
 attempt.judge = lambda need, seen, trust: Allow(TlsUsed.ENCRYPTED if seen.tls else TlsUsed.NONE, need.rule)
 """,
     "nothing is required": """
-from relay.policy import verdict
-attempt.require = lambda evidence: verdict._nothing_required(evidence, verdict.Rule.OPPORTUNISTIC)
+from relay.policy import requirement
+attempt.require = lambda evidence: requirement._nothing_required(evidence, requirement.Rule.OPPORTUNISTIC)
 """,
     "any TLSA record matches": """
 from relay.policy import verdict
 verdict.matches = lambda tlsa, chain, now: None
 """,
     "any name is listed": """
-from relay.policy import verdict
-verdict.lists = lambda policy, host: True
+from relay.policy import requirement
+requirement.lists = lambda policy, host: True
 """,
 }
 

@@ -95,7 +95,7 @@ def test_a_broken_file_does_not_hide_the_mistakes_of_the_environment(tmp_path: P
     )
 
 
-SECTIONS = "hostname, submission, queue, dns, tls, delivery, mta_sts, retry"
+SECTIONS = "hostname, submission, queue, dns, tls, delivery, mta_sts, retry, override"
 VALUES: list[tuple[str, str]] = [
     (
         '[submission]\nlisten = ["x"]',

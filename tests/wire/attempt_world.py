@@ -32,6 +32,7 @@ from relay.mail.address import parse_address
 from relay.mail.message import Claim, InlineBody, MessageId, Recipient, SmtpUtf8, TlsDemand
 from relay.mail.outcome import Delivered, Failed, Outcome
 from relay.policy.chain import Roots
+from relay.policy.override import Overrides
 from relay.policy.sts import StsMode
 from relay.queue.bodies import Bodies
 from relay.settings import DeliverySettings, DnsSettings, HostPort, TrustAd
@@ -142,6 +143,10 @@ class World:
         text = f"version: STSv1\r\nmode: {mode.value}\r\nmx: {mx}\r\nmax_age: 86400\r\n"
         self.site.set(domain, SitePage(text, CA.issue((f"mta-sts.{domain}",)).server_context()))
 
+    def override(self, overrides: Overrides) -> None:
+        """From now on these are in the settings."""
+        self.tools = replace(self.tools, overrides=overrides)
+
     def tlsa(self, host: str) -> str:
         """The data of a TLSA record for the key of `host`, or for a key that nobody has when it has none."""
         issued = self.issued.get(host) or CA.issue(("nobody.test",))
@@ -173,6 +178,7 @@ async def world(
     draw: Callable[[], float] = lambda: 0.5,
     dns_seconds: float = 5,
     dane_insecure_mx: bool = True,
+    overrides: Overrides | None = None,
 ) -> AsyncIterator[World]:
     """Build it, and take it down. `next_hop`: the host of `delivery.next_hop`; its port is that of all hosts."""
     async with AsyncExitStack() as stack:
@@ -214,6 +220,7 @@ async def world(
             clock=lambda: NOW,
             emit=events.append,
             timeouts=timeouts or Timeouts(),
+            overrides=overrides or Overrides(),
         )
         built = World(zones, site, resolver, tools, port, events)
         worlds.append(built)

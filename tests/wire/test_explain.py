@@ -71,15 +71,14 @@ async def test_the_page_and_the_object() -> None:
         assert text.splitlines()[1:3] == ["  DNSSEC is believed", "  MTA-STS: no policy"]
         assert "   10 mx1.a.test  (MX signed, address signed)\n" in text
         assert "127.2.0.1: mx1.a.test [127.2.0.1]: connection refused\n" in text
-        assert "required: TLS 1.2 or newer, a certificate that a TLSA record matches (rule dane)\n" in text
+        assert "required: TLS 1.2 or newer, a certificate that a TLSA record matches (dane) (rule dane)\n" in text
         assert "127.2.0.2: TLS 1.3, " in text
         assert (
-            "certificate for mx2.a.test, REQUIRETLS offered\n        mail would go out, TLS verified (rule dane)"
-            in text
+            "certificate for mx2.a.test, REQUIRETLS offered\n        may carry mail, TLS verified (rule dane)" in text
         )
         whole = json.loads(explained.as_json(found))
         assert [host["name"] for host in whole["hosts"]] == ["mx1.a.test", "mx2.a.test"]
-        assert whole["hosts"][1]["sessions"][0]["verdict"] == "mail would go out, TLS verified (rule dane)"
+        assert whole["hosts"][1]["sessions"][0]["verdict"] == "may carry mail, TLS verified (rule dane)"
 
 
 async def test_without_connect_nobody_is_called() -> None:

@@ -277,9 +277,9 @@ def test_names_match(names: tuple[str, ...], kind: Leaf, fits: bool) -> None:
 @pytest.mark.parametrize(
     ("names", "text"),
     [
-        (("a.test",), "certificate names a.test, not mx.good.test"),
-        ((), "certificate names no host, not mx.good.test"),
-        (tuple("abcdef"), "certificate names a, b, c, d, 2 more, not mx.good.test"),
+        (("a.test",), "it names a.test, not mx.good.test"),
+        ((), "it names no host, not mx.good.test"),
+        (tuple("abcdef"), "it names a, b, c, d, 2 more, not mx.good.test"),
     ],
 )
 def test_what_is_said_of_other_names(names: tuple[str, ...], text: str) -> None:

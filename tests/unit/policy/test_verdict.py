@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +17,7 @@ from relay.mail.status import Kind
 from relay.policy.chain import Roots, Trust
 from relay.policy.mx import MxHost
 from relay.policy.observed import HandshakeFailure, HandshakeProblem, ObservedSession, TlsSeen, TlsVersion
-from relay.policy.override import Level, Override
+from relay.policy.override import Override, OverrideLevel, OverrideMode, fits
 from relay.policy.sts import NoSts, StsFetchFailed, StsFound, StsMode, StsPolicy, StsResult, StsUnknown
 from relay.policy.tlsa import NoTlsa, TlsaLookupFailed, TlsaRecord, TlsaResult, UnusableTlsa, UsableTlsa
 from relay.policy.verdict import Allow, Evidence, Refuse, ReportResult, Rule, decide, judge, require
@@ -73,8 +74,19 @@ def broken(problem: HandshakeProblem, verify_code: int | None = None) -> Observe
     return ObservedSession(HOST, "192.0.2.1", True, handshake=HandshakeFailure(problem, "as seen", verify_code))
 
 
-def override(level: Level, replaces: bool = True) -> Override:
-    return Override(level, replaces, "because")
+def override(
+    level: OverrideLevel,
+    mode: OverrideMode = OverrideMode.REPLACE,
+    minimum: TlsVersion | None = None,
+    names: tuple[str, ...] = (),
+    chain: tuple[bytes, ...] = (),
+) -> Override:
+    """`chain`: its fingerprint and that of its key are given."""
+    prints = tuple(hashlib.sha256(octets).digest() for octets in chain[:1])
+    return Override(("good.test",), (), level, mode, "because", "ops", NOW + timedelta(days=9), minimum, names, prints)
+
+
+RAISE = OverrideMode.RAISE
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,7 @@ class Case:
 
 
 R = ReportResult
+L = OverrideLevel
 VERDICTS = [
     # nothing published
     Case("nothing asked, good TLS", evidence(), session(), "encrypted", Rule.OPPORTUNISTIC),
@@ -133,7 +146,14 @@ VERDICTS = [
         Rule.STS_NOT_LISTED,
         R.VALIDATION_FAILURE,
     ),
-    Case("sts refused", evidence(sts=sts()), broken(HandshakeProblem.REFUSED), "4.7.4", Rule.STS, R.VALIDATION_FAILURE),
+    Case(
+        "sts refused",
+        evidence(sts=sts()),
+        broken(HandshakeProblem.REFUSED),
+        "4.7.4",
+        Rule.STS,
+        R.STARTTLS_NOT_SUPPORTED,
+    ),
     Case("sts old TLS", evidence(sts=sts()), broken(HandshakeProblem.VERSION), "4.7.6", Rule.STS, R.VALIDATION_FAILURE),
     Case("sts reset", evidence(sts=sts()), broken(HandshakeProblem.RESET), "4.7.5", Rule.STS, R.VALIDATION_FAILURE),
     Case(
@@ -343,51 +363,376 @@ VERDICTS = [
         "waived, dane mismatch", evidence(tlsa(), demand=TlsDemand.WAIVED), session(EXPIRED), "encrypted", Rule.WAIVED
     ),
     Case("waived, tlsa failed", evidence(TLSA_FAILED, demand=TlsDemand.WAIVED), CLEAR, "none", Rule.WAIVED),
-    # the operator
-    Case("override none", evidence(tlsa(), sts(), override=override(Level.ANY)), CLEAR, "none", Rule.OVERRIDE),
+    # the operator, in place of what is published
+    Case("none", evidence(tlsa(), sts(), override=override(L.NONE)), CLEAR, "none", Rule.OVERRIDE),
+    Case("opportunistic", evidence(tlsa(), sts(), override=override(L.OPPORTUNISTIC)), CLEAR, "none", Rule.OVERRIDE),
     Case(
-        "override encrypt", evidence(override=override(Level.ENCRYPTED)), session(EXPIRED), "encrypted", Rule.OVERRIDE
+        "opportunistic, the policies fit",
+        evidence(tlsa(), sts(), override=override(L.OPPORTUNISTIC)),
+        session(),
+        "verified",
+        Rule.OVERRIDE,
     ),
     Case(
-        "override encrypt, no TLS",
-        evidence(override=override(Level.ENCRYPTED)),
+        "opportunistic, DNS is undecided",
+        evidence(TLSA_FAILED, override=override(L.OPPORTUNISTIC)),
+        session(),
+        "encrypted",
+        Rule.OVERRIDE,
+    ),
+    Case(
+        "opportunistic, not listed",
+        evidence(sts=sts(StsMode.ENFORCE, "x.test"), override=override(L.OPPORTUNISTIC)),
+        session(),
+        "encrypted",
+        Rule.OVERRIDE,
+    ),
+    Case("encrypt", evidence(sts=sts(), override=override(L.ENCRYPT)), session(EXPIRED), "encrypted", Rule.OVERRIDE),
+    Case(
+        "encrypt, no TLS",
+        evidence(override=override(L.ENCRYPT)),
         CLEAR,
         "4.7.4",
         Rule.OVERRIDE,
         R.STARTTLS_NOT_SUPPORTED,
     ),
-    Case("override verify", evidence(override=override(Level.AUTHENTICATED)), session(), "verified", Rule.OVERRIDE),
     Case(
-        "override verify, expired",
-        evidence(override=override(Level.AUTHENTICATED)),
+        "encrypt, TLS 1.1",
+        evidence(override=override(L.ENCRYPT)),
+        session(version=TlsVersion.TLS_1_1),
+        "4.7.6",
+        Rule.OVERRIDE,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "encrypt, TLS 1.1 is good enough",
+        evidence(override=override(L.ENCRYPT, minimum=TlsVersion.TLS_1_1)),
+        session(version=TlsVersion.TLS_1_1),
+        "encrypted",
+        Rule.OVERRIDE,
+    ),
+    Case(
+        "encrypt, TLS 1.3 asked for",
+        evidence(override=override(L.ENCRYPT, minimum=TlsVersion.TLS_1_3)),
+        session(version=TlsVersion.TLS_1_2),
+        "4.7.6",
+        Rule.OVERRIDE,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "opportunistic asks for no version",
+        evidence(override=override(L.OPPORTUNISTIC, minimum=TlsVersion.TLS_1_3)),
+        session(version=TlsVersion.TLS_1_0),
+        "encrypted",
+        Rule.OVERRIDE,
+    ),
+    Case("verify", evidence(override=override(L.VERIFY)), session(), "verified", Rule.OVERRIDE),
+    Case(
+        "verify, expired",
+        evidence(override=override(L.VERIFY)),
         session(EXPIRED),
         "4.7.5",
         Rule.OVERRIDE,
         R.CERTIFICATE_EXPIRED,
     ),
     Case(
-        "override raises, dane stays",
-        evidence(tlsa(), override=override(Level.ENCRYPTED, False)),
+        "verify, another name",
+        evidence(override=override(L.VERIFY)),
+        session(OTHER_NAME),
+        "4.7.5",
+        Rule.OVERRIDE,
+        R.CERTIFICATE_HOST_MISMATCH,
+    ),
+    Case(
+        "verify, a name that is given",
+        evidence(override=override(L.VERIFY, names=("third.test", "other.good.test"))),
+        session(OTHER_NAME),
+        "verified",
+        Rule.OVERRIDE,
+    ),
+    Case(
+        "verify, the host's own name is not given",
+        evidence(override=override(L.VERIFY, names=("other.good.test",))),
+        session(),
+        "4.7.5",
+        Rule.OVERRIDE,
+        R.CERTIFICATE_HOST_MISMATCH,
+    ),
+    Case(
+        "fingerprint",
+        evidence(override=override(L.FINGERPRINT, chain=EXPIRED)),
+        session(EXPIRED),
+        "verified",
+        Rule.OVERRIDE,
+    ),
+    Case(
+        "fingerprint of the key",
+        evidence(override=replace(override(L.FINGERPRINT), fingerprints=(tlsa_data(EXPIRED[0], 1, 1),))),
+        session(EXPIRED),
+        "verified",
+        Rule.OVERRIDE,
+    ),
+    Case(
+        "fingerprint of another",
+        evidence(override=override(L.FINGERPRINT, chain=EXPIRED)),
+        session(),
+        "4.7.5",
+        Rule.OVERRIDE,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "fingerprint, no chain to see",
+        evidence(override=override(L.FINGERPRINT, chain=EXPIRED)),
+        session(()),
+        "4.7.5",
+        Rule.OVERRIDE,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "fingerprint, no TLS",
+        evidence(override=override(L.FINGERPRINT, chain=EXPIRED)),
+        CLEAR,
+        "4.7.4",
+        Rule.OVERRIDE,
+        R.STARTTLS_NOT_SUPPORTED,
+    ),
+    Case("dane, no records", evidence(sts=sts(), override=override(L.DANE)), CLEAR, "none", Rule.OVERRIDE),
+    Case(
+        "dane, a mismatch",
+        evidence(tlsa(), override=override(L.DANE)),
         session(EXPIRED),
         "4.7.5",
         Rule.DANE,
         R.VALIDATION_FAILURE,
     ),
     Case(
-        "override raises nothing",
-        evidence(override=override(Level.ENCRYPTED, False)),
+        "dane, and not MTA-STS",
+        evidence(tlsa(SELF_SIGNED), sts(), override=override(L.DANE)),
+        session(SELF_SIGNED),
+        "verified",
+        Rule.DANE,
+    ),
+    Case(
+        "dane, DNS is undecided",
+        evidence(TLSA_FAILED, override=override(L.DANE)),
+        session(),
+        "4.7.5",
+        Rule.DNS_UNDECIDED,
+        R.DNSSEC_INVALID,
+    ),
+    Case("dane, unusable", evidence(UNUSABLE, override=override(L.DANE)), session(), "encrypted", Rule.DANE_UNUSABLE),
+    Case("dane-only", evidence(tlsa(), override=override(L.DANE_ONLY)), session(), "verified", Rule.DANE),
+    Case(
+        "dane-only, a mismatch",
+        evidence(tlsa(), override=override(L.DANE_ONLY)),
+        session(EXPIRED),
+        "4.7.5",
+        Rule.DANE,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "dane-only, no records",
+        evidence(override=override(L.DANE_ONLY)),
+        session(),
+        "4.7.5",
+        Rule.OVERRIDE,
+        R.DANE_REQUIRED,
+    ),
+    Case(
+        "dane-only, unusable",
+        evidence(UNUSABLE, override=override(L.DANE_ONLY)),
+        session(),
+        "4.7.5",
+        Rule.OVERRIDE,
+        R.DANE_REQUIRED,
+    ),
+    Case(
+        "dane-only, DNS is undecided",
+        evidence(TLSA_FAILED, override=override(L.DANE_ONLY)),
+        session(),
+        "4.7.5",
+        Rule.DNS_UNDECIDED,
+        R.DNSSEC_INVALID,
+    ),
+    # the operator, beside what is published
+    Case(
+        "raised to encrypt, dane stays",
+        evidence(tlsa(), override=override(L.ENCRYPT, RAISE)),
+        session(EXPIRED),
+        "4.7.5",
+        Rule.DANE,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "raised to encrypt, no TLS",
+        evidence(override=override(L.ENCRYPT, RAISE)),
         CLEAR,
         "4.7.4",
         Rule.OVERRIDE,
         R.STARTTLS_NOT_SUPPORTED,
     ),
     Case(
-        "override any cannot lower",
-        evidence(sts=sts(), override=override(Level.ANY, False)),
+        "raised to opportunistic lowers nothing",
+        evidence(sts=sts(), override=override(L.OPPORTUNISTIC, RAISE)),
         CLEAR,
         "4.7.4",
         Rule.STS,
         R.STARTTLS_NOT_SUPPORTED,
+    ),
+    Case(
+        "raised to none lowers nothing",
+        evidence(sts=sts(), override=override(L.NONE, RAISE)),
+        CLEAR,
+        "4.7.4",
+        Rule.STS,
+        R.STARTTLS_NOT_SUPPORTED,
+    ),
+    Case(
+        "raised to verify, dane stays",
+        evidence(tlsa(SELF_SIGNED), override=override(L.VERIFY, RAISE)),
+        session(),
+        "4.7.5",
+        Rule.DANE,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "raised to verify, dane fits",
+        evidence(tlsa(SELF_SIGNED), override=override(L.VERIFY, RAISE)),
+        session(SELF_SIGNED),
+        "4.7.5",
+        Rule.OVERRIDE,
+        R.CERTIFICATE_NOT_TRUSTED,
+    ),
+    Case(
+        "raised by another name, MTA-STS stays",
+        evidence(sts=sts(), override=override(L.VERIFY, RAISE, names=("other.good.test",))),
+        session(OTHER_NAME),
+        "4.7.5",
+        Rule.STS,
+        R.CERTIFICATE_HOST_MISMATCH,
+    ),
+    Case(
+        "raised by another name, and only MTA-STS fits",
+        evidence(sts=sts(), override=override(L.VERIFY, RAISE, names=("other.good.test",))),
+        session(),
+        "4.7.5",
+        Rule.OVERRIDE,
+        R.CERTIFICATE_HOST_MISMATCH,
+    ),
+    Case(
+        "raised by a fingerprint, MTA-STS stays",
+        evidence(sts=sts(), override=override(L.FINGERPRINT, RAISE, chain=EXPIRED)),
+        session(EXPIRED),
+        "4.7.5",
+        Rule.STS,
+        R.CERTIFICATE_EXPIRED,
+    ),
+    Case(
+        "raised to dane-only, and MTA-STS is not enough",
+        evidence(sts=sts(), override=override(L.DANE_ONLY, RAISE)),
+        session(),
+        "4.7.5",
+        Rule.OVERRIDE,
+        R.DANE_REQUIRED,
+    ),
+    Case(
+        "raised to dane-only, MTA-STS stays",
+        evidence(tlsa(SELF_SIGNED), sts(), override=override(L.DANE_ONLY, RAISE)),
+        session(SELF_SIGNED),
+        "4.7.5",
+        Rule.STS,
+        R.CERTIFICATE_NOT_TRUSTED,
+    ),
+    Case(
+        "raised to TLS 1.3 under MTA-STS",
+        evidence(sts=sts(), override=override(L.OPPORTUNISTIC, RAISE, minimum=TlsVersion.TLS_1_3)),
+        session(version=TlsVersion.TLS_1_2),
+        "4.7.6",
+        Rule.STS,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "raised to TLS 1.0 lowers nothing",
+        evidence(sts=sts(), override=override(L.OPPORTUNISTIC, RAISE, minimum=TlsVersion.TLS_1_0)),
+        session(version=TlsVersion.TLS_1_1),
+        "4.7.6",
+        Rule.STS,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "raised, not listed",
+        evidence(sts=sts(StsMode.ENFORCE, "x.test"), override=override(L.VERIFY, RAISE)),
+        session(),
+        "4.4.8",
+        Rule.STS_NOT_LISTED,
+        R.VALIDATION_FAILURE,
+    ),
+    # the operator and the sender
+    Case(
+        "waived, but the operator asks for TLS",
+        evidence(sts=sts(), demand=TlsDemand.WAIVED, override=override(L.ENCRYPT, RAISE)),
+        CLEAR,
+        "4.7.4",
+        Rule.OVERRIDE,
+        R.STARTTLS_NOT_SUPPORTED,
+    ),
+    Case(
+        "waived, and the operator asks for TLS only",
+        evidence(tlsa(), sts(), demand=TlsDemand.WAIVED, override=override(L.ENCRYPT)),
+        session(EXPIRED),
+        "encrypted",
+        Rule.OVERRIDE,
+    ),
+    Case(
+        "required, under an override that asks for less",
+        evidence(tlsa(), demand=TlsDemand.REQUIRED, override=override(L.NONE), mx_secure=True),
+        session(EXPIRED, requiretls=True),
+        "5.7.10",
+        Rule.DANE,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "required, under an override that asks for no TLS, and all is well",
+        evidence(tlsa(), demand=TlsDemand.REQUIRED, override=override(L.NONE), mx_secure=True),
+        session(requiretls=True),
+        "verified",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, the operator vouches by fingerprint",
+        evidence(demand=TlsDemand.REQUIRED, override=override(L.FINGERPRINT, chain=EXPIRED)),
+        session(EXPIRED, requiretls=True),
+        "verified",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, the operator vouches by name",
+        evidence(demand=TlsDemand.REQUIRED, override=override(L.VERIFY, names=(HOST,))),
+        session(requiretls=True),
+        "verified",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, and verify believes what DNS says",
+        evidence(demand=TlsDemand.REQUIRED, override=override(L.VERIFY)),
+        session(requiretls=True),
+        "5.7.10",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, verify at a host that is certain",
+        evidence(demand=TlsDemand.REQUIRED, override=override(L.VERIFY), mx_secure=True),
+        session(requiretls=True),
+        "verified",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, a fingerprint of another",
+        evidence(demand=TlsDemand.REQUIRED, override=override(L.FINGERPRINT, chain=EXPIRED)),
+        session(requiretls=True),
+        "5.7.10",
+        Rule.OVERRIDE,
+        R.VALIDATION_FAILURE,
     ),
 ]
 
@@ -447,7 +792,16 @@ policies = st.sampled_from(
     [NoSts(), StsFetchFailed("404"), StsUnknown("bogus")]
     + [sts(mode, pattern) for mode in StsMode for pattern in (HOST, "*.good.test", "x.test")]
 )
-overrides = st.none() | st.builds(Override, st.sampled_from(Level), st.booleans(), st.just("because"))
+raises = st.builds(
+    override,
+    st.sampled_from(OverrideLevel),
+    st.just(RAISE),
+    st.none() | st.sampled_from(TlsVersion),
+    st.sampled_from([(), (HOST,), ("other.good.test",)]),
+    st.sampled_from([GOOD, EXPIRED]),
+)
+replaces = st.builds(lambda one: replace(one, mode=OverrideMode.REPLACE), raises)
+overrides = st.none() | raises | replaces
 evidences = st.builds(
     Evidence, st.just("good.test"), st.just(MxHost(HOST)), tlsas, policies, st.sampled_from(TlsDemand), overrides
 )
@@ -492,12 +846,12 @@ def test_published_policy_delays_mail_and_never_bounces_it(e: Evidence, s: Obser
 
 
 @many
-@given(evidences, sessions, tlsas, policies)
+@given(evidences, sessions, tlsas, policies, raises)
 def test_one_more_requirement_never_turns_no_into_yes(
-    e: Evidence, s: ObservedSession, more_tlsa: TlsaResult, more_sts: StsResult
+    e: Evidence, s: ObservedSession, more_tlsa: TlsaResult, more_sts: StsResult, more_local: Override
 ) -> None:
     assume(isinstance(decide(e, s, TRUST), Refuse))
-    more = [replace(e, override=Override(level, False, "more")) for level in Level if e.override is None]
+    more = [replace(e, override=more_local)] if e.override is None else []
     more += [replace(e, demand=TlsDemand.REQUIRED)]
     if isinstance(e.tlsa, NoTlsa):
         more.append(replace(e, tlsa=more_tlsa))
@@ -515,7 +869,7 @@ def test_one_more_requirement_never_turns_no_into_yes(
 @given(evidences, sessions)
 def test_usable_tlsa_and_allowed_means_a_record_matched(e: Evidence, s: ObservedSession) -> None:
     assume(isinstance(e.tlsa, UsableTlsa) and e.demand is not TlsDemand.WAIVED)
-    assume(e.override is None or not e.override.replaces)
+    assume(e.override is None or e.override.mode is RAISE)
     if isinstance(decide(e, s, TRUST), Allow):
         assert s.tls is not None
         assert isinstance(e.tlsa, UsableTlsa)
@@ -526,7 +880,7 @@ def test_usable_tlsa_and_allowed_means_a_record_matched(e: Evidence, s: Observed
 @given(evidences, sessions)
 def test_sts_enforce_and_allowed_means_listed_and_a_good_certificate(e: Evidence, s: ObservedSession) -> None:
     assume(isinstance(e.sts, StsFound) and e.sts.policy.mode is StsMode.ENFORCE and e.demand is not TlsDemand.WAIVED)
-    assume(e.override is None or not e.override.replaces)
+    assume(e.override is None or e.override.mode is RAISE)
     if isinstance(decide(e, s, TRUST), Allow):
         assert s.tls is not None
         assert s.tls.version >= TlsVersion.TLS_1_2
@@ -545,8 +899,44 @@ def test_taking_tls_away_never_helps(e: Evidence, s: ObservedSession) -> None:
 
 @many
 @given(evidences, sessions)
-def test_waived_is_always_allowed(e: Evidence, s: ObservedSession) -> None:
-    assert isinstance(decide(replace(e, demand=TlsDemand.WAIVED), s, TRUST), Allow)
+def test_waived_is_always_allowed_by_all_but_the_operator(e: Evidence, s: ObservedSession) -> None:
+    verdict = decide(replace(e, demand=TlsDemand.WAIVED, override=None), s, TRUST)
+    assert isinstance(verdict, Allow)
+    assert verdict.would_refuse is None
+
+
+@many
+@given(evidences, sessions)
+def test_what_is_published_is_reported_under_an_override(e: Evidence, s: ObservedSession) -> None:
+    assume(e.override is not None and e.override.mode is OverrideMode.REPLACE)
+    assume(e.demand is TlsDemand.DEFAULT)
+    verdict = decide(e, s, TRUST)
+    if isinstance(verdict, Allow):
+        without = decide(replace(e, override=None), s, TRUST)
+        told = without if isinstance(without, Refuse) else without.would_refuse
+        assert verdict.would_refuse == told
+
+
+@many
+@given(evidences, sessions, raises)
+def test_an_override_that_raises_never_allows_what_is_refused_without(
+    e: Evidence, s: ObservedSession, local: Override
+) -> None:
+    assume(e.demand is not TlsDemand.REQUIRED)  # there it may vouch for the host
+    if isinstance(decide(replace(e, override=local), s, TRUST), Allow):
+        assert isinstance(decide(replace(e, override=None), s, TRUST), Allow)
+
+
+@many
+@given(evidences, sessions)
+def test_dane_only_allows_nothing_without_a_record_that_matches(e: Evidence, s: ObservedSession) -> None:
+    assume(e.override is not None)
+    assert e.override is not None
+    verdict = decide(replace(e, override=replace(e.override, level=L.DANE_ONLY)), s, TRUST)
+    if isinstance(verdict, Allow):
+        assert isinstance(e.tlsa, UsableTlsa)
+        assert s.tls is not None
+        assert e.tlsa.records[0].data == tlsa_data(s.tls.chain[0], 1, 1)
 
 
 @many
@@ -556,7 +946,9 @@ def test_verified_is_never_said_without_proof(e: Evidence, s: ObservedSession) -
     if isinstance(verdict, Allow) and verdict.tls is TlsUsed.VERIFIED:
         assert s.tls is not None
         dane = isinstance(e.tlsa, UsableTlsa) and e.tlsa.records[0].data == tlsa_data(s.tls.chain[0], 1, 1)
-        assert dane or s.tls.chain in (GOOD, WILDCARD)
+        given = e.override is not None and fits(e.override.fingerprints, s.tls.chain[0])
+        named = e.override is not None and "other.good.test" in e.override.names and s.tls.chain == OTHER_NAME
+        assert dane or given or named or s.tls.chain in (GOOD, WILDCARD)
 
 
 @many
