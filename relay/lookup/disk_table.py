@@ -264,9 +264,12 @@ class _TableFile(Generic[V]):
         return self._connection
 
     def _value(self, row: Row) -> V | None:
+        """None for a row that was not written by us."""
+        if not all(cell is None or isinstance(cell, str) for cell in row):
+            return None
         try:
             return self._layout.decode(row[1:])
-        except ValueError:  # not written by us
+        except ValueError:
             return None
 
     @contextmanager

@@ -67,6 +67,15 @@ async def test_the_newest_entry_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_what_is_put_during_a_look_on_disk_counts(tmp_path: Path) -> None:
+    newer = StsEntry(NOW, replace(FOUND, id="2"))
+    await fill(tmp_path)
+    async with cache_in(tmp_path) as (cache, _):
+        found, _ = await asyncio.gather(cache.get("both.test"), cache.put("both.test", newer))
+        assert found == await cache.get("both.test") == newer
+
+
+@pytest.mark.asyncio
 async def test_on_disk_when_put_returns(tmp_path: Path) -> None:
     async with cache_in(tmp_path) as (cache, _):
         await cache.put("a.test", ENTRIES["policy.test"])
@@ -120,15 +129,19 @@ async def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: str) -> Non
 async def test_damage_that_shows_later_keeps_what_is_in_memory(tmp_path: Path, deed: str) -> None:
     async with cache_in(tmp_path) as (cache, troubles):
         await cache.put("a.test", ENTRIES["policy.test"])
+        await cache.put("c.test", ENTRIES["failed.test"])
         (tmp_path / FILE_NAME).write_bytes(b"not a database at all" * 500)
         if deed == "get":
             assert await cache.get("unknown.test") is None
         else:
             await cache.put("b.test", ENTRIES["both.test"])
         assert len(troubles) == 1
+    octets = (tmp_path / FILE_NAME).read_bytes()
+    assert int.from_bytes(octets[24:28]) == 2  # commits: the table, and all that was in memory
     async with cache_in(tmp_path) as (cache, troubles):
         assert await cache.get("a.test") == ENTRIES["policy.test"]
         assert await cache.get("b.test") == (ENTRIES["both.test"] if deed == "put" else None)
+        assert await cache.get("c.test") == ENTRIES["failed.test"]
         assert not troubles
 
 
@@ -265,3 +278,12 @@ async def test_memory_is_bounded_and_the_disk_knows_the_rest(tmp_path: Path, mon
             for domain, entry in ENTRIES.items():
                 assert await cache.get(domain) == entry
                 assert len(cache._memory) <= 2
+
+
+@pytest.mark.asyncio
+async def test_what_was_looked_at_last_stays_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.lookup.disk_table._MEMORY_SIZE", 2)
+    async with cache_in(tmp_path) as (cache, _):
+        for domain in ("a.test", "b.test", "a.test", "c.test"):
+            await cache.get(domain)
+        assert list(cache._memory) == ["a.test", "c.test"]
