@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from relay.mail.address import AddressError, parse_domain
+from relay.policy.memory import OnTlsLoss
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"([0-9]{1,12}) *([smhdw])\Z")
@@ -326,6 +327,21 @@ class MtaStsSettings(Section):
     port: Port = Field(default=443, description="port of policy hosts")
 
 
+class TlsMemorySettings(Section):
+    """Hosts that had TLS and have none now, where no policy demands it."""
+
+    on_loss: OnTlsLoss = Field(
+        default=OnTlsLoss.WARN,
+        description="what is done then: off (nothing), warn (in the log), defer (mail waits, then goes with a warning)",
+    )
+    after: Duration = Field(
+        default=timedelta(days=7), description="how long a host must have had TLS before its loss counts"
+    )
+    defer_for: Duration = Field(
+        default=timedelta(days=1), description="how long mail waits for TLS to come back when on_loss is defer"
+    )
+
+
 class RetrySettings(Section):
     """When to try again, and when to give up."""
 
@@ -352,4 +368,5 @@ class Settings(Section):
     tls: TlsSettings = TlsSettings()
     delivery: DeliverySettings = DeliverySettings()
     mta_sts: MtaStsSettings = MtaStsSettings()
+    tls_memory: TlsMemorySettings = TlsMemorySettings()
     retry: RetrySettings = RetrySettings()
