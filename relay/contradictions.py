@@ -10,7 +10,8 @@ import stat
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from relay.settings import HostPort, Settings
+from relay.policy.memory import OnTlsLoss
+from relay.settings import HostPort, Settings, format_duration
 
 Name = tuple[str, str]  # section and key; the section of `hostname` is the empty text
 Finding = tuple[tuple[Name, ...], str]
@@ -43,6 +44,13 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     if hop and any(_same_place(hop, address, settings.hostname) for address in (*given.listen, *given.listen_tls)):
         blamed = ("delivery", "next_hop")
         yield (blamed, listen, listen_tls, ("", "hostname")), f"{hop} is this relay itself: mail would go in a circle"
+    memory, expire = settings.tls_memory, settings.retry.expire
+    if memory.on_loss is OnTlsLoss.DEFER and memory.defer_for >= expire:  # RFC 3207 §6: lost TLS must not bounce mail
+        names = ("tls_memory", "defer_for"), ("tls_memory", "on_loss"), ("retry", "expire")
+        yield (
+            names,
+            f"must be shorter than retry.expire ({format_duration(expire)}): mail would come back, not just wait",
+        )
 
 
 def _overrides_twice(settings: Settings) -> Iterator[Finding]:

@@ -213,6 +213,30 @@ class PolicyCacheFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TlsLost(Event):
+    """A host that had TLS, from `since` to `last`, has none now: a possible downgrade. `action`: what was done."""
+
+    name = "tls-lost"
+    level = "warning"
+    domain: str
+    host: str
+    address: str
+    since: datetime
+    last: datetime
+    authenticated_by: str | None
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class TlsMemoryFailed(Event):
+    """The file of hosts that have TLS is damaged, or cannot be read or written; they are kept in memory alone."""
+
+    name = "tls-memory-failed"
+    level = "error"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NoticeQueued(Event):
     """A failure or delay notice to the sender was put into the queue. `about`: the message it speaks of."""
 

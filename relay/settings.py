@@ -13,6 +13,7 @@ from enum import Enum
 from pydantic import Field
 
 from relay.override_settings import OverrideSettings
+from relay.policy.memory import OnTlsLoss
 from relay.setting_types import (
     COUNT_LIMIT,
     Duration,
@@ -147,6 +148,21 @@ class MtaStsSettings(Section):
     port: Port = Field(default=443, description="port of policy hosts")
 
 
+class TlsMemorySettings(Section):
+    """Hosts that had TLS and have none now, where no policy demands it."""
+
+    on_loss: OnTlsLoss = Field(
+        default=OnTlsLoss.WARN,
+        description="what is done then: off (nothing), warn (in the log), defer (mail waits, then goes with a warning)",
+    )
+    after: Duration = Field(
+        default=timedelta(days=7), description="how long a host must have had TLS before its loss counts"
+    )
+    defer_for: Duration = Field(
+        default=timedelta(days=1), description="how long mail waits for TLS to come back when on_loss is defer"
+    )
+
+
 class RetrySettings(Section):
     """When to try again, and when to give up."""
 
@@ -173,5 +189,6 @@ class Settings(Section):
     tls: TlsSettings = TlsSettings()
     delivery: DeliverySettings = DeliverySettings()
     mta_sts: MtaStsSettings = MtaStsSettings()
+    tls_memory: TlsMemorySettings = TlsMemorySettings()
     retry: RetrySettings = RetrySettings()
     override: tuple[OverrideSettings, ...] = Field(default=(), description="local rules on TLS for some destinations")

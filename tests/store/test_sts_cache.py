@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -66,6 +67,15 @@ async def test_the_newest_entry_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_what_is_put_during_a_look_on_disk_counts(tmp_path: Path) -> None:
+    newer = StsEntry(NOW, replace(FOUND, id="2"))
+    await fill(tmp_path)
+    async with cache_in(tmp_path) as (cache, _):
+        found, _ = await asyncio.gather(cache.get("both.test"), cache.put("both.test", newer))
+        assert found == await cache.get("both.test") == newer
+
+
+@pytest.mark.asyncio
 async def test_on_disk_when_put_returns(tmp_path: Path) -> None:
     async with cache_in(tmp_path) as (cache, _):
         await cache.put("a.test", ENTRIES["policy.test"])
@@ -76,7 +86,11 @@ async def test_on_disk_when_put_returns(tmp_path: Path) -> None:
 @pytest.mark.asyncio
 async def test_a_row_that_we_cannot_read_is_as_good_as_none(tmp_path: Path) -> None:
     await fill(tmp_path)
-    changes = {"policy.test": "raw = 'nonsense'", "failed.test": "failed_at = 'soon'", "both.test": "fetched_at = ''"}
+    changes = {
+        "policy.test": "raw = 'nonsense'",
+        "failed.test": "failed_at = '2026-01-02T03:04:05'",  # in which zone?
+        "both.test": "fetched_at = ''",
+    }
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as other:
         for domain, change in changes.items():
             other.execute(f"UPDATE policy SET {change} WHERE domain = ?", (domain,))
@@ -115,15 +129,55 @@ async def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: str) -> Non
 async def test_damage_that_shows_later_keeps_what_is_in_memory(tmp_path: Path, deed: str) -> None:
     async with cache_in(tmp_path) as (cache, troubles):
         await cache.put("a.test", ENTRIES["policy.test"])
+        await cache.put("c.test", ENTRIES["failed.test"])
         (tmp_path / FILE_NAME).write_bytes(b"not a database at all" * 500)
         if deed == "get":
             assert await cache.get("unknown.test") is None
         else:
             await cache.put("b.test", ENTRIES["both.test"])
         assert len(troubles) == 1
+    octets = (tmp_path / FILE_NAME).read_bytes()
+    assert int.from_bytes(octets[24:28]) == 2  # commits: the table, and all that was in memory
     async with cache_in(tmp_path) as (cache, troubles):
         assert await cache.get("a.test") == ENTRIES["policy.test"]
         assert await cache.get("b.test") == (ENTRIES["both.test"] if deed == "put" else None)
+        assert await cache.get("c.test") == ENTRIES["failed.test"]
+        assert not troubles
+
+
+@pytest.mark.asyncio
+async def test_damage_that_many_meet_at_once_is_one_damage(tmp_path: Path) -> None:
+    async with cache_in(tmp_path) as (cache, troubles):
+        await cache.put("a.test", ENTRIES["policy.test"])
+        damaged = b"not a database at all" * 500
+        (tmp_path / FILE_NAME).write_bytes(damaged)
+        found = await asyncio.gather(
+            cache.get("x.test"), cache.get("y.test"), cache.put("b.test", ENTRIES["both.test"]), cache.forget("z.test")
+        )
+        assert not any(found)
+        assert len(troubles) == 1
+        assert (tmp_path / f"{FILE_NAME}.damaged").read_bytes() == damaged
+    async with cache_in(tmp_path) as (cache, troubles):
+        assert await cache.all() == {"a.test": ENTRIES["policy.test"], "b.test": ENTRIES["both.test"]}
+        assert not troubles
+
+
+@pytest.mark.asyncio
+async def test_a_damaged_file_that_cannot_be_moved_is_told_of_once(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    path.write_bytes(b"not a database at all" * 500)
+    Path(f"{path}.damaged").mkdir()  # the place is taken
+    async with cache_in(tmp_path) as (cache, troubles):
+        for domain, entry in ENTRIES.items():
+            await cache.put(domain, entry)
+            assert await cache.get(domain) == entry
+        assert await cache.get("other.test") is None
+        assert len(troubles) == 1
+        assert "is damaged (file is not a database) and cannot be replaced" in troubles[0]
+        Path(f"{path}.damaged").rmdir()
+        await cache.put("a.test", ENTRIES["policy.test"])
+    async with cache_in(tmp_path) as (cache, troubles):
+        assert await cache.all() == ENTRIES | {"a.test": ENTRIES["policy.test"]}
         assert not troubles
 
 
@@ -173,6 +227,37 @@ async def test_a_file_that_cannot_be_read_now_is_no_empty_file(tmp_path: Path) -
 
 
 @pytest.mark.asyncio
+async def test_a_file_of_the_first_version_is_read_and_written(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as other:
+        other.execute(
+            "CREATE TABLE policy (domain TEXT PRIMARY KEY, used_at TEXT NOT NULL, id TEXT, fetched_at TEXT, raw TEXT, "
+            "failed_at TEXT, failure TEXT, failed_id TEXT)"
+        )
+        time = "2026-01-02T03:04:05.678901+00:00"
+        row = ("policy.test", time, "1", time, RAW, None, None, None)
+        other.execute("INSERT INTO policy VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        other.commit()
+    async with cache_in(tmp_path) as (cache, troubles):
+        assert await cache.get("policy.test") == ENTRIES["policy.test"]
+        await cache.put("both.test", ENTRIES["both.test"])
+        await cache.forget("policy.test")
+        assert not troubles
+    async with cache_in(tmp_path) as (cache, troubles):
+        assert await cache.all() == {"both.test": ENTRIES["both.test"]}
+        assert not troubles
+
+
+@pytest.mark.asyncio
+async def test_what_is_forgotten_is_not_found_even_without_a_file(tmp_path: Path) -> None:
+    async with cache_in(tmp_path / "not there") as (cache, troubles):
+        await cache.put("a.test", ENTRIES["policy.test"])
+        await cache.forget("a.test")
+        assert await cache.get("a.test") is None
+        assert await cache.all() == {}
+        assert len(troubles) == 1
+
+
+@pytest.mark.asyncio
 async def test_a_file_of_another_make_is_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as other:
         other.execute("CREATE TABLE policy (domain TEXT PRIMARY KEY, something TEXT)")
@@ -186,10 +271,19 @@ async def test_a_file_of_another_make_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_memory_is_bounded_and_the_disk_knows_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.lookup.sts_cache._MEMORY_SIZE", 2)
+    monkeypatch.setattr("relay.lookup.disk_table._MEMORY_SIZE", 2)
     await fill(tmp_path)
     async with cache_in(tmp_path) as (cache, _):
         for _ in range(2):
             for domain, entry in ENTRIES.items():
                 assert await cache.get(domain) == entry
                 assert len(cache._memory) <= 2
+
+
+@pytest.mark.asyncio
+async def test_what_was_looked_at_last_stays_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.lookup.disk_table._MEMORY_SIZE", 2)
+    async with cache_in(tmp_path) as (cache, _):
+        for domain in ("a.test", "b.test", "a.test", "c.test"):
+            await cache.get(domain)
+        assert list(cache._memory) == ["a.test", "c.test"]

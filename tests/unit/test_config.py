@@ -95,7 +95,7 @@ def test_a_broken_file_does_not_hide_the_mistakes_of_the_environment(tmp_path: P
     )
 
 
-SECTIONS = "hostname, submission, queue, dns, tls, delivery, mta_sts, retry, override"
+SECTIONS = "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, override"
 VALUES: list[tuple[str, str]] = [
     (
         '[submission]\nlisten = ["x"]',
@@ -152,6 +152,14 @@ VALUES: list[tuple[str, str]] = [
         'hostname = "out.example"\n[delivery]\nnext_hop = "OUT.example:2525"',
         "delivery.next_hop: out.example:2525 is this relay itself: mail would go in a circle",
     ),
+    (
+        '[tls_memory]\non_loss = "defer"\ndefer_for = "5d"',
+        "tls_memory.defer_for: must be shorter than retry.expire (5d): mail would come back, not just wait",
+    ),
+    (
+        '[tls_memory]\non_loss = "defer"\n[retry]\nexpire = "90m"',
+        "tls_memory.defer_for: must be shorter than retry.expire (90m): mail would come back, not just wait",
+    ),
     ('[tls]\nca_file = "/none"', "tls.ca_file: /none cannot be read: No such file or directory"),
     ('[tls]\nca_file = "/dev/null"', "tls.ca_file: /dev/null is not a file"),
     ('[tls]\nca_file = "/"', "tls.ca_file: / is not a file"),
@@ -170,6 +178,8 @@ GOOD: list[str] = [
     '[delivery]\nnext_hop = "127.0.0.1:25"',  # another server on this machine
     '[delivery]\nnext_hop = "smart.example:2525"',
     '[queue]\npath = "not/there/yet"',
+    '[tls_memory]\non_loss = "defer"\ndefer_for = "119h"',
+    '[tls_memory]\non_loss = "warn"\ndefer_for = "5d"',
 ]
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from relay.policy.memory import OnTlsLoss
 from relay.settings import HostPort, Section, Settings, TrustAd, format_duration, format_size
 
 
@@ -55,6 +56,9 @@ GOOD: list[tuple[str, str, object, object]] = [
         (at("::1", 53), at("::1", 5353), at("192.0.2.1", 54)),
     ),
     ("dns", "trust_ad", "yes", TrustAd.YES),
+    ("tls_memory", "on_loss", "off", OnTlsLoss.OFF),
+    ("tls_memory", "on_loss", "warn", OnTlsLoss.WARN),
+    ("tls_memory", "on_loss", "defer", OnTlsLoss.DEFER),
     ("dns", "self_test_signed", "IANA.org.", "iana.org"),
     ("delivery", "next_hop", "", None),
     ("delivery", "next_hop", "Smart.Example.ORG.:587", at("smart.example.org", 587)),
@@ -135,6 +139,8 @@ BAD: list[tuple[str, str, object, str]] = [
     ("dns", "nameservers", ["127.0.0.1:0"], "the port must be from 1 to 65535"),
     ("dns", "nameservers", ["dns.example:53"], "'dns.example' is not an IP address"),
     ("dns", "trust_ad", True, "'auto', 'yes' or 'no'"),
+    ("tls_memory", "on_loss", "refuse", "'off', 'warn' or 'defer'"),
+    ("tls_memory", "after", "0d", "longer than zero"),
     ("dns", "self_test_signed", "", "is not a host name"),
     ("dns", "self_test_signed", "192.0.2.1", "not an address"),
     ("delivery", "port", 0, "greater than or equal to 1"),
