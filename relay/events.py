@@ -76,6 +76,14 @@ class ListenerStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AdminStarted(Event):
+    """Health and metrics are answered at this address."""
+
+    name = "admin-started"
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class DnssecTrust(Event):
     """Whether the resolver's word on DNSSEC is believed, and why; without it DANE is off."""
 

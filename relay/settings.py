@@ -340,6 +340,14 @@ class RetrySettings(Section):
     )
 
 
+class AdminSettings(Section):
+    """Health and metrics, for your own machines."""
+
+    listen: tuple[Listen, ...] = Field(
+        default=(), description="where health and metrics are answered, over plain HTTP; empty: nowhere"
+    )
+
+
 class Settings(Section):
     """All settings."""
 
@@ -353,3 +361,4 @@ class Settings(Section):
     delivery: DeliverySettings = DeliverySettings()
     mta_sts: MtaStsSettings = MtaStsSettings()
     retry: RetrySettings = RetrySettings()
+    admin: AdminSettings = AdminSettings()
