@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from relay import __version__
+from relay.admin.metrics import Metrics
+from relay.admin.server import AdminServer, Sources, Stage
 from relay.delivery.attempt import Attempt, Tools
 from relay.delivery.pool import SessionPool
 from relay.delivery.route import Router, own_mx_name
@@ -95,7 +97,10 @@ class App:
         self._folder = folder
         self._hostname = hostname
         self._clock = clock
+        self._metrics = Metrics()
         self._emit = emit if emit is not None else log_lines()
+        if settings.admin.listen:  # else nobody can ask
+            self._emit = self._metrics.counting(self._emit)
         self._new_id = id_source(clock)
         self._store = SqliteStore(folder)
         self._guard = AddressGuard(settings.delivery.allow_private_addresses)
@@ -136,8 +141,12 @@ class App:
         worker = self._worker(resolver, finder, roots_pem)
         front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users)
         server = SubmissionServer(settings.submission, self._hostname, front)
-        server.bind()  # before anything on disk is touched
+        admin = self._admin(worker)
+        server.bind()  # both before anything on disk is touched
         self._stack.push_async_callback(server.stop, STOP_GRACE)
+        admin.bind()
+        self._stack.push_async_callback(admin.stop)
+        await admin.start()
         await self._store.open(self._clock())
         await cache.open()
         await self._assess(resolver, first=True)
@@ -151,9 +160,22 @@ class App:
         if certificate is not None:
             self._spawn("certificate", partial(self._renew_certificate, certificate, server))
         addresses = await server.start()
+        admin.stage = Stage.SERVING
+        self._stack.callback(admin.leave)
         self._emit(ServiceStarted(__version__, self._hostname, str(self._folder)))
         self._warn_of_few_files()
         return addresses
+
+    def _admin(self, worker: Worker) -> AdminServer:
+        sources = Sources(
+            metrics=self._metrics,
+            depth=lambda: self._store.depth(self._clock()),
+            under_way=lambda: worker.under_way,
+            check_writable=self._store.check_writable,
+            clock=self._clock,
+            emit=self._emit,
+        )
+        return AdminServer(self._settings.admin, sources)
 
     def _warn_of_few_files(self) -> None:
         wanted = self._settings.submission.max_connections + 2 * self._settings.delivery.concurrency + _OTHER_FILES

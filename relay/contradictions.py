@@ -34,10 +34,11 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     if not given.listen and not given.listen_tls:
         yield (listen, listen_tls), "is empty, and so is submission.listen_tls: no mail would be taken"
     seen: set[str] = set()
-    for name, addresses in ((listen, given.listen), (listen_tls, given.listen_tls)):
+    admin = ("admin", "listen")
+    for name, addresses in ((listen, given.listen), (listen_tls, given.listen_tls), (admin, settings.admin.listen)):
         for address in addresses:
             if str(address) in seen and address.port:
-                yield (name, listen, listen_tls), f"{address} is there twice"
+                yield (name, listen, listen_tls, admin), f"{address} is there twice"
             seen.add(str(address))
     yield from _overrides_twice(settings)
     hop = settings.delivery.next_hop

@@ -76,6 +76,14 @@ class ListenerStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AdminStarted(Event):
+    """Health and metrics are answered at this address."""
+
+    name = "admin-started"
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class DnssecTrust(Event):
     """Whether the resolver's word on DNSSEC is believed, and why; without it DANE is off."""
 
@@ -214,7 +222,10 @@ class PolicyCacheFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class TlsLost(Event):
-    """A host that had TLS, from `since` to `last`, has none now: a possible downgrade. `action`: what was done."""
+    """A host that had TLS, from `since` to `last`, has none now: a possible downgrade.
+
+    `action`: delivered (in clear text), or deferred, `until` when.
+    """
 
     name = "tls-lost"
     level = "warning"
@@ -225,6 +236,7 @@ class TlsLost(Event):
     last: datetime
     authenticated_by: str | None
     action: str
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

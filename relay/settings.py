@@ -35,6 +35,7 @@ from relay.setting_types import (
 )
 
 __all__ = [
+    "AdminSettings",
     "DeliverySettings",
     "DnsSettings",
     "HostPort",
@@ -177,6 +178,14 @@ class RetrySettings(Section):
     )
 
 
+class AdminSettings(Section):
+    """Health and metrics, for your own machines."""
+
+    listen: tuple[Listen, ...] = Field(
+        default=(), description="where health and metrics are answered, over plain HTTP; empty: nowhere"
+    )
+
+
 class Settings(Section):
     """All settings."""
 
@@ -191,4 +200,5 @@ class Settings(Section):
     mta_sts: MtaStsSettings = MtaStsSettings()
     tls_memory: TlsMemorySettings = TlsMemorySettings()
     retry: RetrySettings = RetrySettings()
+    admin: AdminSettings = AdminSettings()
     override: tuple[OverrideSettings, ...] = Field(default=(), description="local rules on TLS for some destinations")

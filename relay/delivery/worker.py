@@ -75,6 +75,11 @@ class Worker:
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
 
+    @property
+    def under_way(self) -> int:
+        """How many recipients are claimed and not yet settled."""
+        return sum(len(claim.recipients) for claim in self._held.values())
+
     async def run(self) -> None:
         """Deliver until `stop`. Returns when what was under way is done."""
         renewing = asyncio.create_task(self._renew_leases())

@@ -56,6 +56,15 @@ class QueueEntry:
     changed: datetime  # when the state was written
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much mail there is. Held recipients are left out."""
+
+    open: int  # recipients that wait or are in an attempt
+    due: int  # those of them that could be tried now
+    oldest: datetime | None  # when the oldest message with an open recipient arrived
+
+
 class BodyWriter(Protocol):
     """Takes the octets of one message while they arrive: in memory while small, in a file of the queue when large."""
 
@@ -111,6 +120,12 @@ class QueueStore(Protocol):
 
     async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
         """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
+
+    async def depth(self, now: datetime) -> Depth:
+        """How much mail there is. It costs some milliseconds for each 100,000 recipients, beside the writing."""
+
+    async def check_writable(self) -> None:
+        """Write something that changes nothing, as mail is written. Raises StoreUnavailable as a `put` would."""
 
     async def retry_now(self, id: MessageId | None, now: datetime) -> int:
         """Make the next attempt of one message, or of all, due at `now`. Returns how many recipients it touched."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from relay.mail.message import MessageId
 from relay.queue import database, transactions
 from relay.queue.folder import held_if_free
-from relay.queue.rows import SELECT_ENTRY, to_entry, to_micros
-from relay.queue.store import QueueEntry, QueueError
+from relay.queue.rows import SELECT_ENTRY, from_micros, to_entry, to_micros
+from relay.queue.store import Depth, QueueEntry, QueueError
 
 _ORDER = "ORDER BY m.id, r.number"
 _OPEN = "r.state NOT IN ('delivered', 'failed')"
@@ -23,6 +23,11 @@ _ALL = f"{SELECT_ENTRY} {_ORDER}"
 _ALL_OPEN = f"{SELECT_ENTRY} WHERE m.closed IS NULL AND {_OPEN} {_ORDER}"
 _ONE = f"{SELECT_ENTRY} WHERE m.id = ? {_ORDER}"
 _ONE_OPEN = f"{SELECT_ENTRY} WHERE m.id = ? AND {_OPEN} {_ORDER}"
+# Both are answered from an index alone, whatever the history is; the message with the smallest id is the oldest.
+_DEPTH = (
+    "SELECT count(*), total(next_attempt <= ?) FROM recipient INDEXED BY recipient_due WHERE next_attempt IS NOT NULL"
+)
+_OLDEST = "SELECT arrived FROM message WHERE closed IS NULL ORDER BY id LIMIT 1"
 
 
 class QueueReader:
@@ -44,6 +49,18 @@ class QueueReader:
             return tuple(map(to_entry, rows))
         except sqlite3.Error as error:
             raise database.unavailable(error) from error
+
+    def depth(self, now: datetime) -> Depth:
+        """How much mail there is. A running lease ends after `now`, so that what is in an attempt is not due.
+
+        Raises StoreUnavailable.
+        """
+        try:
+            waiting, due = self._connection.execute(_DEPTH, (to_micros(now),)).fetchone()
+            oldest = self._connection.execute(_OLDEST).fetchone()
+        except sqlite3.Error as error:
+            raise database.unavailable(error) from error
+        return Depth(waiting, int(due), None if oldest is None else from_micros(oldest[0]))
 
     def close(self) -> None:
         """Let go of the database."""

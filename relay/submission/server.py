@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 
 from relay.events import ListenerStarted, SubmissionRefused
+from relay.listen import BACKLOG, listening_socket
 from relay.settings import HostPort, SubmissionSettings
 from relay.submission import replies
 from relay.submission.access import IPAddress, client_address
@@ -24,7 +25,6 @@ from relay.submission.stream import HANDSHAKE_SECONDS, LINGER_SECONDS, handshake
 
 __all__ = ["Front", "SubmissionServer"]
 
-_BACKLOG = 1024
 _ACCEPT_AGAIN_SECONDS = 1.0
 
 
@@ -62,7 +62,7 @@ class SubmissionServer:
         ]
         with ExitStack() as undo:
             for address, implicit in wanted:
-                self._bound.append((undo.enter_context(_listening_socket(address)), implicit))
+                self._bound.append((undo.enter_context(listening_socket(address)), implicit))
             undo.pop_all()
 
     async def start(self) -> tuple[HostPort, ...]:
@@ -99,7 +99,7 @@ class SubmissionServer:
             asyncio.get_running_loop().add_reader(sock, self._accept, sock)
         else:
             loop = asyncio.get_running_loop()
-            self._listeners.append(await loop.create_server(lambda: Session(self._shared), sock=sock, backlog=_BACKLOG))
+            self._listeners.append(await loop.create_server(lambda: Session(self._shared), sock=sock, backlog=BACKLOG))
         host, port = sock.getsockname()[:2]
         address = HostPort(host=host, port=port)
         kind = "implicit" if implicit else "starttls" if self._shared.tls is not None else "none"
@@ -112,7 +112,7 @@ class SubmissionServer:
         Not left to `create_server`, which would neither count half-made handshakes nor take a new certificate.
         """
         loop = asyncio.get_running_loop()
-        for _ in range(_BACKLOG):
+        for _ in range(BACKLOG):
             try:
                 client, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -161,20 +161,3 @@ class SubmissionServer:
             client.close()
             about = f"TLS handshake failed: {handshake_fault(error)}"
             shared.front.emit(SubmissionRefused(peer, "connection closed", about))
-
-
-def _listening_socket(address: HostPort) -> socket.socket:
-    """A bound socket. The protocol is named because asyncio turns Nagle's algorithm off only where it says TCP."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setblocking(False)
-        sock.bind((address.host, address.port))
-        sock.listen(_BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
-    return sock

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from relay.mail.outcome import State, TlsUsed
 from relay.policy.retry import Settlement
 from relay.queue import visitor
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import BodyWriter, QueueStore, StoreUnavailable
+from relay.queue.store import BodyWriter, Depth, QueueStore, StoreUnavailable
 
 pytestmark = pytest.mark.asyncio
 
@@ -580,7 +581,41 @@ async def test_a_closed_queue_says_so(store: SqliteStore, message: MakeMessage) 
         await store.put((message(1),))
     with pytest.raises(StoreUnavailable, match="closed"):
         await store.find(None, history=False)
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await store.check_writable()
     await store.close()
+
+
+async def test_the_depth_counts_what_is_open_and_what_is_due(
+    store: SqliteStore, message: MakeMessage, settlement: MakeSettlement
+) -> None:
+    assert await store.depth(NOW) == Depth(0, 0, None)
+    await store.put((message(1, "a@a.test", "b@a.test"), message(2, "c@c.test", "d@d.test", arrived=NOW + MINUTE)))
+    assert await store.depth(NOW) == Depth(4, 2, NOW)
+    assert await store.depth(NOW + MINUTE) == Depth(4, 4, NOW)
+    (first,) = await claim(store)
+    assert await store.depth(NOW + MINUTE) == Depth(4, 2, NOW)  # under way, and so not due
+    assert await store.depth(NOW + LEASE) == Depth(4, 4, NOW)  # but when the lease has run out
+    await store.settle(first, settlement(first, State.DELIVERED, State.DEFERRED), (), NOW)
+    assert await store.depth(NOW + LEASE) == Depth(3, 2, NOW)
+    (again,) = await claim(store, NOW + timedelta(hours=1), skip=("c.test", "d.test"))
+    await store.settle(again, settlement(again, State.FAILED), (), NOW)
+    assert await store.depth(NOW + LEASE) == Depth(2, 2, NOW + MINUTE)
+
+
+async def test_a_check_writes_and_changes_nothing(store: SqliteStore, message: MakeMessage, folder: Path) -> None:
+    await store.put((message(1),))
+    before = await store.find(None, history=True)
+    with closing(sqlite3.connect(folder / "queue.db")) as other:
+
+        def version() -> int:  # changes when somebody else has written
+            return int(other.execute("PRAGMA data_version").fetchone()[0])
+
+        first = version()
+        assert version() == first
+        await store.check_writable()
+        assert version() != first
+    assert await store.find(None, history=True) == before
 
 
 async def test_it_is_a_queue_store(store: SqliteStore) -> None:

@@ -95,7 +95,7 @@ def test_a_broken_file_does_not_hide_the_mistakes_of_the_environment(tmp_path: P
     )
 
 
-SECTIONS = "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, override"
+SECTIONS = "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, admin, override"
 VALUES: list[tuple[str, str]] = [
     (
         '[submission]\nlisten = ["x"]',
@@ -127,6 +127,10 @@ VALUES: list[tuple[str, str]] = [
     (
         '[submission]\nlisten = ["127.0.0.1:25", "127.0.0.1:26", "127.0.0.1:25"]',
         "submission.listen: 127.0.0.1:25 is there twice",
+    ),
+    (
+        '[submission]\nlisten = ["127.0.0.1:25"]\n[admin]\nlisten = ["127.0.0.1:25"]',
+        "admin.listen: 127.0.0.1:25 is there twice",
     ),
     (
         "[submission]\nlisten = []",

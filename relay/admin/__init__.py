@@ -1,0 +1,1 @@
+"""For those who watch over the service: health and metrics over HTTP."""

@@ -1,0 +1,181 @@
+"""What is counted: one table from events to numbers, and the numbers as Prometheus reads them (docs/metrics.md).
+
+Labels have few values, all of them ours: never a domain, an address or a stranger's words. Increments are bound once,
+since two events come with every message. Nothing global: a registry belongs to one `Metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from relay import events
+from relay.events import Emit, Event
+from relay.mail.outcome import State, TlsUsed
+from relay.queue.store import Depth
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+# Every temporary status that Relay itself gives; what hosts answer is counted as REMOTE.
+OWN_STATUSES = ("4.3.0", "4.4.1", "4.4.2", "4.4.3", "4.4.4", "4.4.8", "4.7.4", "4.7.5", "4.7.6")
+REMOTE, OTHER = "remote", "other"
+_SETTLED = (State.DELIVERED, State.DEFERRED, State.FAILED)
+_NOT_READ = float("nan")
+
+Count = Callable[[Any], None]
+
+
+def _nothing(_: Event) -> None:
+    """For events that are for the log alone."""
+
+
+class Metrics:
+    """All counters and gauges of one service."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._attempts = self._per_attempt()
+        self._deferrals = self._per_status()
+        recipients = self._gauge(
+            "relay_queue_recipients",
+            "Recipients in the queue: due now, waiting for their time, in an attempt.",
+            "state",
+        )
+        self._due, self._waiting, self._under_way = map(recipients.labels, ("due", "waiting", "under_way"))
+        self._oldest = self._gauge("relay_queue_oldest_seconds", "Age of the oldest message with an open recipient.")
+        self._counts: dict[type[Event], Count] = self._table()
+
+    def counting(self, emit: Emit) -> Emit:
+        """An `Emit` that does what `emit` does, and counts the event."""
+        counts = self._counts
+
+        def emit_and_count(event: Event) -> None:
+            emit(event)
+            counts.get(type(event), _nothing)(event)
+
+        return emit_and_count
+
+    def decided(self) -> frozenset[type[Event]]:
+        """The events of which it is settled how they count."""
+        return frozenset(self._counts)
+
+    def show_queue(self, depth: Depth | None, under_way: int, now: datetime) -> None:
+        """Set the gauges of the queue. None: it could not be read, which is shown as NaN."""
+        self._under_way.set(under_way)
+        if depth is None:
+            self._due.set(_NOT_READ)
+            self._waiting.set(_NOT_READ)
+            self._oldest.set(_NOT_READ)
+            return
+        self._due.set(depth.due)
+        self._waiting.set(max(0, depth.open - depth.due - under_way))  # read at two moments
+        age = now - depth.oldest if depth.oldest is not None else None
+        self._oldest.set(0.0 if age is None else max(0.0, age.total_seconds()))
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(_WithoutCreationTimes(self._registry))
+
+    def _table(self) -> dict[type[Event], Count]:
+        """How each event counts. A new event belongs here, if only as `_nothing`; a test asks for it."""
+        fetched = self._counter("relay_policy_fetches", "Fetches of MTA-STS policies, by result.", "result")
+        notices = self._counter("relay_notices", "Notices put into the queue for senders, by kind.", "kind")
+        by_kind = {kind: notices.labels(kind).inc for kind in ("failure", "delay")}
+        lost = self._counter(
+            "relay_tls_lost", "Sessions without TLS with hosts that had it, by what was done.", "action"
+        )
+        by_action = {action: lost.labels(action).inc for action in ("delivered", "deferred")}
+        trusted = self._gauge(
+            "relay_dnssec_trusted", "1: the resolver's word on DNSSEC is believed. 0: it is not, and DANE is off."
+        )
+        return {
+            events.ServiceStarted: _nothing,
+            events.ServiceStopped: _nothing,
+            events.AdminStarted: _nothing,
+            events.ListenerStarted: _nothing,
+            events.FewFiles: _nothing,
+            events.CertificateRenewed: _nothing,
+            events.CertificateRefused: self._plain(
+                "relay_certificate_refused", "Changed certificate files that could not be used."
+            ),
+            events.DnssecTrust: lambda event: trusted.set(event.trusted),
+            events.MessageAccepted: self._plain("relay_messages_accepted", "Messages taken from clients."),
+            events.SubmissionRefused: self._plain("relay_submission_refused", "Times a client was told no."),
+            events.AuthenticationFailed: self._plain(
+                "relay_authentication_failed", "Logins with a wrong name or password."
+            ),
+            events.AttemptFinished: self._count_attempt,
+            events.PolicyTestFailed: self._plain(
+                "relay_policy_test_failed", "Sessions that an MTA-STS policy in testing mode would have refused."
+            ),
+            events.PolicyOverridden: self._plain(
+                "relay_policy_overridden", "Sessions that a published policy would have refused, but for an override."
+            ),
+            events.OverrideEnded: _nothing,
+            events.TlsLost: lambda event: by_action[event.action](),
+            events.TlsMemoryFailed: self._plain(
+                "relay_tls_memory_failures", "Times the file of hosts that have TLS could not be read or written."
+            ),
+            events.PolicyFetched: _each(fetched.labels("fetched").inc),
+            events.PolicyChanged: _nothing,
+            events.PolicyFetchFailed: _each(fetched.labels("failed").inc),
+            events.PolicyCacheFailed: self._plain(
+                "relay_policy_cache_failures", "Times the file of MTA-STS policies could not be read or written."
+            ),
+            events.NoticeQueued: lambda event: by_kind[event.kind](),
+            events.StoreFailed: self._plain("relay_store_failures", "Times the queue could not be read or written."),
+            events.DefectFound: self._plain("relay_defects", "Programming errors met. Please report them."),
+        }
+
+    def _count_attempt(self, event: events.AttemptFinished) -> None:
+        self._attempts[event.state, event.tls]()
+        if event.state == State.DEFERRED.value:
+            whose = event.status if event.reply is None else REMOTE
+            self._deferrals.get(whose, self._deferrals[OTHER])()
+
+    def _per_attempt(self) -> dict[tuple[str, str], Callable[[], None]]:
+        counter = self._counter(
+            "relay_recipients",
+            "Recipients after an attempt: what became of them, and how the last session was protected.",
+            "state",
+            "tls",
+        )
+        pairs = [(state.value, tls.value) for state in _SETTLED for tls in TlsUsed]
+        return {pair: counter.labels(*pair).inc for pair in pairs}
+
+    def _per_status(self) -> dict[str, Callable[[], None]]:
+        counter = self._counter(
+            "relay_deferrals",
+            "Recipients deferred, by Relay's own status; remote: the host's answer was temporary.",
+            "status",
+        )
+        return {status: counter.labels(status).inc for status in (*OWN_STATUSES, REMOTE, OTHER)}
+
+    def _plain(self, name: str, meaning: str) -> Count:
+        return _each(self._counter(name, meaning).inc)
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        """A counter that is shown as `name` with `_total`."""
+        return Counter(name, meaning, labels, registry=self._registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        return Gauge(name, meaning, labels, registry=self._registry)
+
+
+class _WithoutCreationTimes:
+    """The registry without the time at which each counter was made, which is that of the start for all of them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._registry.collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
+
+
+def _each(increment: Callable[[], None]) -> Count:
+    return lambda _: increment()
