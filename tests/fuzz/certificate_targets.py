@@ -74,7 +74,7 @@ def _check_certificate(octets: bytes) -> bool:
     key = read[public_key]
     assert is_certificate(octets) is (isinstance(key, bytes) and is_public_key(key))
     name_fault(octets, NAME)
-    known = _known(octets)
+    known = known_certificate(octets)
     if known is None:
         return False
     ours = read[signature]
@@ -85,7 +85,7 @@ def _check_certificate(octets: bytes) -> bool:
     return True
 
 
-def _known(octets: bytes) -> x509.Certificate | None:
+def known_certificate(octets: bytes) -> x509.Certificate | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says of some certificates that it will not take them for ever
         try:

@@ -12,7 +12,7 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
-from certificate_targets import CHAINS, NAME, ROOT
+from certificate_targets import CHAINS, NAME, ROOT, known_certificate
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
@@ -56,8 +56,10 @@ def _is_usable(octets: bytes) -> bool | None:
     data = octets[3:]
     if octets[2]:
         return len(data) == 32 * octets[2]
+    if octets[1] == 0:
+        return True if known_certificate(data) is not None else None
     try:
-        x509.load_der_x509_certificate(data) if octets[1] == 0 else load_der_public_key(data)
+        load_der_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
         return None
     return True

@@ -20,6 +20,7 @@ from targets import TARGETS
 
 _KEPT = 300  # inputs that were accepted, to go on from
 _KEEP_SHARE = 0.05
+_KEPT_OCTETS = 1000  # or they would grow longer and longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def run(target: Target, inputs: int, seed: int) -> Done | Finding:
         except Exception as error:  # noqa: BLE001  (whatever it is, it is what we look for)
             return Finding(number, octets, error)
         accepted += good
-        if good and not fresh and chance.random() < _KEEP_SHARE:
+        if good and not fresh and len(octets) <= _KEPT_OCTETS and chance.random() < _KEEP_SHARE:
             if len(pool) < len(target.seeds) + _KEPT:
                 pool.append(octets)
             else:
