@@ -261,9 +261,9 @@ def _read(response: dns.message.Message, question: Question) -> _Found:
     except dns.exception.DNSException:  # a loop of CNAMEs, or records of a name that does not exist
         return unusable
     secure, canonical = bool(response.flags & dns.flags.AD), name_text(chain.canonical_name)
-    rrset = chain.answer or response.get_rrset(
-        response.answer, chain.canonical_name, dns.rdataclass.IN, exchange.OPAQUE_TLSA
-    )
+    rrset = chain.answer
+    if question.rdtype == dns.rdatatype.TLSA:
+        rrset = response.get_rrset(response.answer, chain.canonical_name, dns.rdataclass.IN, exchange.OPAQUE_TLSA)
     if rrset is not None:
         return Answer(_records(rrset), secure, canonical, min(chain.minimum_ttl, rrset.ttl))
     if not _may_say_no(response):

@@ -33,6 +33,7 @@ from OpenSSL.crypto import (
 from relay.policy.certificate import (
     CertificateSyntaxError,
     dns_names,
+    is_certificate,
     is_for_servers,
     is_strongly_signed,
     key_may_do_tls,
@@ -174,7 +175,7 @@ def _verified(
     if not chain:
         return ChainFault(UNSPECIFIED, "no certificate could be had from the server")
     sent = _parsed(chain, FILETYPE_ASN1)
-    if len(sent) != len(chain):
+    if len(sent) != len(chain) or not all(map(is_certificate, chain)):  # OpenSSL leaves what follows the first unread
         return ChainFault(UNSPECIFIED, "a certificate cannot be parsed")
     store = X509Store()
     for anchor in anchors:

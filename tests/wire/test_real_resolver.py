@@ -7,37 +7,25 @@ extended errors and without.
 from __future__ import annotations
 
 import asyncio
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
+from real_dns import EE, SELF_TEST, Ds, Servers, Signing, Zone, needed, serve, validating
 
 from relay.lookup.destination import find_addresses, find_destination
 from relay.lookup.resolver import Answer, LookupFailed, Missing, NotFound, Resolver
 from relay.lookup.tlsa import find_tlsa
 from relay.policy.mx import DestinationLookupFailed, MailHosts, MxHost
-from relay.policy.tlsa import NoTlsa, TlsaLookupFailed, TlsaRecord, TlsaResult, UsableTlsa
-from relay.settings import DnsSettings, HostPort
+from relay.policy.tlsa import NoTlsa, TlsaLookupFailed, TlsaRecord, TlsaResult, UnusableTlsa, UsableTlsa
 
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # servers are often not in a user's path
-TOOLS = {name: shutil.which(name, path=PATH) or "" for name in ("knotd", "keymgr", "unbound")}
-missing = [name for name, path in TOOLS.items() if not path]
-pytestmark = [
-    pytest.mark.unbound,
-    pytest.mark.skipif(bool(missing), reason=f"needs Debian's unbound and knot ({', '.join(missing)} not found)"),
-]
+pytestmark = needed
 
-APEX = "@ SOA ns.test. hostmaster.test. 1 3600 600 86400 60\n@ NS ns.test.\n"
-EE = "3 1 1 " + "ab" * 32
 TLSA = TlsaRecord(3, 1, 1, b"\xab" * 32)
+MANY = 60  # TLSA records at one name: some kilobytes, which do not go into a packet
+MANY_RECORDS = "\n".join(f"_25._tcp.many TLSA 3 1 2 {number:0128x}" for number in range(MANY))
 ZONES = {
-    "signed.test": f"""
+    "signed.test": Zone(f"""
 @ A 192.0.2.1
 @ MX 10 mx
 mx A 192.0.2.1
@@ -56,157 +44,29 @@ big TXT {" ".join(f'"{number:0200d}"' for number in range(30))}
 _25._tcp.badtlsa CNAME _25._tcp.mx.wrong.test.
 badtlsa A 192.0.2.4
 null MX 0 .
-""",
-    "unsigned.test": f"@ MX 10 mx.signed.test.\nmx A 192.0.2.9\n_25._tcp.mx TLSA {EE}\nback CNAME mx.signed.test.\n",
-    "wrong.test": f"@ A 192.0.2.10\n@ MX 10 mx\nmx A 192.0.2.10\n_25._tcp.mx TLSA {EE}\n",
-    "stripped.test": "@ A 192.0.2.11\n@ MX 10 mx\nmx A 192.0.2.11\n",
+many A 192.0.2.12
+{MANY_RECORDS}
+odd A 192.0.2.13
+_25._tcp.odd TYPE52 \\# 2 0301
+_25._tcp.odd TLSA 3 1 9 abcd
+_25._tcp.odd TLSA 1 1 1 {"ab" * 32}
+_25._tcp.odd TLSA 3 2 1 {"ab" * 32}
+_25._tcp.odd TLSA 3 1 1 abcd
+_25._tcp.odd TLSA 3 1 0 abcd
+"""),
+    "unsigned.test": Zone(
+        f"@ MX 10 mx.signed.test.\nmx A 192.0.2.9\n_25._tcp.mx TLSA {EE}\nback CNAME mx.signed.test.\n",
+        Signing.NO,
+        Ds.NONE,
+    ),
+    "stripped.test": Zone("@ A 192.0.2.11\n@ MX 10 mx\nmx A 192.0.2.11\n", Signing.NO),
 }
-SIGNED = ("test", "signed.test", "wrong.test")  # by Knot; the parent has a DS for stripped.test as well
-FLAVOURS = {"ede": "ede: yes\n", "plain": "ede: no\n", "careless": 'module-config: "iterator"\n'}
-
-
-@dataclass(frozen=True, slots=True)
-class Servers:
-    """An Unbound of each flavour, and the Knot behind them."""
-
-    unbound: dict[str, HostPort]
-    knot: HostPort
-
-    def resolver(self, flavour: str) -> Resolver:
-        return Resolver([self.unbound[flavour]], timedelta(seconds=10))
-
-
-SELF_TEST = DnsSettings(self_test_signed="signed.test", self_test_bogus="wrong.test")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def start(command: list[str], ready: list[str]) -> subprocess.Popen[str]:
-    """Start a server that logs to standard error, and return when it has logged all of `ready`."""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    log: list[str] = []
-    waiting = list(ready)
-    assert process.stderr is not None
-    while waiting:
-        line = process.stderr.readline()
-        assert line, f"{command[0]} ended: {''.join(log)}"
-        log.append(line)
-        waiting = [text for text in waiting if text not in line]
-    return process
-
-
-def stop(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    process.communicate(timeout=30)
-
-
-def write_knot(folder: Path, port: int) -> Path:
-    (folder / "db").mkdir()
-    zones = "".join(
-        f"  - domain: {name}.\n" + ("    dnssec-signing: on\n    dnssec-policy: lab\n" if name in SIGNED else "")
-        for name in ("test", *ZONES)
-    )
-    config = folder / "knot.conf"
-    config.write_text(f"""
-server:
-    rundir: "{folder}"
-    listen: 127.0.0.1@{port}
-log:
-  - target: stderr
-    any: info
-database:
-    storage: "{folder}/db"
-    journal-db-max-size: 16M
-policy:
-  - id: lab
-    manual: on
-    single-type-signing: on
-    algorithm: ecdsap256sha256
-    nsec3: on
-    nsec3-iterations: 0
-template:
-  - id: default
-    storage: "{folder}"
-    file: "%s.zone"
-    zonefile-sync: -1
-zone:
-{zones}""")
-    return config
-
-
-def make_key(config: Path, zone: str) -> str:
-    """Make a key for the zone; its DS record comes back, as one line of the parent zone."""
-    keymgr = [TOOLS["keymgr"], "-c", str(config), zone]
-    subprocess.run(
-        [*keymgr, "generate", "algorithm=ecdsap256sha256", "ksk=yes", "zsk=yes"], check=True, capture_output=True
-    )
-    shown = subprocess.run([*keymgr, "ds"], check=True, capture_output=True, text=True).stdout
-    return next(line for line in shown.splitlines() if " 13 2 " in line)
-
-
-def write_zones(folder: Path, config: Path) -> str:
-    """Write the zone files with their delegations; the DS of `test` comes back."""
-    ds = {name: make_key(config, name) for name in (*SIGNED, "stripped.test")}
-    ds["wrong.test"] = ds["wrong.test"].replace(ds["wrong.test"].split()[-1], "00" * 32)
-    parent = "$TTL 60\n" + APEX + "ns A 127.0.0.1\n"
-    for name, records in ZONES.items():
-        parent += f"{name}. NS ns\n" + ds.get(name, "") + "\n"
-        (folder / f"{name}.zone").write_text("$TTL 60\n" + APEX + records)
-    (folder / "test.zone").write_text(parent)
-    return ds["test"]
-
-
-def write_unbound(folder: Path, flavour: str, port: int, knot_port: int, anchor: str) -> Path:
-    config = folder / f"unbound-{flavour}.conf"
-    config.write_text(f"""
-server:
-    interface: 127.0.0.1@{port}
-    port: {port}
-    directory: "{folder}"
-    chroot: ""
-    username: ""
-    pidfile: ""
-    use-syslog: no
-    verbosity: 1
-    do-ip6: no
-    do-daemonize: no
-    do-not-query-localhost: no
-    local-zone: "test." nodefault
-    trust-anchor: "{anchor}"
-    {FLAVOURS[flavour]}
-stub-zone:
-    name: "test."
-    stub-addr: 127.0.0.1@{knot_port}
-remote-control:
-    control-enable: no
-""")
-    return config
 
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    folder = tmp_path_factory.mktemp("dns")
-    knot_port = free_port()
-    knot = write_knot(folder, knot_port)
-    anchor = write_zones(folder, knot)
-    signed = [f"[{name}.] DNSSEC, successfully signed" for name in SIGNED]
-    loaded = [f"[{name}.] loaded" for name in ZONES if name not in SIGNED]
-    with ExitStack() as stack:
-        stack.callback(stop, start([TOOLS["knotd"], "-c", str(knot)], [*signed, *loaded, "server started"]))
-        unbound = {}
-        for flavour in FLAVOURS:
-            port = free_port()
-            config = write_unbound(folder, flavour, port, knot_port, anchor)
-            stack.callback(stop, start([TOOLS["unbound"], "-d", "-c", str(config)], ["start of service"]))
-            unbound[flavour] = HostPort(host="127.0.0.1", port=port)
-        yield Servers(unbound, HostPort(host="127.0.0.1", port=knot_port))
-
-
-validating = pytest.mark.parametrize("flavour", ["ede", "plain"])
+    with serve(tmp_path_factory.mktemp("dns"), ZONES, ("ede", "plain", "careless")) as built:
+        yield built
 
 
 @pytest.mark.asyncio
@@ -221,7 +81,7 @@ async def test_self_test_does_not_trust_others(servers: Servers) -> None:
     found, sentence = await servers.resolver("careless").assess(SELF_TEST)
     assert not found
     assert "does not vouch for the signed name signed.test" in sentence
-    found, sentence = await Resolver([servers.knot], timedelta(seconds=5)).assess(SELF_TEST)
+    found, sentence = await Resolver([servers.knot.address], timedelta(seconds=5)).assess(SELF_TEST)
     assert not found
 
 
@@ -245,8 +105,7 @@ FOUND: list[tuple[str, str, bool, str]] = [
 @pytest.mark.asyncio
 @validating
 async def test_answers(servers: Servers, flavour: str) -> None:
-    resolver = servers.resolver(flavour)
-    await resolver.assess(SELF_TEST)
+    resolver = await servers.trusting(flavour)
     for rdtype, name, secure, canonical in FOUND:
         found = await getattr(resolver, rdtype)(name)
         assert isinstance(found, Answer), (rdtype, name, found)
@@ -270,8 +129,7 @@ ABSENT = [
 @pytest.mark.asyncio
 @validating
 async def test_proofs_of_absence(servers: Servers, flavour: str) -> None:
-    resolver = servers.resolver(flavour)
-    await resolver.assess(SELF_TEST)
+    resolver = await servers.trusting(flavour)
     for rdtype, name, kind, secure, canonical in ABSENT:
         found = await getattr(resolver, rdtype)(name)
         assert isinstance(found, NotFound), (rdtype, name, found)
@@ -313,6 +171,31 @@ async def test_broken_tlsa_records_come_through(servers: Servers) -> None:
     assert set(found.records) == {TLSA, TlsaRecord(3, 1, 1, b"\x02\x03")}
 
 
+@pytest.mark.asyncio
+@validating
+async def test_tlsa_records_of_odd_shapes(servers: Servers, flavour: str) -> None:
+    """All come through, none is usable: that is not the same as none at all."""
+    resolver = await servers.trusting(flavour)
+    host = await find_addresses(resolver, MxHost("odd.signed.test"))
+    assert isinstance(host, MxHost)
+    found = await find_tlsa(resolver, host, 25)
+    assert isinstance(found, UnusableTlsa) and found.base == "odd.signed.test"
+    assert {str(record) for record in found.records} == {
+        "3 1 255 ", "3 1 9 abcd", f"1 1 1 {'ab' * 32}", f"3 2 1 {'ab' * 32}", "3 1 1 abcd", "3 1 0 abcd"
+    }  # fmt: skip
+
+
+@pytest.mark.asyncio
+@validating
+async def test_more_tlsa_records_than_a_packet_holds(servers: Servers, flavour: str) -> None:
+    resolver = await servers.trusting(flavour)
+    host = await find_addresses(resolver, MxHost("many.signed.test"))
+    assert isinstance(host, MxHost)
+    found = await find_tlsa(resolver, host, 25)
+    assert isinstance(found, UsableTlsa)
+    assert {int.from_bytes(record.data) for record in found.records} == set(range(MANY))
+
+
 HOSTS: list[tuple[str, TlsaResult]] = [
     ("mx.signed.test", UsableTlsa("mx.signed.test", ("mx.signed.test",), (TLSA,))),
     ("inside.signed.test", UsableTlsa("mx.signed.test", ("mx.signed.test", "inside.signed.test"), (TLSA,))),
@@ -330,8 +213,7 @@ HOSTS: list[tuple[str, TlsaResult]] = [
 @pytest.mark.asyncio
 @validating
 async def test_dane(servers: Servers, flavour: str) -> None:
-    resolver = servers.resolver(flavour)
-    await resolver.assess(SELF_TEST)
+    resolver = await servers.trusting(flavour)
     for name, expected in HOSTS:
         host = await find_addresses(resolver, MxHost(name))
         assert isinstance(host, MxHost), host
@@ -341,8 +223,7 @@ async def test_dane(servers: Servers, flavour: str) -> None:
 @pytest.mark.asyncio
 @validating
 async def test_destinations(servers: Servers, flavour: str) -> None:
-    resolver = servers.resolver(flavour)
-    await resolver.assess(SELF_TEST)
+    resolver = await servers.trusting(flavour)
     domains = ("signed.test", "unsigned.test", "wrong.test", "stripped.test")
     signed, unsigned, wrong, stripped = await asyncio.gather(*(find_destination(resolver, name) for name in domains))
     assert signed == MailHosts("signed.test", (MxHost("mx.signed.test", 10, mx_secure=True),))

@@ -10,7 +10,7 @@ import dns.rrset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.lookup.exchange import MalformedAnswer, _parse, make_query
+from relay.lookup.exchange import OPAQUE_TLSA, MalformedAnswer, _parse, make_query
 from relay.lookup.resolver import Answer, LookupFailed, NotFound, _read
 from relay.lookup.servers import Question
 
@@ -76,3 +76,13 @@ def test_an_answer_that_is_not_damaged() -> None:
         found = look_at(query, sound_answer(query))
         assert isinstance(found, Answer)
         assert (len(found.records), found.secure, found.canonical) == (1, True, "b.example.org")
+
+
+def test_records_of_the_type_that_stands_for_tlsa_answer_no_other_question() -> None:
+    """A fuzzed answer to MX had one, and came out as an answer full of TLSA records."""
+    for rdtype in TYPES:
+        query = make_query(NAME, rdtype)
+        response = dns.message.make_response(query, recursion_available=True)
+        response.answer = [dns.rrset.from_text(NAME, 60, "IN", OPAQUE_TLSA, r"\# 4 03010100")]
+        found = look_at(query, response.to_wire())
+        assert isinstance(found, NotFound) is (rdtype != dns.rdatatype.TLSA), rdtype

@@ -121,6 +121,8 @@ def test_the_time_is_the_one_given(now: datetime, expected: int | None) -> None:
         ((b"",), "a certificate cannot be parsed"),
         ((b"\x30\x00",), "a certificate cannot be parsed"),
         ((*GOOD, b"garbage"), "a certificate cannot be parsed"),
+        ((GOOD[0] + b"\0\0", *GOOD[1:]), "a certificate cannot be parsed"),  # OpenSSL reads no further than it needs
+        ((GOOD[0], GOOD[1] + GOOD[1]), "a certificate cannot be parsed"),
     ],
 )
 def test_what_cannot_be_read_is_not_verified(chain: tuple[bytes, ...], why: str) -> None:
