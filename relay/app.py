@@ -41,7 +41,7 @@ from relay.lookup.sts import StsFinder
 from relay.lookup.sts_cache import StsCache
 from relay.lookup.sts_fetch import PolicyFetcher
 from relay.mail.message import Claim, MessageId
-from relay.mail.outcome import Outcome
+from relay.mail.record import Attempted
 from relay.policy.chain import Roots
 from relay.policy.retry import Schedule
 from relay.queue.sqlite import SqliteStore
@@ -200,8 +200,8 @@ class App:
             emit=self._emit,
         )
 
-        async def deliver(claim: Claim) -> dict[int, Outcome]:
-            return dict(await Attempt(claim, tools).run())
+        async def deliver(claim: Claim) -> Attempted:
+            return await Attempt(claim, tools).run()
 
         limits = Limits(
             settings.delivery.concurrency,

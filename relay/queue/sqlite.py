@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage
+from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
 from relay.queue import database, transactions
 from relay.queue.bodies import Bodies, FileOrMemory
@@ -125,9 +126,18 @@ class SqliteStore:
         return await self._running.run(lambda transaction: transactions.renew(transaction, claim, end))
 
     async def settle(
-        self, claim: Claim, settlement: Settlement, notices: Collection[NewMessage], now: datetime
+        self,
+        claim: Claim,
+        settlement: Settlement,
+        notices: Collection[NewMessage],
+        now: datetime,
+        *,
+        record: AttemptRecord,
+        began: datetime,
     ) -> bool:
-        """Write what an attempt came to, with its notices, in one transaction, and drop the lease.
+        """Write what an attempt came to, with its evidence and notices, in one transaction, and drop the lease.
+
+        The attempt lasted from `began` to `now`. `notices`: of failure first, then of delay.
 
         The body goes when the last recipient is closed. False: the lease was lost, nothing was written. A lease is
         lost when another claim has taken it after its end, or the queue was opened anew; its end alone loses nothing.

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from relay.mail.message import Body, Claim, MessageId, NewMessage
 from relay.mail.outcome import State, TlsUsed
+from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
 
 
@@ -99,9 +100,18 @@ class QueueStore(Protocol):
         """The octets of a body in chunks of up to 256 KiB; may be called many times."""
 
     async def settle(
-        self, claim: Claim, settlement: Settlement, notices: Collection[NewMessage], now: datetime
+        self,
+        claim: Claim,
+        settlement: Settlement,
+        notices: Collection[NewMessage],
+        now: datetime,
+        *,
+        record: AttemptRecord,
+        began: datetime,
     ) -> bool:
-        """Write what an attempt came to, with its notices, in one transaction, and drop the lease.
+        """Write what an attempt came to, with its evidence and notices, in one transaction, and drop the lease.
+
+        The attempt lasted from `began` to `now`. `notices`: of failure first, then of delay.
 
         The body goes when the last recipient is closed. False: the lease was lost, nothing was written.
         """

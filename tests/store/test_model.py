@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 from relay.mail.address import Address
 from relay.mail.message import Claim, Envelope, InlineBody, MessageId, NewMessage
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, State, TlsUsed
+from relay.mail.record import AttemptRecord
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.retry import SettledRecipient, Settlement
 from relay.queue import visitor
@@ -143,7 +144,12 @@ class QueueMachine(RuleBasedStateMachine):
         )
         notices = [self._new(notice, b"notice")] if notice else []
         kept = self._holds(claim)
-        assert self.runner.run(self.store.settle(claim, settlement, notices, self.now)) is kept
+        assert (
+            self.runner.run(
+                self.store.settle(claim, settlement, notices, self.now, record=AttemptRecord(), began=self.now)
+            )
+            is kept
+        )
         if kept:
             for settled in settlement.recipients:
                 known = self.model[claim.id.number, settled.recipient.index]
