@@ -76,17 +76,17 @@ _BOUNDS: Final = (
 )
 
 
-def bounded(record: AttemptRecord) -> AttemptRecord:
-    """The record cut to at most MAX_OCTETS of JSON, MAX_HOSTS hosts, MAX_LINES lines of MAX_LINE characters a host.
-
-    What is cut are the middles: the beginning and the end of a walk or a dialogue say most.
-    """
-    return _fit(record)[0]
-
-
 def encode(record: AttemptRecord) -> str:
-    """The record as compact JSON in ASCII, bounded."""
-    return _fit(record)[1]
+    """The record as compact JSON in ASCII, of at most MAX_OCTETS.
+
+    It is cut to MAX_HOSTS hosts, and for each to MAX_LINES lines of MAX_LINE characters; to less when that is too much
+    together. What goes are the middles: the beginning and the end of a walk or a dialogue say most.
+    """
+    for bounds in _BOUNDS:
+        text = _ENCODER.encode(_object(record, bounds))
+        if len(text) <= MAX_OCTETS:
+            return text
+    raise AssertionError("the last bounds always fit")
 
 
 def decode(text: str) -> AttemptRecord:
@@ -105,75 +105,46 @@ def decode(text: str) -> AttemptRecord:
     )
 
 
-def _fit(record: AttemptRecord) -> tuple[AttemptRecord, str]:
-    for bounds in _BOUNDS:
-        cut = _cut(record, bounds)
-        text = _ENCODER.encode(_object(cut))
-        if len(text) <= MAX_OCTETS:
-            return cut, text
-    raise AssertionError("the last bounds always fit")
-
-
-def _cut(record: AttemptRecord, bounds: _Bounds) -> AttemptRecord:
+def _object(record: AttemptRecord, bounds: _Bounds) -> dict[str, Any]:
     tried, left_out = record.tried, record.left_out
     if len(tried) > bounds.hosts:
         left_out += len(tried) - bounds.hosts
         tried = (*tried[: bounds.hosts // 2], *tried[-(bounds.hosts // 2) :])
-    return AttemptRecord(
-        tuple(_short(policy, bounds.sentence) for policy in record.policies[: bounds.hosts]),
-        tuple(_cut_host(host, bounds) for host in tried),
-        left_out,
-    )
+    whole: dict[str, Any] = {}
+    if record.policies:
+        whole["policies"] = [_short(policy, bounds.sentence) for policy in record.policies[: bounds.hosts]]
+    if tried:
+        whole["tried"] = [_host_object(host, bounds) for host in tried]
+    if left_out:
+        whole["left_out"] = left_out
+    return whole
 
 
-def _cut_host(host: HostRecord, bounds: _Bounds) -> HostRecord:
+def _host_object(host: HostRecord, bounds: _Bounds) -> dict[str, Any]:
     most = bounds.sentence
-    return HostRecord(
-        _short(host.host, most),
-        None if host.address is None else _short(host.address, most),
-        _short(host.required, most),
-        _short(host.rule, most),
-        _short(host.seen, most),
-        _short(host.verdict, most),
-        tuple(_short(line, bounds.line) for line in _ends(host.dialogue, bounds.lines)),
-    )
+    fields: dict[str, Any] = {
+        "host": _short(host.host, most),
+        "address": host.address and _short(host.address, most),
+        "required": _short(host.required, most),
+        "rule": _short(host.rule, most),
+        "seen": _short(host.seen, most),
+        "verdict": _short(host.verdict, most),
+    }
+    if host.dialogue and bounds.lines:
+        fields["dialogue"] = [_short(line, bounds.line) for line in _ends(host.dialogue, bounds.lines)]
+    return fields
 
 
 def _ends(lines: Sequence[str], most: int) -> Sequence[str]:
     """At most `most` lines: all, or the first and last of them round a line that counts the others."""
-    if len(lines) <= most or most == 0:
-        return lines[:most]
+    if len(lines) <= most:
+        return lines
     first, last = most // 2, (most - 1) // 2
     return (*lines[:first], f"({len(lines) - first - last} lines left out)", *lines[-last:])
 
 
 def _short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-def _object(record: AttemptRecord) -> dict[str, Any]:
-    whole: dict[str, Any] = {}
-    if record.policies:
-        whole["policies"] = record.policies
-    if record.tried:
-        whole["tried"] = [_host_object(host) for host in record.tried]
-    if record.left_out:
-        whole["left_out"] = record.left_out
-    return whole
-
-
-def _host_object(host: HostRecord) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "host": host.host,
-        "address": host.address,
-        "required": host.required,
-        "rule": host.rule,
-        "seen": host.seen,
-        "verdict": host.verdict,
-    }
-    if host.dialogue:
-        fields["dialogue"] = host.dialogue
-    return fields
 
 
 def _to_host(fields: dict[str, Any]) -> HostRecord:

@@ -4,7 +4,7 @@ Promises, tested in tests/store:
 * when `put` returns, the message is on disk and survives a power cut;
 * a stored message is claimed again and again until each of its recipients is settled as closed;
 * two claims never hold the same recipient at once; a claim whose lease was lost cannot settle;
-* `settle` is atomic with its notices: no lost bounce, no bounce without closing;
+* `settle` is atomic with its evidence and its notices: no lost bounce, no bounce without closing;
 * nothing is claimed before its time; order is by due time, then age;
 * `now` always comes from the caller.
 """
@@ -45,6 +45,7 @@ class QueueEntry:
     message_id: str | None
     sender: str  # empty: the null sender
     recipient: str
+    domain: str  # as Claim.domain
     state: State
     attempts: int
     status: str | None  # of the last attempt: 4.7.5
