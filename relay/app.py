@@ -44,7 +44,7 @@ from relay.lookup.sts import StsFinder
 from relay.lookup.sts_cache import StsCache
 from relay.lookup.sts_fetch import PolicyFetcher
 from relay.mail.message import Claim, MessageId
-from relay.mail.outcome import Outcome
+from relay.mail.record import Attempted
 from relay.policy.chain import Roots
 from relay.policy.override import Overrides
 from relay.policy.retry import Schedule
@@ -227,8 +227,8 @@ class App:
             overrides=Overrides(override.value() for override in settings.override),
         )
 
-        async def deliver(claim: Claim) -> dict[int, Outcome]:
-            return dict(await Attempt(claim, tools).run())
+        async def deliver(claim: Claim) -> Attempted:
+            return await Attempt(claim, tools).run()
 
         limits = Limits(
             settings.delivery.concurrency,

@@ -149,6 +149,23 @@ def explain_way(target: str, connect: bool, as_json: bool, file: Path | None) ->
     click.echo(explained.as_json(found) if as_json else explained.page(found), nl=as_json)
 
 
+@relay.command("trace")
+@click.argument("name", metavar="MESSAGE_ID|QUEUE_ID")
+@click.option("--json", "as_json", is_flag=True, help="print a JSON list of objects")
+@_config
+def trace_message(name: str, as_json: bool, file: Path | None) -> None:
+    """Show the life of a message: each attempt, what was required, seen and said, and what happens next."""
+    from relay import trace
+    from relay.queue.visitor import open_reader
+
+    with closing(open_reader(_queue_folder(file))) as reader:
+        found = reader.trace(name)
+    if not found:
+        click.echo(f"relay: no message with the queue id or Message-ID {name} is kept", err=True)
+        sys.exit(1)
+    click.echo(trace.as_json(found) if as_json else trace.page(found, datetime.now(UTC)), nl=as_json)
+
+
 @relay.command(
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}, add_help_option=False
 )

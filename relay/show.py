@@ -39,11 +39,12 @@ def _object(entry: QueueEntry) -> dict[str, object]:
         "reason": entry.reason,
         "host": entry.host,
         "tls": entry.tls.value,
-        "next_attempt": _time(entry.next_attempt),
+        "next_attempt": json_time(entry.next_attempt),
     }
 
 
-def _time(time: datetime | None) -> str | None:
+def json_time(time: datetime | None) -> str | None:
+    """ISO 8601 in UTC, to the millisecond."""
     return None if time is None else time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -61,7 +62,7 @@ def table(entries: Sequence[QueueEntry], now: datetime, width: int | None) -> st
         lines.append(_line(row, widths))
         lines += [_INDENT + text for text in _remarks(entry)]
     messages = len({entry.id for entry in entries})
-    lines += ["", f"{_count(len(entries), 'recipient')} in {_count(messages, 'message')}"]
+    lines += ["", f"{count(len(entries), 'recipient')} in {count(messages, 'message')}"]
     return "\n".join(lines)
 
 
@@ -71,7 +72,7 @@ def _row(entry: QueueEntry, now: datetime) -> tuple[str, ...]:
     else:
         wait = entry.next_attempt - now
         next_attempt = f"in {in_words(wait)}" if wait > timedelta(0) else "now"
-    people = _clean(f"{entry.sender or '<>'} -> {entry.recipient}")
+    people = clean(f"{entry.sender or '<>'} -> {entry.recipient}")
     age = in_words(now - entry.arrived)
     return (str(entry.id), age, people, entry.state.value, str(entry.attempts), next_attempt)
 
@@ -83,7 +84,7 @@ def _remarks(entry: QueueEntry) -> list[str]:
     remarks = [f"{ours}{host}"] if ours or host else []
     if entry.reply:
         remarks.append(f"the host said: {entry.reply}")
-    return [_clean(remark.strip()) for remark in remarks]
+    return [clean(remark.strip()) for remark in remarks]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -91,12 +92,13 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(f"{cell:{width}}" for cell, width in zip(cut, widths, strict=True)).rstrip()
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Without anything that could move the cursor or change colours."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """A number with its noun."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

@@ -6,7 +6,7 @@ RFC 5321 section 5.1 (hosts in turn), RFC 8461 section 5, RFC 7672 section 2.2.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -30,6 +30,7 @@ from relay.events import Emit, PolicyOverridden, PolicyTestFailed
 from relay.guard import AddressGuard
 from relay.mail.message import Body, Claim, Recipient, SmtpUtf8, TlsDemand
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
+from relay.mail.record import Attempted, AttemptRecord
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.chain import Roots, Trust
 from relay.policy.mx import MxHost, conclude
@@ -98,11 +99,11 @@ class Attempt:
         bounce = claim.sender is None and claim.demand is TlsDemand.REQUIRED
         self._demand = TlsDemand.DEFAULT if bounce else claim.demand
 
-    async def run(self) -> Mapping[int, Outcome]:
+    async def run(self) -> Attempted:
         """Try the hosts in turn until every recipient has its answer. Returns an outcome for each, by index."""
         route = await self._tools.router.route(self._claim.domain)
         if not isinstance(route, Route):
-            return dict.fromkeys(self._open, route)
+            return Attempted(dict.fromkeys(self._open, route), AttemptRecord())
         await self._walk(route)
         if self._open and self._is_refused_by_policy(route):
             renewed = await self._tools.router.renewed(route)
@@ -112,7 +113,7 @@ class Attempt:
                 self._notes = self._notes or first  # there may have been no room for a second round
         for index in self._open:
             self._outcomes[index] = conclude([note for indexes, note in self._notes if index in indexes])
-        return self._outcomes
+        return Attempted(self._outcomes, AttemptRecord())
 
     async def _walk(self, route: Route) -> None:
         for host in route.hosts:

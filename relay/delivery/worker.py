@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +17,8 @@ from datetime import datetime, timedelta
 from relay import ndr
 from relay.events import AttemptFinished, DefectFound, Emit, NoticeQueued, StoreFailed
 from relay.mail.message import Claim, MessageId, NewMessage
-from relay.mail.outcome import Delivered, Outcome
+from relay.mail.outcome import Delivered
+from relay.mail.record import Attempted
 from relay.policy.retry import Schedule, SettledRecipient, Settlement, settle
 from relay.queue.store import QueueStore, StoreUnavailable
 
@@ -55,12 +56,12 @@ class _Lane:
 
 
 class Worker:
-    """The delivery loop. `deliver` makes one attempt and returns an outcome for each recipient index."""
+    """The delivery loop. `deliver` makes one attempt and returns what came of it."""
 
     def __init__(
         self,
         store: QueueStore,
-        deliver: Callable[[Claim], Awaitable[Mapping[int, Outcome]]],
+        deliver: Callable[[Claim], Awaitable[Attempted]],
         limits: Limits,
         office: Office,
     ) -> None:
@@ -203,15 +204,18 @@ class Worker:
                 self._lanes.pop(name, None)
 
     async def _handle(self, claim: Claim) -> None:
-        outcomes = await self._deliver(claim)
         office = self._office
+        began = office.clock()
+        attempted = await self._deliver(claim)
         now = office.clock()
-        settlement = settle(claim, outcomes, office.schedule, now, office.draw())
+        settlement = settle(claim, attempted.outcomes, office.schedule, now, office.draw())
         while True:
             # The remote server may have the message already: hold on to the result until the disk takes it.
             notices = await self._notices(claim, settlement, now)  # with new ids each time: one may be taken
             try:
-                kept = await self._store.settle(claim, settlement, [notice for _, notice in notices], now)
+                kept = await self._store.settle(
+                    claim, settlement, [notice for _, notice in notices], now, record=attempted.record, began=began
+                )
                 break
             except StoreUnavailable as error:
                 office.emit(StoreFailed(str(error)))

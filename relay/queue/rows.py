@@ -17,7 +17,7 @@ Row = tuple[Any, ...]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
+INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)"
 INSERT_BODY = "INSERT INTO body VALUES (?, ?)"
 INSERT_RECIPIENT = (
     "INSERT INTO recipient (message, number, address, domain, state, attempts, next_attempt, lease, tls, changed,"
@@ -28,8 +28,8 @@ SETTLE_RECIPIENT = (
     " tls = ?, changed = ?, delay_notified = ? WHERE message = ? AND number = ? AND lease = ?"
 )
 SELECT_ENTRY = (
-    "SELECT m.id, m.message_id, m.sender, r.address, r.state, r.attempts, r.status, r.reply, r.reason, r.host, r.tls,"
-    " iif(r.lease IS NULL, r.next_attempt, NULL), m.arrived, r.changed"
+    "SELECT m.id, m.message_id, m.sender, r.address, r.domain, r.state, r.attempts, r.status, r.reply, r.reason,"
+    " r.host, r.tls, iif(r.lease IS NULL, r.next_attempt, NULL), m.arrived, r.changed"
     " FROM message m JOIN recipient r ON r.message = m.id"
 )
 
@@ -49,19 +49,20 @@ def to_address(text: str, domain: str) -> Address:
     return Address(text.rpartition("@")[0] or text, domain, text)
 
 
-def message_row(message: NewMessage) -> Row:
-    """For INSERT_MESSAGE."""
+def message_row(message: NewMessage, about: MessageId | None = None) -> Row:
+    """For INSERT_MESSAGE. `about`: of a notice, the message that it speaks of."""
     sender = message.envelope.sender
     return (
         message.id.number,
         None if sender is None else sender.text,
         None if sender is None else sender.domain,
-        _storable(message.message_id),
+        storable(message.message_id),
         message.eight_bit,
         message.smtputf8,
         message.demand.value,
         message.body.size,
         to_micros(message.arrived),
+        None if about is None else about.number,
     )
 
 
@@ -88,9 +89,9 @@ def settled_row(message: int, lease: int, settled: SettledRecipient, now: int) -
         settled.state.value,
         due(settled),
         str(outcome.status),
-        None if outcome.reply is None else _storable(outcome.reply.text),
-        _storable(_reason(outcome)),
-        _storable(outcome.host),
+        None if outcome.reply is None else storable(outcome.reply.text),
+        storable(_reason(outcome)),
+        storable(outcome.host),
         outcome.tls.value,
         now,
         settled.delay_notified,
@@ -109,13 +110,14 @@ def due(settled: SettledRecipient) -> int | None:
 
 def to_entry(row: Row) -> QueueEntry:
     """From SELECT_ENTRY."""
-    id, message_id, sender, recipient, state, attempts, status, reply, reason, host, tls, next_attempt, *times = row
-    arrived, changed = times
+    id, message_id, sender, recipient, domain, state, attempts, *last, next_attempt, arrived, changed = row
+    status, reply, reason, host, tls = last
     return QueueEntry(
         id=MessageId(id),
         message_id=message_id,
         sender=sender or "",
         recipient=recipient,
+        domain=domain,
         state=State(state),
         attempts=attempts,
         status=status,
@@ -133,7 +135,7 @@ def _reason(outcome: Outcome) -> str | None:
     return None if isinstance(outcome, Delivered) else outcome.reason
 
 
-def _storable(text: str | None) -> str | None:
+def storable(text: str | None) -> str | None:
     """Other people's words may hold lone surrogates (octets that were no UTF-8), which no database takes."""
     if text is None or text.isascii():
         return text

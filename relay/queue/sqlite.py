@@ -15,10 +15,12 @@ from itertools import count
 from pathlib import Path
 
 from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage
+from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
 from relay.queue import database, transactions
 from relay.queue.bodies import Bodies, FileOrMemory
 from relay.queue.folder import FolderLock
+from relay.queue.history import attempt_row, octets_of
 from relay.queue.room import Room, check_room
 from relay.queue.rows import from_micros, to_micros
 from relay.queue.store import Depth, QueueEntry, QueueError, StoreUnavailable
@@ -86,7 +88,7 @@ class SqliteStore:
 
         def work(transaction: Transaction) -> None:
             for message in messages:
-                self._check_room(transaction, message)
+                self._check_room(transaction, message.body.size)
                 transactions.put(transaction, message)
 
         await self._running.run(work, wakes=True)
@@ -100,7 +102,7 @@ class SqliteStore:
         claims = transactions.first_claims(message, lease_until, self._lease_numbers)
 
         def work(transaction: Transaction) -> None:
-            self._check_room(transaction, message)
+            self._check_room(transaction, message.body.size)
             transactions.put(transaction, message, claims)
 
         await self._running.run(work)
@@ -125,9 +127,19 @@ class SqliteStore:
         return await self._running.run(lambda transaction: transactions.renew(transaction, claim, end))
 
     async def settle(
-        self, claim: Claim, settlement: Settlement, notices: Collection[NewMessage], now: datetime
+        self,
+        claim: Claim,
+        settlement: Settlement,
+        notices: Collection[NewMessage],
+        now: datetime,
+        *,
+        record: AttemptRecord,
+        began: datetime,
     ) -> bool:
-        """Write what an attempt came to, with its notices, in one transaction, and drop the lease.
+        """Write what an attempt came to, with its evidence and notices, in one transaction, and drop the lease.
+
+        The attempt lasted from `began` to `now`. `notices`: of failure first, then of delay. The evidence is not kept
+        while the disk has no room for new mail.
 
         The body goes when the last recipient is closed. False: the lease was lost, nothing was written. A lease is
         lost when another claim has taken it after its end, or the queue was opened anew; its end alone loses nothing.
@@ -136,11 +148,14 @@ class SqliteStore:
         if {settled.recipient.index for settled in settlement.recipients} != {one.index for one in claim.recipients}:
             raise ValueError("a settlement is for all recipients of its claim")
         time = to_micros(now)
+        attempt = attempt_row(claim, settlement, notices, (began, now), record)
 
         def work(transaction: Transaction) -> bool:
             closed = transactions.settle(transaction, claim, settlement, time)
             for notice in notices:  # not asked for room: they come with mail that leaves
-                transactions.put(transaction, notice)
+                transactions.put(transaction, notice, about=claim.id)
+            if self._has_room(transaction, octets_of(attempt)):
+                transactions.remember(transaction, attempt)
             return closed
 
         def after(closed: bool) -> None:
@@ -251,8 +266,15 @@ class SqliteStore:
             raise QueueError(f"the queue {self._folder} cannot be opened: {database.describe(error)}") from error
         return block
 
-    def _check_room(self, transaction: Transaction, message: NewMessage) -> None:
-        self._room.check(message.body.size, lambda: database.spare_octets(transaction.connection))
+    def _check_room(self, transaction: Transaction, octets: int) -> None:
+        self._room.check(octets, lambda: database.spare_octets(transaction.connection))
+
+    def _has_room(self, transaction: Transaction, octets: int) -> bool:
+        try:
+            self._check_room(transaction, octets)
+        except (StoreUnavailable, OSError):
+            return False
+        return True
 
     def _check(self, messages: Collection[NewMessage]) -> None:
         for message in messages:

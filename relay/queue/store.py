@@ -4,7 +4,7 @@ Promises, tested in tests/store:
 * when `put` returns, the message is on disk and survives a power cut;
 * a stored message is claimed again and again until each of its recipients is settled as closed;
 * two claims never hold the same recipient at once; a claim whose lease was lost cannot settle;
-* `settle` is atomic with its notices: no lost bounce, no bounce without closing;
+* `settle` is atomic with its evidence and its notices: no lost bounce, no bounce without closing;
 * nothing is claimed before its time; order is by due time, then age;
 * `now` always comes from the caller.
 """
@@ -18,6 +18,7 @@ from typing import Protocol
 
 from relay.mail.message import Body, Claim, MessageId, NewMessage
 from relay.mail.outcome import State, TlsUsed
+from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
 
 
@@ -44,6 +45,7 @@ class QueueEntry:
     message_id: str | None
     sender: str  # empty: the null sender
     recipient: str
+    domain: str  # as Claim.domain
     state: State
     attempts: int
     status: str | None  # of the last attempt: 4.7.5
@@ -108,9 +110,18 @@ class QueueStore(Protocol):
         """The octets of a body in chunks of up to 256 KiB; may be called many times."""
 
     async def settle(
-        self, claim: Claim, settlement: Settlement, notices: Collection[NewMessage], now: datetime
+        self,
+        claim: Claim,
+        settlement: Settlement,
+        notices: Collection[NewMessage],
+        now: datetime,
+        *,
+        record: AttemptRecord,
+        began: datetime,
     ) -> bool:
-        """Write what an attempt came to, with its notices, in one transaction, and drop the lease.
+        """Write what an attempt came to, with its evidence and notices, in one transaction, and drop the lease.
+
+        The attempt lasted from `began` to `now`. `notices`: of failure first, then of delay.
 
         The body goes when the last recipient is closed. False: the lease was lost, nothing was written.
         """

@@ -17,6 +17,7 @@ from datetime import datetime
 from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, NewMessage, Recipient, SmtpUtf8, TlsDemand
 from relay.policy.retry import Settlement
 from relay.queue.destinations import Place
+from relay.queue.history import DROP_MIDDLE, INSERT_ATTEMPT, middle_of
 from relay.queue.rows import (
     INSERT_BODY,
     INSERT_MESSAGE,
@@ -108,11 +109,16 @@ def load_destinations(transaction: Transaction) -> None:
     transaction.destinations.load((domain, (earliest, 0)) for domain, earliest in rows)
 
 
-def put(transaction: Transaction, message: NewMessage, claims: Sequence[Claim] = ()) -> None:
-    """Store a message, due on arrival, or leased by `claims`. Raises StoreUnavailable when its id is taken."""
+def put(
+    transaction: Transaction, message: NewMessage, claims: Sequence[Claim] = (), about: MessageId | None = None
+) -> None:
+    """Store a message, due on arrival, or leased by `claims`. Raises StoreUnavailable when its id is taken.
+
+    `about`: the message is a notice that speaks of that one.
+    """
     connection = transaction.connection
     try:
-        connection.execute(INSERT_MESSAGE, message_row(message))
+        connection.execute(INSERT_MESSAGE, message_row(message, about))
     except sqlite3.IntegrityError as error:
         raise StoreUnavailable(f"the queue id {message.id} is taken") from error
     connection.execute(INSERT_BODY, body_row(message))
@@ -194,6 +200,17 @@ def settle(transaction: Transaction, claim: Claim, settlement: Settlement, now: 
     return True
 
 
+def remember(transaction: Transaction, attempt: Row) -> None:
+    """Keep the evidence of an attempt that was settled; of many attempts the first and the newest stay.
+
+    `attempt`: a row of `history.attempt_row`.
+    """
+    transaction.connection.execute(INSERT_ATTEMPT, attempt)
+    middle = middle_of(attempt)
+    if middle is not None:
+        transaction.connection.execute(DROP_MIDDLE, middle)
+
+
 def release(transaction: Transaction, claim: Claim, next_attempt: int) -> bool:
     """Give up a lease and its attempt. False: it was lost."""
     cursor = transaction.connection.execute(_RELEASE, (next_attempt, claim.id.number, claim.lease))
@@ -252,6 +269,7 @@ def tidy(transaction: Transaction, closed_before: int) -> int:
     connection = transaction.connection
     old = connection.execute(_OLD, (closed_before, TIDY_BATCH)).fetchall()
     connection.executemany("DELETE FROM recipient WHERE message = ?", old)
+    connection.executemany("DELETE FROM attempt WHERE message = ?", old)
     connection.executemany("DELETE FROM message WHERE id = ?", old)
     return len(old)
 

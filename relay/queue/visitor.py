@@ -6,15 +6,17 @@ The lock of the folder is not taken. Looking needs no right to write beyond SQLi
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
 from relay.mail.message import MessageId
+from relay.mail.outcome import State
 from relay.queue import database, transactions
 from relay.queue.folder import held_if_free
-from relay.queue.rows import SELECT_ENTRY, from_micros, to_entry, to_micros
+from relay.queue.history import SELECT_ATTEMPTS, SELECT_MESSAGE, MessageTrace, notices_of, to_attempt, to_trace
+from relay.queue.rows import SELECT_ENTRY, Row, from_micros, storable, to_entry, to_micros
 from relay.queue.store import Depth, QueueEntry, QueueError
 
 _ORDER = "ORDER BY m.id, r.number"
@@ -61,6 +63,40 @@ class QueueReader:
         except sqlite3.Error as error:
             raise database.unavailable(error) from error
         return Depth(waiting, int(due), None if oldest is None else from_micros(oldest[0]))
+
+    def trace(self, name: str) -> tuple[MessageTrace, ...]:
+        """All that is known of the message with this queue id, or of those with this Message-ID in their header.
+
+        Empty when there is none, or none any more. Raises StoreUnavailable.
+        """
+        try:
+            self._connection.execute("BEGIN")  # so that all answers are of one moment
+            try:
+                return tuple(map(self._trace, self._named(name)))
+            finally:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise database.unavailable(error) from error
+
+    def _named(self, name: str) -> Sequence[Row]:
+        with suppress(ValueError):
+            found = self._connection.execute(f"{SELECT_MESSAGE} WHERE id = ?", (MessageId.parse(name).number,))
+            if rows := found.fetchall():
+                return rows
+        # Without an index: it would cost every message, and this is asked once in a while.
+        text = storable(name.strip().removeprefix("<").removesuffix(">"))
+        return self._connection.execute(f"{SELECT_MESSAGE} WHERE message_id = ? ORDER BY id", (text,)).fetchall()
+
+    def _trace(self, message: Row) -> MessageTrace:
+        ask = self._connection.execute
+        id = message[0]
+        recipients = tuple(map(to_entry, ask(_ONE, (id,))))
+        rows = ask(SELECT_ATTEMPTS, (id,)).fetchall()
+        notices: dict[MessageId, State] = {}
+        for notice in (notice for row in rows for notice in notices_of(row)):
+            for entry in map(to_entry, ask(_ONE, (notice.number,))):
+                notices[notice] = entry.state
+        return to_trace(message, recipients, [to_attempt(row, recipients, notices) for row in rows])
 
     def close(self) -> None:
         """Let go of the database."""

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from relay.lab.sink import Sink
+from relay.mail.outcome import State
+from relay.queue.visitor import open_reader
 
 MESSAGES, KILLS, CLIENTS = 300, 6, 10
 LANE = 20  # delivery.concurrency_per_destination: what can be in flight at once
@@ -98,6 +100,17 @@ async def _reply(reader: asyncio.StreamReader) -> bytes:
             return line
 
 
+def assert_evidence(queue: Path) -> None:
+    """Every message that left has the evidence of the attempt that it left with; what waits has none."""
+    with contextlib.closing(open_reader(queue)) as reader:
+        entries = reader.find(None, history=True)
+        assert len(entries) >= MESSAGES
+        for entry in entries:
+            (message,) = reader.trace(str(entry.id))
+            left = [entry.attempts] if entry.state is State.DELIVERED else []
+            assert [attempt.number for attempt in message.attempts if attempt.results] == left
+
+
 @pytest.mark.asyncio
 @pytest.mark.timeout(120)
 async def test_every_acknowledged_message_arrives(tmp_path: Path) -> None:
@@ -136,5 +149,6 @@ async def test_every_acknowledged_message_arrives(tmp_path: Path) -> None:
     assert await service.stop() == 0
     await sink.stop()
     doubles = sum(count - 1 for count in arrived().values())
+    assert_evidence(tmp_path / "state")
     # A client that lost its 250 in a kill sends again: that too is a double that SMTP allows.
     assert doubles <= KILLS * (LANE + CLIENTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,7 @@ import pytest
 from relay.mail.address import parse_address
 from relay.mail.message import Body, Claim, InlineBody, MessageId, NewMessage, SmtpUtf8, TlsDemand
 from relay.mail.outcome import State, TlsUsed
+from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
 from relay.queue import visitor
 from relay.queue.sqlite import SqliteStore
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.asyncio
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 LEASE = timedelta(minutes=30)
+RECORD = AttemptRecord(("MTA-STS: no policy",))
 
 MakeMessage = Callable[..., NewMessage]
 MakeSettlement = Callable[..., Settlement]
@@ -35,6 +37,12 @@ async def claim(
     store: QueueStore, now: datetime = NOW, limit: int = 100, skip: tuple[str, ...] = ()
 ) -> tuple[Claim, ...]:
     return await store.claim(limit, LEASE, now, skip)
+
+
+async def settle(
+    store: QueueStore, claim: Claim, settlement: Settlement, notices: Collection[NewMessage], now: datetime
+) -> bool:
+    return await store.settle(claim, settlement, notices, now, record=RECORD, began=now - timedelta(seconds=3))
 
 
 async def octets(store: QueueStore, body: Body) -> bytes:
@@ -158,7 +166,7 @@ async def test_the_recipients_of_a_domain_go_together_even_when_due_at_different
     (taken,) = await claim(store)
     both = settlement(taken, State.DEFERRED, next_attempt=NOW + MINUTE)
     first, second = both.recipients
-    await store.settle(taken, Settlement((first, replace(second, next_attempt=NOW + 2 * MINUTE))), (), NOW)
+    await settle(store, taken, Settlement((first, replace(second, next_attempt=NOW + 2 * MINUTE))), (), NOW)
     (taken,) = await claim(store, NOW + 2 * MINUTE)
     assert [recipient.index for recipient in taken.recipients] == [0, 1]
     assert [recipient.attempts for recipient in taken.recipients] == [2, 2]
@@ -197,11 +205,11 @@ async def test_a_lost_lease_changes_nothing(
     (lost,) = await claim(store)
     (held,) = await claim(store, NOW + LEASE)
     before = await store.find(None, history=True)
-    assert not await store.settle(lost, settlement(lost, State.DELIVERED), (message(2),), NOW)
+    assert not await settle(store, lost, settlement(lost, State.DELIVERED), (message(2),), NOW)
     assert not await store.renew(lost, NOW + 9 * LEASE)
     assert not await store.release(lost, NOW)
     assert await store.find(None, history=True) == before
-    assert await store.settle(held, settlement(held, State.DELIVERED), (), NOW)
+    assert await settle(store, held, settlement(held, State.DELIVERED), (), NOW)
 
 
 async def test_a_lease_that_ran_out_is_lost_only_when_taken(
@@ -209,7 +217,7 @@ async def test_a_lease_that_ran_out_is_lost_only_when_taken(
 ) -> None:
     await store.put((message(1),))
     (taken,) = await claim(store)
-    assert await store.settle(taken, settlement(taken, State.DELIVERED), (), NOW + 2 * LEASE)
+    assert await settle(store, taken, settlement(taken, State.DELIVERED), (), NOW + 2 * LEASE)
 
 
 async def test_renewing_moves_the_end(store: SqliteStore, message: MakeMessage) -> None:
@@ -246,9 +254,9 @@ async def test_put_claimed_is_a_put_and_a_claim(
     assert [entry.attempts for entry in await store.find(stored.id, False)] == [1, 1, 1]
     assert await claim(store) == ()
     assert await store.next_due(()) == NOW + LEASE
-    assert await store.settle(claims[0], settlement(claims[0], State.DELIVERED), (), NOW)
+    assert await settle(store, claims[0], settlement(claims[0], State.DELIVERED), (), NOW)
     store = await reopen(store, NOW)
-    assert not await store.settle(claims[1], settlement(claims[1], State.DELIVERED), (), NOW)
+    assert not await settle(store, claims[1], settlement(claims[1], State.DELIVERED), (), NOW)
     assert {(one.id, one.domain) for one in await claim(store, NOW + MINUTE)} == {
         (MessageId(1), "a.example"),
         (MessageId(1), "b.example"),
@@ -270,7 +278,7 @@ async def test_after_a_crash_what_was_under_way_comes_back_later_with_each_attem
     (lost,) = await claim(store, limit=1)
     store = await reopen(store, NOW)
     (other,) = await claim(store)
-    assert await store.settle(other, settlement(other, State.DELIVERED), (), NOW)
+    assert await settle(store, other, settlement(other, State.DELIVERED), (), NOW)
     tick = timedelta(microseconds=1)
     now = NOW
     for attempts in (1, 2, 3):
@@ -281,7 +289,7 @@ async def test_after_a_crash_what_was_under_way_comes_back_later_with_each_attem
         assert again.lease != lost.lease
         now += MINUTE
         store = await reopen(store, now)
-    assert not await store.settle(lost, settlement(lost, State.DELIVERED), (), NOW)
+    assert not await settle(store, lost, settlement(lost, State.DELIVERED), (), NOW)
 
 
 # settle
@@ -292,8 +300,8 @@ async def test_settled_recipients_read_as_they_were_written(
 ) -> None:
     await store.put((message(1, "a@example.org", "b@example.org", "c@example.org"),))
     (taken,) = await claim(store)
-    await store.settle(
-        taken, settlement(taken, State.DELIVERED, State.DEFERRED, State.FAILED), (), NOW + timedelta(seconds=5)
+    await settle(
+        store, taken, settlement(taken, State.DELIVERED, State.DEFERRED, State.FAILED), (), NOW + timedelta(seconds=5)
     )
     delivered, deferred, failed = await store.find(MessageId(1), history=True)
     assert (delivered.state, delivered.status, delivered.reply, delivered.reason, delivered.tls) == (
@@ -321,7 +329,7 @@ async def test_what_was_deferred_comes_back_with_its_marks(
     await store.put((message(1),))
     (taken,) = await claim(store)
     (settled,) = settlement(taken, State.DEFERRED, next_attempt=NOW + MINUTE).recipients
-    await store.settle(taken, Settlement((replace(settled, delay_notified=True),)), (), NOW)
+    await settle(store, taken, Settlement((replace(settled, delay_notified=True),)), (), NOW)
     assert await claim(store) == ()
     (again,) = await claim(store, NOW + MINUTE)
     assert (again.recipients[0].attempts, again.recipients[0].delay_notified) == (2, True)
@@ -332,7 +340,7 @@ async def test_held_mail_is_kept_and_not_tried(
 ) -> None:
     await store.put((message(1, "a@example.org", "b@example.org"),))
     (taken,) = await claim(store)
-    await store.settle(taken, settlement(taken, State.HELD, State.DELIVERED), (), NOW)
+    await settle(store, taken, settlement(taken, State.HELD, State.DELIVERED), (), NOW)
     assert await claim(store, NOW + timedelta(days=99)) == ()
     assert await store.retry_now(None, NOW) == 0
     assert await store.next_due(()) is None
@@ -346,8 +354,8 @@ async def test_a_settled_claim_cannot_be_settled_again(
 ) -> None:
     await store.put((message(1),))
     (taken,) = await claim(store)
-    assert await store.settle(taken, settlement(taken, State.DEFERRED), (), NOW)
-    assert not await store.settle(taken, settlement(taken, State.DELIVERED), (), NOW)
+    assert await settle(store, taken, settlement(taken, State.DEFERRED), (), NOW)
+    assert not await settle(store, taken, settlement(taken, State.DELIVERED), (), NOW)
 
 
 async def test_notices_come_with_the_settlement_or_not_at_all(
@@ -358,9 +366,9 @@ async def test_notices_come_with_the_settlement_or_not_at_all(
     failed = settlement(taken, State.FAILED)
     before = await store.find(None, history=True)
     with pytest.raises(StoreUnavailable, match="taken"):
-        await store.settle(taken, failed, (message(2), message(1)), NOW)
+        await settle(store, taken, failed, (message(2), message(1)), NOW)
     assert await store.find(None, history=True) == before
-    assert await store.settle(taken, failed, (message(2, "from@sender.example", sender=None),), NOW)
+    assert await settle(store, taken, failed, (message(2, "from@sender.example", sender=None),), NOW)
     assert numbers(await claim(store)) == [2]
 
 
@@ -370,7 +378,7 @@ async def test_a_settlement_for_others_is_a_mistake(
     await store.put((message(1, "a@example.org", "b@example.org"),))
     (taken,) = await claim(store)
     with pytest.raises(ValueError, match="all recipients"):
-        await store.settle(taken, Settlement(settlement(taken, State.DELIVERED).recipients[:1]), (), NOW)
+        await settle(store, taken, Settlement(settlement(taken, State.DELIVERED).recipients[:1]), (), NOW)
 
 
 async def test_the_body_goes_with_the_last_recipient(
@@ -379,10 +387,10 @@ async def test_the_body_goes_with_the_last_recipient(
     body = await large_body(store, MessageId(1))
     await store.put((message(1, "x@a.example", "x@b.example", body=body), message(2, "x@c.example")))
     first, second, small = await claim(store)
-    await store.settle(first, settlement(first, State.FAILED), (), NOW)
+    await settle(store, first, settlement(first, State.FAILED), (), NOW)
     assert len(await octets(store, second.body)) == 200_000
-    await store.settle(second, settlement(second, State.DELIVERED), (), NOW)
-    await store.settle(small, settlement(small, State.DELIVERED), (), NOW)
+    await settle(store, second, settlement(second, State.DELIVERED), (), NOW)
+    await settle(store, small, settlement(small, State.DELIVERED), (), NOW)
     await store.next_due(())  # the file goes after the settlement was answered, and before this is
     assert list((folder / "bodies").iterdir()) == []
     with pytest.raises(StoreUnavailable):
@@ -398,7 +406,7 @@ async def test_find_shows_open_mail_by_arrival_and_closed_mail_on_request(
     await store.put((message(2, "x@a.example", "x@b.example"), message(1, "x@c.example"), message(3)))
     claims = {taken.domain: taken for taken in await claim(store)}
     for domain in ("a.example", "c.example"):
-        await store.settle(claims[domain], settlement(claims[domain], State.DELIVERED), (), NOW)
+        await settle(store, claims[domain], settlement(claims[domain], State.DELIVERED), (), NOW)
 
     async def found(id: int | None, history: bool) -> list[tuple[int, str]]:
         entries = await store.find(None if id is None else MessageId(id), history)
@@ -420,7 +428,7 @@ async def test_retry_now_makes_waiting_mail_due(
     await store.put([message(number, "x@a.example", "x@b.example") for number in (1, 2, 3)])
     claims = await claim(store)
     for taken in claims[:-1]:
-        await store.settle(taken, settlement(taken, State.DEFERRED), (), NOW)
+        await settle(store, taken, settlement(taken, State.DEFERRED), (), NOW)
     assert await claim(store) == ()
     assert await store.retry_now(MessageId(1), NOW) == 2
     assert numbers(await claim(store)) == [1, 1]
@@ -443,7 +451,7 @@ async def test_tidy_forgets_what_was_closed_before(
     claims = await claim(store)
     ends = {1: NOW, 2: NOW + MINUTE, 3: NOW}
     for taken in claims[:-1]:  # one recipient of message 3 stays open
-        await store.settle(taken, settlement(taken, State.DELIVERED), (), ends[taken.id.number])
+        await settle(store, taken, settlement(taken, State.DELIVERED), (), ends[taken.id.number])
     await store.tidy(NOW)
     assert {entry.id.number for entry in await store.find(None, history=True)} == {1, 2, 3}
     await store.tidy(NOW + MINUTE)
@@ -457,7 +465,7 @@ async def test_tidy_returns_room_to_the_disk(
 ) -> None:
     await store.put([message(number, body=b"x" * 60_000) for number in range(1, 601)])
     for taken in await claim(store, limit=600):
-        await store.settle(taken, settlement(taken, State.DELIVERED), (), NOW)
+        await settle(store, taken, settlement(taken, State.DELIVERED), (), NOW)
     await store.tidy(NOW + MINUTE)
     store = await reopen(store, NOW)  # copies the log into the database
     assert (folder / "queue.db").stat().st_size < 18 << 20
@@ -495,9 +503,9 @@ async def test_wait_returns_when_work_may_be_there(
         case "put":
             await store.put((message(2),))
         case "settle":
-            await store.settle(taken, settlement(taken, State.DEFERRED), (), NOW)
+            await settle(store, taken, settlement(taken, State.DEFERRED), (), NOW)
         case "notice":
-            await store.settle(taken, settlement(taken, State.FAILED), (message(3),), NOW)
+            await settle(store, taken, settlement(taken, State.FAILED), (message(3),), NOW)
         case "release":
             await store.release(taken, NOW)
         case "retry":
@@ -519,7 +527,7 @@ async def test_wait_sees_another_process(
 ) -> None:
     await store.put((message(1),))
     (taken,) = await claim(store)
-    await store.settle(taken, settlement(taken, State.DEFERRED), (), NOW)
+    await settle(store, taken, settlement(taken, State.DEFERRED), (), NOW)
     await store.wait(None, NOW)  # for the put and the settlement
     waiting = asyncio.create_task(store.wait(None, NOW))
     assert await asyncio.to_thread(visitor.retry_now, folder, MessageId(1), NOW) == (1, 0)
@@ -559,7 +567,7 @@ async def test_a_cancelled_settlement_still_removes_the_file(
 ) -> None:
     await store.put((message(1, body=await large_body(store, MessageId(1))),))
     (taken,) = await claim(store)
-    settling = asyncio.create_task(store.settle(taken, settlement(taken, State.DELIVERED), (), NOW))
+    settling = asyncio.create_task(settle(store, taken, settlement(taken, State.DELIVERED), (), NOW))
     await asyncio.sleep(0)
     settling.cancel()
     await store.next_due(())
@@ -596,10 +604,10 @@ async def test_the_depth_counts_what_is_open_and_what_is_due(
     (first,) = await claim(store)
     assert await store.depth(NOW + MINUTE) == Depth(4, 2, NOW)  # under way, and so not due
     assert await store.depth(NOW + LEASE) == Depth(4, 4, NOW)  # but when the lease has run out
-    await store.settle(first, settlement(first, State.DELIVERED, State.DEFERRED), (), NOW)
+    await settle(store, first, settlement(first, State.DELIVERED, State.DEFERRED), (), NOW)
     assert await store.depth(NOW + LEASE) == Depth(3, 2, NOW)
     (again,) = await claim(store, NOW + timedelta(hours=1), skip=("c.test", "d.test"))
-    await store.settle(again, settlement(again, State.FAILED), (), NOW)
+    await settle(store, again, settlement(again, State.FAILED), (), NOW)
     assert await store.depth(NOW + LEASE) == Depth(2, 2, NOW + MINUTE)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ from hypothesis.stateful import (
 from relay.mail.address import Address
 from relay.mail.message import Claim, Envelope, InlineBody, MessageId, NewMessage
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, State, TlsUsed
+from relay.mail.record import AttemptRecord
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.retry import SettledRecipient, Settlement
 from relay.queue import visitor
@@ -59,6 +61,18 @@ class Recipient:
     changed: datetime = START
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The model: what is true of one attempt that was settled. `states`: by number of the recipient."""
+
+    message: int
+    domain: str
+    number: int
+    began: datetime
+    lease: int
+    states: dict[int, State]
+
+
 class QueueMachine(RuleBasedStateMachine):
     claims: Bundle[Claim] = Bundle("claims")
 
@@ -71,6 +85,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.now = START
         self.model: dict[tuple[int, int], Recipient] = {}
         self.bodies: dict[int, bytes] = {}
+        self.evidence: list[Evidence] = []
         self.last_id = 0
         self.store = SqliteStore(self.folder)
         self.runner.run(self.store.open(self.now))
@@ -143,8 +158,16 @@ class QueueMachine(RuleBasedStateMachine):
         )
         notices = [self._new(notice, b"notice")] if notice else []
         kept = self._holds(claim)
-        assert self.runner.run(self.store.settle(claim, settlement, notices, self.now)) is kept
+        assert (
+            self.runner.run(
+                self.store.settle(claim, settlement, notices, self.now, record=AttemptRecord(), began=self.now)
+            )
+            is kept
+        )
         if kept:
+            states = {one.recipient.index: one.state for one in settlement.recipients}
+            number = max(one.attempts for one in claim.recipients)
+            self.evidence.append(Evidence(claim.id.number, claim.domain, number, self.now, claim.lease, states))
             for settled in settlement.recipients:
                 known = self.model[claim.id.number, settled.recipient.index]
                 known.state, known.next_attempt = settled.state, settled.next_attempt
@@ -196,6 +219,7 @@ class QueueMachine(RuleBasedStateMachine):
             recipients = [recipient for (message, _), recipient in self.model.items() if message == id]
             if all(one.state.closed and one.changed < self.now - age for one in recipients):
                 self.model = {key: one for key, one in self.model.items() if key[0] != id}
+                self.evidence = [one for one in self.evidence if one.message != id]
 
     @precondition(lambda self: any(one.lease is not None for one in self.model.values()))
     @rule()
@@ -219,6 +243,20 @@ class QueueMachine(RuleBasedStateMachine):
             ]
             found = self.runner.run(self.store.find(None, history))
             assert [(one.id, one.state, one.attempts, one.next_attempt) for one in found] == expected
+
+    @invariant()
+    def every_settled_attempt_has_left_its_evidence(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        found = []
+        with closing(visitor.open_reader(self.folder)) as reader:
+            for id in sorted({id for id, _ in self.model}):
+                (message,) = reader.trace(str(MessageId(id)))
+                for attempt in message.attempts:
+                    states = {number: one.state for one in attempt.results for number in one.recipients}
+                    found.append((id, attempt.domain, attempt.number, attempt.began, states))
+        expected = sorted(self.evidence, key=lambda one: (one.message, one.began, one.lease))
+        assert found == [(one.message, one.domain, one.number, one.began, one.states) for one in expected]
 
     @invariant()
     def they_agree_on_what_is_next(self) -> None:

@@ -153,7 +153,7 @@ class World:
         return f"3 1 1 {tlsa_data(issued.chain_der[0], 1, 1).hex()}"
 
     async def attempt(self, claim: Claim) -> list[Outcome]:
-        outcomes = await Attempt(claim, self.tools).run()
+        outcomes = (await Attempt(claim, self.tools).run()).outcomes
         assert set(outcomes) == {recipient.index for recipient in claim.recipients}
         return [outcomes[recipient.index] for recipient in claim.recipients]
 

@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from worker_desk import DELIVERED, FIRST_NOTICE, LATER, NEVER, NOON, desk, make_message
+from worker_desk import DELIVERED, FIRST_NOTICE, LATER, NEVER, NOON, RECORD, desk, make_message
 
 from relay.events import AttemptFinished, DefectFound, NoticeQueued, StoreFailed
 from relay.mail.message import FileBody, InlineBody, MessageId
 from relay.policy.retry import Schedule
 from relay.queue.database import FILE_NAME
 from relay.queue.store import StoreUnavailable
-from relay.queue.visitor import retry_now
+from relay.queue.visitor import open_reader, retry_now
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
@@ -37,6 +37,33 @@ async def test_results_are_written_down_and_told(tmp_path: Path) -> None:
         ]
         assert [event.next_attempt for event in told] == [None, NOON + 5 * MINUTE]
         assert (told[0].id, told[0].host, told[0].tls) == (str(MessageId(1)), "mx.test", "encrypted")
+
+
+@pytest.mark.asyncio
+async def test_the_evidence_of_an_attempt_is_kept(tmp_path: Path) -> None:
+    """With the time that it took, and its notices: of failure first, then of delay."""
+    async with desk(tmp_path) as at:
+        at.courier.results = {"later@a.test": LATER, "never@a.test": NEVER}
+        at.courier.shut()
+        await at.worker.admit(
+            make_message(1, "now@a.test", "later@a.test", "never@a.test", arrived=NOON - timedelta(hours=4))
+        )
+        await at.begun(1)
+        at.pass_time(3 * SECOND)
+        at.courier.let_go()
+        await at.settled(3)
+        failure, delay = at.seen(NoticeQueued)
+        with closing(open_reader(tmp_path)) as reader:
+            (found,) = reader.trace(str(MessageId(1)))
+            (notice,) = reader.trace(failure.id)
+        (attempt,) = found.attempts
+        assert (attempt.began, attempt.ended, attempt.record) == (NOON, NOON + 3 * SECOND, RECORD)
+        assert {one.recipients: one.state.value for one in attempt.results} == {
+            (0,): "delivered", (1,): "deferred", (2,): "failed",
+        }  # fmt: skip
+        assert (failure.kind, delay.kind) == ("failure", "delay")
+        assert [str(one.id) for one in attempt.notices] == [failure.id, delay.id]
+        assert notice.about == MessageId(1)
 
 
 @pytest.mark.asyncio

@@ -1,13 +1,13 @@
 """A worker with the real queue in a folder, a clock that stands still, and a courier that delivers when it is told to.
 
-`Courier` is the `deliver` that a worker is given: a function from a claim to outcomes.
+`Courier` is the `deliver` that a worker is given: a function from a claim to what came of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from relay.events import DefectFound, Event
 from relay.mail.address import parse_address
 from relay.mail.message import Body, Claim, Envelope, InlineBody, MessageId, NewMessage
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
+from relay.mail.record import Attempted, AttemptRecord, HostRecord
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.retry import Schedule
 from relay.queue.sqlite import SqliteStore
@@ -33,6 +34,11 @@ FIRST_NOTICE = 1 << 40  # notices get ids from here on
 DELIVERED = Delivered(Status(Kind.SUCCESS, 0, 0), Reply.of(250, ("2.0.0 kept",)), "mx.test", TlsUsed.ENCRYPTED)
 LATER = Deferred(Status(Kind.TEMPORARY, 7, 5), "nobody is at home", "mx.test")
 NEVER = Failed(Status(Kind.PERMANENT, 1, 1), "no such user", "mx.test", Reply.of(550, ("5.1.1 who?",)))
+
+RECORD = AttemptRecord(
+    ("MTA-STS: no policy",),
+    (HostRecord("mx.test", "192.0.2.1", "nothing", "opportunistic", "no STARTTLS", "went out"),),
+)
 
 
 def make_message(
@@ -64,7 +70,7 @@ class Courier:
         self.changed = asyncio.Event()
         self._gates: dict[str, asyncio.Event] = {}
 
-    async def __call__(self, claim: Claim) -> Mapping[int, Outcome]:
+    async def __call__(self, claim: Claim) -> Attempted:
         self.begun.append(claim)
         for name in ("", claim.domain):
             self.running[name] += 1
@@ -77,7 +83,8 @@ class Courier:
         finally:
             self.running.subtract(("", claim.domain))
             self.changed.set()
-        return {recipient.index: self._result(recipient.address.text, claim.domain) for recipient in claim.recipients}
+        outcomes = {one.index: self._result(one.address.text, claim.domain) for one in claim.recipients}
+        return Attempted(outcomes, RECORD)
 
     def shut(self, domain: str = "") -> None:
         """Deliveries to `domain` (empty: to all) wait from now on."""

@@ -1,0 +1,251 @@
+"""A message's life, for people, to be pasted into a ticket, and for programs. Values in, text out.
+
+What hosts say comes from strangers: it is cleaned of control characters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from relay.mail.message import TlsDemand
+from relay.mail.outcome import State, TlsUsed
+from relay.mail.record import AttemptRecord, HostRecord
+from relay.policy.words import in_words
+from relay.queue.history import KEPT_FIRST, KEPT_NEWEST, AttemptEntry, MessageTrace, NoticeSent, Result
+from relay.queue.store import QueueEntry
+from relay.show import clean, count, json_time
+
+_MANY: Final = 10  # recipients named in one line
+_DEMANDS: Final = {
+    TlsDemand.DEFAULT: "what the recipients' domains ask",
+    TlsDemand.REQUIRED: "the sender requires it all the way (REQUIRETLS)",
+    TlsDemand.WAIVED: "the sender waives it (TLS-Required: No)",
+}
+_TLS: Final = {TlsUsed.NONE: "no TLS", TlsUsed.ENCRYPTED: "TLS encrypted", TlsUsed.VERIFIED: "TLS verified"}
+
+
+def as_json(traces: Sequence[MessageTrace]) -> str:
+    """A list of objects, one for each message. Times are ISO 8601 in UTC; what is not known is null."""
+    return json.dumps([_object(trace) for trace in traces], indent=2)
+
+
+def page(traces: Sequence[MessageTrace], now: datetime) -> str:
+    """For each message: what it is, what was tried and came of it, and what happens next."""
+    blocks = ["".join(f"{clean(line)}\n" for line in _lines(trace, now)) for trace in traces]
+    return "\n\n".join(blocks)
+
+
+def _object(trace: MessageTrace) -> dict[str, object]:
+    return {
+        "id": str(trace.id),
+        "message_id": trace.message_id,
+        "sender": trace.sender,
+        "size": trace.size,
+        "tls_demand": trace.demand.value,
+        "arrived": json_time(trace.arrived),
+        "about": None if trace.about is None else str(trace.about),
+        "recipients": [
+            {
+                "address": entry.recipient,
+                "domain": entry.domain,
+                "state": entry.state.value,
+                "attempts": entry.attempts,
+                "under_way": _is_under_way(entry),
+                "next_attempt": json_time(entry.next_attempt),
+                "changed": json_time(entry.changed),
+            }
+            for entry in trace.recipients
+        ],
+        "attempts": [_attempt_object(attempt, trace) for attempt in trace.attempts],
+    }
+
+
+def _attempt_object(attempt: AttemptEntry, trace: MessageTrace) -> dict[str, object]:
+    return {
+        "domain": attempt.domain,
+        "number": attempt.number,
+        "began": json_time(attempt.began),
+        "ended": json_time(attempt.ended),
+        "policies": list(attempt.record.policies),
+        "tried": [
+            {
+                "host": host.host,
+                "address": host.address,
+                "required": host.required,
+                "rule": host.rule,
+                "seen": host.seen,
+                "verdict": host.verdict,
+                "dialogue": list(host.dialogue),
+            }
+            for host in attempt.record.tried
+        ],
+        "tried_left_out": attempt.record.left_out,
+        "results": [
+            {
+                "recipients": _names(result.recipients, trace),
+                "state": result.state.value,
+                "status": result.status,
+                "reason": result.reason,
+                "reply": result.reply,
+                "host": result.host,
+                "tls": result.tls.value,
+                "next_attempt": json_time(result.next_attempt),
+            }
+            for result in attempt.results
+        ],
+        "notices": [
+            {"id": str(notice.id), "state": None if notice.state is None else notice.state.value}
+            for notice in attempt.notices
+        ],
+    }
+
+
+def _lines(trace: MessageTrace, now: datetime) -> Iterator[str]:
+    yield f"{trace.id}  {trace.sender or '<>'} -> {_people([entry.recipient for entry in trace.recipients])}"
+    yield f"  Message-ID: {f'<{trace.message_id}>' if trace.message_id is not None else 'none'}"
+    yield f"  size: {count(trace.size, 'octet')}"
+    yield f"  TLS: {_DEMANDS[trace.demand]}"
+    if trace.about is not None:
+        yield f"  a notice about {trace.about}"
+    yield ""
+    yield f"{_time(trace.arrived)}  arrived"
+    last: dict[str, int] = {}  # number of the attempt before, by domain
+    for attempt in trace.attempts:
+        yield from _gap(attempt.domain, last.get(attempt.domain, 0), attempt.number, trace)
+        last[attempt.domain] = attempt.number
+        yield ""
+        yield from _attempt(attempt, trace)
+    yield from _unsettled(trace, last)
+    yield ""
+    yield from _ends(trace, now)
+
+
+def _attempt(attempt: AttemptEntry, trace: MessageTrace) -> Iterator[str]:
+    span = _duration(attempt.ended - attempt.began)
+    yield f"{_time(attempt.began)}  attempt {attempt.number} for {attempt.domain}, took {span}"
+    for policy in attempt.record.policies:
+        yield f"  {policy}"
+    yield from _tried(attempt.record)
+    for result in attempt.results:
+        yield from _result(result, trace)
+    # A notice of failure comes first: `QueueStore.settle`.
+    is_failure = any(result.state is State.FAILED for result in attempt.results)
+    for notice in attempt.notices:
+        yield f"  => {_notice('failure' if is_failure else 'delay', notice, trace)}"
+        is_failure = False
+
+
+def _tried(record: AttemptRecord) -> Iterator[str]:
+    for number, host in enumerate(record.tried):
+        if record.left_out and number == len(record.tried) // 2:
+            yield f"  ({record.left_out} more were tried here, and are not kept)"
+        yield from _host(host)
+
+
+def _host(host: HostRecord) -> Iterator[str]:
+    yield f"  {host.host}{f' [{host.address}]' if host.address not in (None, host.host) else ''}"
+    rule = f" (rule {host.rule})" if host.rule else ""
+    for title, text in (("required", f"{host.required}{rule}"), ("seen", host.seen), ("verdict", host.verdict)):
+        if text:
+            yield f"    {f'{title}:':10}{text}"
+    for line in host.dialogue:
+        yield f"      | {line}"
+
+
+def _result(result: Result, trace: MessageTrace) -> Iterator[str]:
+    people = _people(_names(result.recipients, trace))
+    if result.state is State.DELIVERED:
+        words = f"delivered to {result.host}, {_TLS[result.tls]}"
+    else:
+        words = " ".join(part for part in (f"{result.state.value},", result.status, result.reason) if part)
+    yield f"  => {people}: {words}"
+    if result.reply:
+        yield f"       {result.host or 'the host'} said: {result.reply}"
+    if result.next_attempt is not None:
+        yield f"       next attempt: {_time(result.next_attempt)}"
+
+
+def _notice(kind: str, notice: NoticeSent, trace: MessageTrace) -> str:
+    fate = "no longer kept" if notice.state is None else notice.state.value
+    return f"notice of {kind} to {trace.sender}: {notice.id} ({fate})"
+
+
+def _gap(domain: str, before: int, number: int, trace: MessageTrace) -> Iterator[str]:
+    """A line about attempts that have left no evidence between two that have."""
+    first, last = before + 1, number - 1
+    if first > last:
+        return
+    which = f"attempt {first}" if first == last else f"attempts {first} to {last}"
+    newest = max([attempt.number for attempt in trace.attempts if attempt.domain == domain], default=0)
+    if max(first, KEPT_FIRST + 1) <= min(last, newest - KEPT_NEWEST):
+        why = f"left out, as the first {KEPT_FIRST} and the newest {KEPT_NEWEST} are kept"
+    else:
+        why = "no evidence: the service stopped meanwhile, or the disk was full, or a version made it that kept none"
+    yield ""
+    yield f"({which} for {domain}: {why})"
+
+
+def _unsettled(trace: MessageTrace, last: dict[str, int]) -> Iterator[str]:
+    """What came after the last attempt of each domain that has left evidence."""
+    domains: dict[str, tuple[int, bool]] = {}
+    for entry in trace.recipients:
+        attempts, under_way = domains.get(entry.domain, (0, False))
+        domains[entry.domain] = max(attempts, entry.attempts), under_way or _is_under_way(entry)
+    for domain, (attempts, under_way) in domains.items():
+        yield from _gap(domain, last.get(domain, 0), attempts if under_way else attempts + 1, trace)
+        if under_way:
+            yield ""
+            yield f"attempt {attempts} for {domain} is under way, or was cut short if the service does not run"
+
+
+def _ends(trace: MessageTrace, now: datetime) -> Iterator[str]:
+    """A line for each end that recipients have come to, or for what they wait for."""
+    fates: dict[str, list[str]] = {}
+    for entry in trace.recipients:
+        fates.setdefault(_fate(entry, trace, now), []).append(entry.recipient)
+    for fate, people in fates.items():
+        whom = "all recipients" if len(fates) == 1 and len(people) > 1 else _people(people)
+        yield f"{whom}: {fate}"
+
+
+def _fate(entry: QueueEntry, trace: MessageTrace, now: datetime) -> str:
+    status = " ".join(part for part in (entry.status, entry.reason) if part)
+    because = f" ({status})" if status else ""
+    if entry.state is State.DELIVERED:
+        return "delivered"
+    if entry.state is State.FAILED:
+        end = "returned to the sender" if trace.sender else "given up, and nobody is told: it has no sender"
+        return f"{end}{because}"
+    if entry.state is State.HELD:
+        return f"held{because}"
+    if entry.next_attempt is None:
+        return "being tried now"
+    if entry.next_attempt <= now:
+        return f"due since {_time(entry.next_attempt)}, waits for the service{because}"
+    return f"waits until {_time(entry.next_attempt)}, in {in_words(entry.next_attempt - now)}{because}"
+
+
+def _is_under_way(entry: QueueEntry) -> bool:
+    return entry.next_attempt is None and not entry.state.closed and entry.state is not State.HELD
+
+
+def _names(places: Sequence[int], trace: MessageTrace) -> list[str]:
+    return [trace.recipients[place].recipient for place in places]
+
+
+def _people(addresses: Sequence[str]) -> str:
+    named = ", ".join(addresses[:_MANY])
+    return named if len(addresses) <= _MANY else f"{named} and {len(addresses) - _MANY} more"
+
+
+def _time(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _duration(span: timedelta) -> str:
+    """A clock may be set back meanwhile: less than nothing is nothing."""
+    seconds = max(0.0, span.total_seconds())
+    return f"{seconds:.1f} s" if seconds < 10 else in_words(span)

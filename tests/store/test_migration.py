@@ -1,0 +1,75 @@
+"""A queue of an older version is brought up when it is opened, and nothing in it is lost."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import aclosing, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from relay.mail.message import MessageId
+from relay.queue import visitor
+from relay.queue.sqlite import SqliteStore
+from relay.queue.store import QueueError
+
+NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+# Written by the first version: mail that waits, a large body, a bounce, and an attempt that a crash cut short.
+SCHEMA_1 = Path(__file__).parents[1] / "data" / "queue_schema_1.sql"
+LARGE = b"large\r\n" * 20_000
+
+
+@pytest.fixture
+def old(folder: Path) -> Path:
+    """A folder as the first version left it."""
+    (folder / "bodies").mkdir(parents=True)
+    (folder / "bodies" / str(MessageId(2))).write_bytes(LARGE)
+    with closing(sqlite3.connect(folder / "queue.db")) as connection:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(SCHEMA_1.read_text())
+    return folder
+
+
+@pytest.mark.asyncio
+async def test_mail_that_waits_is_there_after_the_first_start(old: Path) -> None:
+    store = SqliteStore(old)
+    await store.open(NOW)
+    try:
+        entries = await store.find(None, history=True)
+        assert [(entry.id.number, entry.recipient, entry.state.value, entry.attempts) for entry in entries] == [
+            (1, "waits@example.org", "deferred", 1),
+            (1, "kept@example.net", "delivered", 1),
+            (2, "large@example.com", "queued", 0),
+            (3, "gone@example.edu", "failed", 1),
+            (4, "from@sender.example", "queued", 0),
+            (5, "cut-short@example.biz", "queued", 1),
+        ]
+        claims = await store.claim(9, timedelta(minutes=30), NOW + timedelta(hours=2), ())
+        bodies = {}
+        for claim in claims:
+            async with aclosing(store.read(claim.body)) as chunks:
+                bodies[claim.id.number] = b"".join([chunk async for chunk in chunks])
+        small = b"Subject: x\r\n\r\nx\r\n"
+        assert bodies == {1: small, 2: LARGE, 4: small, 5: small}
+    finally:
+        await store.close()
+
+
+@pytest.mark.asyncio
+async def test_old_mail_can_be_traced_without_evidence(old: Path) -> None:
+    store = SqliteStore(old)
+    await store.open(NOW)
+    await store.close()
+    with closing(visitor.open_reader(old)) as reader:
+        (found,) = reader.trace("1@sender.example")
+    assert (found.about, found.attempts) == (None, ())
+    assert [entry.attempts for entry in found.recipients] == [1, 1]
+
+
+def test_looking_in_changes_no_older_queue(old: Path) -> None:
+    before = (old / "queue.db").read_bytes()
+    with pytest.raises(QueueError, match="older version of Relay: start the service once"):
+        visitor.open_reader(old)
+    assert (old / "queue.db").read_bytes() == before
