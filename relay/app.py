@@ -36,6 +36,7 @@ from relay.events import (
     ServiceStarted,
     ServiceStopped,
     StoreFailed,
+    TlsMemoryFailed,
     log_lines,
 )
 from relay.guard import AddressGuard
@@ -43,9 +44,11 @@ from relay.lookup.resolver import Resolver
 from relay.lookup.sts import StsFinder
 from relay.lookup.sts_cache import StsCache
 from relay.lookup.sts_fetch import PolicyFetcher
+from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Claim, MessageId
 from relay.mail.record import Attempted
 from relay.policy.chain import Roots
+from relay.policy.memory import MemoryRules
 from relay.policy.override import Overrides
 from relay.policy.retry import Schedule
 from relay.queue.sqlite import SqliteStore
@@ -102,6 +105,8 @@ class App:
         if settings.admin.listen:  # else nobody can ask
             self._emit = self._metrics.counting(self._emit)
         self._new_id = id_source(clock)
+        memory = settings.tls_memory
+        self._memory_rules = MemoryRules(memory.on_loss, memory.after, memory.defer_for)
         self._store = SqliteStore(folder)
         self._guard = AddressGuard(settings.delivery.allow_private_addresses)
         self._stack = AsyncExitStack()
@@ -138,7 +143,9 @@ class App:
         cache = StsCache(self._folder, lambda reason: self._emit(PolicyCacheFailed(reason)))
         self._stack.push_async_callback(cache.close)
         finder = self._finder(resolver, cache, roots_pem)
-        worker = self._worker(resolver, finder, roots_pem)
+        memories = TlsMemories(self._folder, self._memory_rules, lambda reason: self._emit(TlsMemoryFailed(reason)))
+        self._stack.push_async_callback(memories.close)
+        worker = self._worker(resolver, finder, memories, roots_pem)
         front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users)
         server = SubmissionServer(settings.submission, self._hostname, front)
         admin = self._admin(worker)
@@ -149,10 +156,12 @@ class App:
         await admin.start()
         await self._store.open(self._clock())
         await cache.open()
+        await memories.open()
         await self._assess(resolver, first=True)
         running = asyncio.create_task(self._watch("delivery", worker.run))
         self._stack.push_async_callback(self._end, worker, running)
         self._spawn("queue clean-up", self._tidy_again)
+        self._spawn("clean-up of hosts that had TLS", partial(self._tidy_memories, memories))
         self._spawn("end of overrides", self._watch_overrides)
         self._spawn("policy refresh", partial(self._refresh_again, finder))
         self._spawn("resolver self-test", partial(self._assess_again, resolver))
@@ -210,7 +219,7 @@ class App:
         self._stack.push_async_callback(finder.close)
         return finder
 
-    def _worker(self, resolver: Resolver, finder: StsFinder, roots_pem: bytes) -> Worker:
+    def _worker(self, resolver: Resolver, finder: StsFinder, memories: TlsMemories, roots_pem: bytes) -> Worker:
         settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
@@ -225,6 +234,8 @@ class App:
             clock=self._clock,
             emit=self._emit,
             overrides=Overrides(override.value() for override in settings.override),
+            memories=memories,
+            memory_rules=self._memory_rules,
         )
 
         async def deliver(claim: Claim) -> Attempted:
@@ -258,6 +269,11 @@ class App:
                 await self._store.tidy(self._clock() - self._settings.queue.history)
             except StoreUnavailable as error:
                 self._emit(StoreFailed(str(error)))
+            await asyncio.sleep(TIDY_EVERY_SECONDS)
+
+    async def _tidy_memories(self, memories: TlsMemories) -> None:
+        while True:
+            await memories.tidy(self._clock())
             await asyncio.sleep(TIDY_EVERY_SECONDS)
 
     async def _watch_overrides(self) -> None:

@@ -12,7 +12,19 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
+from relay.delivery.evidence import Trail
+from relay.delivery.plan import session_key, tls_plan
 from relay.delivery.pool import SessionKey, SessionPool
+from relay.delivery.results import (
+    BROKEN_4_4_2,
+    REFUSED_4_4_4,
+    connect_failed,
+    idled_out,
+    of_answer,
+    refused,
+    unfit,
+    without_552,
+)
 from relay.delivery.route import Route, Router
 from relay.delivery.smtp import (
     ConnectFailed,
@@ -20,23 +32,23 @@ from relay.delivery.smtp import (
     Lost,
     MailOptions,
     OpenSession,
-    Stage,
     Target,
     Timeouts,
-    TlsPlan,
     open_session,
 )
-from relay.events import Emit, PolicyOverridden, PolicyTestFailed
+from relay.events import Emit, PolicyOverridden, PolicyTestFailed, TlsLost
 from relay.guard import AddressGuard
+from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Body, Claim, Recipient, SmtpUtf8, TlsDemand
-from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
+from relay.mail.outcome import Deferred, Delivered, Failed, Outcome
 from relay.mail.record import Attempted, AttemptRecord
-from relay.mail.status import Kind, Reply, Status
+from relay.mail.status import Kind, Reply
 from relay.policy.chain import Roots, Trust
+from relay.policy.memory import MemoryRules, OnTlsLoss, Remembered, waits_until
 from relay.policy.mx import MxHost, conclude
-from relay.policy.observed import TlsVersion
-from relay.policy.override import OverrideMode, Overrides
-from relay.policy.sts import StsFound, StsMode, StsResult
+from relay.policy.override import Override, OverrideMode, Overrides
+from relay.policy.requirement import Rule
+from relay.policy.sts import NoSts, StsFound, StsMode
 from relay.policy.tls_failure import CONSEQUENCES, of_handshake
 from relay.policy.tlsa import NoTlsa
 from relay.policy.verdict import (
@@ -48,6 +60,7 @@ from relay.policy.verdict import (
     Evidence,
     Refuse,
     Requirement,
+    Verdict,
     judge,
     require,
 )
@@ -58,13 +71,6 @@ MAX_SESSIONS = 20  # connections that came up
 MAX_ADDRESSES = 60  # connections tried
 
 _REFUSALS = (TLS_NOT_OFFERED_4_7_4, NOT_VERIFIED_4_7_5, TLS_TOO_OLD_4_7_6, NOT_LISTED_4_4_8)
-SHORTAGE_4_3_0 = Status(Kind.TEMPORARY, 3, 0)
-CONNECT_4_4_1 = Status(Kind.TEMPORARY, 4, 1)
-BROKEN_4_4_2 = Status(Kind.TEMPORARY, 4, 2)
-REFUSED_4_4_4 = Status(Kind.TEMPORARY, 4, 4)
-TOO_LARGE_5_3_4 = Status(Kind.PERMANENT, 3, 4)
-EIGHT_BIT_5_6_3 = Status(Kind.PERMANENT, 6, 3)
-SMTPUTF8_5_6_7 = Status(Kind.PERMANENT, 6, 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,8 @@ class Tools:
     emit: Emit
     timeouts: Timeouts = field(default_factory=Timeouts)
     overrides: Overrides = field(default_factory=Overrides)
+    memories: TlsMemories | None = None  # None: whether hosts had TLS before is of no concern
+    memory_rules: MemoryRules | None = None
 
 
 class Attempt:
@@ -93,6 +101,7 @@ class Attempt:
         self._open: dict[int, Recipient] = {recipient.index: recipient for recipient in claim.recipients}
         self._notes: list[tuple[frozenset[int], Deferred | Failed]] = []
         self._outcomes: dict[int, Outcome] = {}
+        self._trail = Trail()
         self._sessions = 0
         self._addresses = 0
         # RFC 8689 §5: a bounce is not to be lost for want of REQUIRETLS, only to be sent with it where that is offered.
@@ -100,7 +109,7 @@ class Attempt:
         self._demand = TlsDemand.DEFAULT if bounce else claim.demand
 
     async def run(self) -> Attempted:
-        """Try the hosts in turn until every recipient has its answer. Returns an outcome for each, by index."""
+        """Try the hosts in turn until every recipient has its answer."""
         route = await self._tools.router.route(self._claim.domain)
         if not isinstance(route, Route):
             return Attempted(dict.fromkeys(self._open, route), AttemptRecord())
@@ -113,9 +122,11 @@ class Attempt:
                 self._notes = self._notes or first  # there may have been no room for a second round
         for index in self._open:
             self._outcomes[index] = conclude([note for indexes, note in self._notes if index in indexes])
-        return Attempted(self._outcomes, AttemptRecord())
+        return Attempted(self._outcomes, self._trail.record())
 
     async def _walk(self, route: Route) -> None:
+        if not isinstance(route.sts, NoSts):
+            self._trail.policy(route.sts, self._tools.clock())
         for host in route.hosts:
             if not self._open or self._sessions >= MAX_SESSIONS or self._addresses >= MAX_ADDRESSES:
                 break
@@ -128,47 +139,69 @@ class Attempt:
         return any(note.reply is None and note.status.with_kind(Kind.TEMPORARY) in _REFUSALS for _, note in self._notes)
 
     async def _try_host(self, named: MxHost, route: Route) -> None:
-        override = self._tools.overrides.find(self._claim.domain, named.name, self._tools.clock())
+        override = self._override(named.name)
         if isinstance(route.sts, StsFound) and (override is None or override.mode is OverrideMode.RAISE):
             # Before its addresses are known: a host that the policy does not list must not become a bounce without one.
             unseen = require(Evidence(route.domain, named, NoTlsa("not asked"), route.sts, self._demand))
             if isinstance(unseen, Refuse):
-                return self._note(_refused(unseen, named.name))
+                return self._pass_over(named.name, unseen)
         host = await self._tools.router.addresses(named)
         if isinstance(host, Deferred | Failed):
-            return self._note(host)
+            return self._pass_over(named.name, host)
+        addresses = self._allowed_addresses(host)
+        if not addresses:
+            return None
+        tlsa = await self._tools.router.tlsa(host, route)
+        self._trail.tlsa(host.name, tlsa)
+        remembered = await self._remembered(host.name)
+        need = require(Evidence(route.domain, host, tlsa, route.sts, self._demand, override, remembered))
+        if isinstance(need, Refuse):
+            return self._pass_over(host.name, need)
+        for address in addresses:
+            if not self._open or self._sessions >= MAX_SESSIONS or self._addresses >= MAX_ADDRESSES:
+                break
+            await self._try_address(Target(host.name, address, route.port), need)
+        return None
+
+    def _override(self, host: str) -> Override | None:
+        override = self._tools.overrides.find(self._claim.domain, host, self._tools.clock())
+        if override is not None:
+            self._trail.override(host, override)
+        return override
+
+    def _allowed_addresses(self, host: MxHost) -> list[str]:
         addresses = []
         for address in host.addresses:
             refusal = self._tools.guard.refusal(address)
             if refusal is None:
                 addresses.append(address)
             else:
-                self._note(Deferred(REFUSED_4_4_4, f"{host.name} is at {address}: {refusal}", host.name))
-        if not addresses:
-            return None
-        tlsa = await self._tools.router.tlsa(host, route)
-        evidence = Evidence(route.domain, host, tlsa, route.sts, self._demand, override)
-        need = require(evidence)
-        if isinstance(need, Refuse):
-            return self._note(_refused(need, host.name))
-        for address in addresses:
-            if not self._open or self._sessions >= MAX_SESSIONS or self._addresses >= MAX_ADDRESSES:
-                break
-            await self._try_address(Target(host.name, address, route.port), need, route.sts)
-        return None
+                self._pass_over(
+                    host.name, Deferred(REFUSED_4_4_4, f"{host.name} is at {address}: {refusal}", host.name)
+                )
+        return addresses
 
-    async def _try_address(self, target: Target, need: Requirement, sts: StsResult) -> None:
-        key = _session_key(target, need)
+    def _pass_over(self, host: str, why: Refuse | Deferred | Failed) -> None:
+        self._trail.not_called(host, why)
+        self._note(refused(why, host) if isinstance(why, Refuse) else why)
+
+    async def _remembered(self, host: str) -> Remembered | None:
+        tools = self._tools
+        if tools.memories is None or tools.memory_rules is None or tools.memory_rules.on_loss is OnTlsLoss.OFF:
+            return None
+        memory = await tools.memories.get(host)
+        return None if memory is None else Remembered(memory, tools.memory_rules)
+
+    async def _try_address(self, target: Target, need: Requirement) -> None:
+        key = session_key(target, need)
         idle = self._tools.pool.take(key)
         if idle is not None and await self._judge_and_send(idle, key, need, fresh=False):
             return
         session = await self._open_session(target, need)
-        if isinstance(session, Deferred | Failed):
-            self._note(session)
-        elif self._open:
+        if session is not None and self._open:
             await self._judge_and_send(session, key, need, fresh=True)
 
-    async def _open_session(self, target: Target, need: Requirement) -> OpenSession | Deferred | Failed:
+    async def _open_session(self, target: Target, need: Requirement) -> OpenSession | None:
         """A new session, in clear text after a failed handshake only where nothing is required."""
         tools = self._tools
         self._addresses += 1
@@ -176,45 +209,78 @@ class Attempt:
         if isinstance(opened, FailedHandshake):
             failure = opened.observed.handshake
             if failure is None or not (need.clear_text and CONSEQUENCES[of_handshake(failure)].clear_text):
-                return self._handshake_verdict(opened, need)
+                self._refuse_handshake(opened, need)
+                return None
             opened = await open_session(target, None, tools.hostname, tools.timeouts)
             if isinstance(opened, OpenSession):  # for reports: this is why there is no TLS
                 opened.observed = replace(opened.observed, handshake=failure)
         match opened:
-            case ConnectFailed():
-                return connect_failed(opened, target)
+            case ConnectFailed(dialogue=dialogue):
+                failed = connect_failed(opened, target)
+                self._trail.no_session(target.host, target.address, need, failed, dialogue)
+                self._note(failed)
+                return None
             case FailedHandshake():
-                return self._handshake_verdict(opened, need)
+                self._refuse_handshake(opened, need)
+                return None
             case OpenSession():
                 self._sessions += 1
                 return opened
         assert_never(opened)
 
-    def _handshake_verdict(self, failed: FailedHandshake, need: Requirement) -> Deferred | Failed:
+    def _refuse_handshake(self, failed: FailedHandshake, need: Requirement) -> None:
         self._sessions += 1
         verdict = judge(need, failed.observed, self._trust())
         if isinstance(verdict, Refuse):
-            return _refused(verdict, need.host)
-        return Deferred(BROKEN_4_4_2, f"{need.host} broke off the TLS handshake", need.host)
+            self._trail.session(need, failed.observed, verdict, failed.dialogue)
+            self._note(refused(verdict, need.host))
+        else:
+            broken = Deferred(BROKEN_4_4_2, f"{need.host} broke off the TLS handshake", need.host)
+            self._trail.no_session(need.host, failed.observed.address, need, broken, failed.dialogue)
+            self._note(broken)
 
     async def _judge_and_send(self, session: OpenSession, key: SessionKey, need: Requirement, fresh: bool) -> bool:
         """Send over `session` if the verdict allows it. False: it was an idle one that is gone, or out of date."""
         verdict = judge(need, session.observed, self._trust())
+        if fresh:
+            await self._remember(session, need, verdict)
         if isinstance(verdict, Refuse):
+            dialogue = session.dialogue()
             await session.quit()
             if fresh:
-                self._note(_refused(verdict, need.host))
+                self._trail.session(need, session.observed, verdict, dialogue)
+                self._note(refused(verdict, need.host))
             return fresh
         if verdict.would_refuse is not None:
             self._report(need, verdict.would_refuse)
-        unfit = _unfit(self._claim, session, need.host)
-        if unfit is not None:
-            self._note(unfit)
+        lacking = unfit(self._claim, session.capabilities, need.host)
+        if lacking is not None:
+            self._trail.session(need, session.observed, verdict, session.dialogue())
+            self._note(lacking)
             await self._put_back(key, session)
             return True
-        return await self._send(session, key, verdict, fresh)
+        return await self._send(session, key, need, verdict, fresh)
+
+    async def _remember(self, session: OpenSession, need: Requirement, verdict: Verdict) -> None:
+        """Note whether the host has TLS, and tell of one that had it and has it no more. RFC 3207 section 6."""
+        tools, seen = self._tools, session.observed
+        if tools.memories is None or not need.starttls:
+            return
+        by = verdict.proven_by if isinstance(verdict, Allow) else None
+        now = tools.clock()
+        await tools.memories.note(
+            need.host, tls=seen.tls is not None, authenticated_by=by.value if by is not None else None, now=now
+        )
+        kept_back = isinstance(verdict, Refuse) and verdict.rule is Rule.TLS_MEMORY
+        if need.remembered is not None and (kept_back or (isinstance(verdict, Allow) and verdict.lost is not None)):
+            memory = need.remembered.memory
+            until = waits_until(memory, need.remembered.rules, now) if kept_back else None
+            known = (memory.since, memory.last, memory.authenticated_by)
+            action = "deferred" if kept_back else "delivered"
+            tools.emit(TlsLost(self._claim.domain, need.host, seen.address, *known, action, until))
 
     def _report(self, need: Requirement, refuse: Refuse) -> None:
+        """Tell what is published and not enforced: by a policy in testing mode, or under an override."""
         override = self._tools.overrides.find(self._claim.domain, need.host, self._tools.clock())
         if override is None or override.mode is OverrideMode.RAISE:
             self._tools.emit(PolicyTestFailed(self._claim.domain, need.host, refuse.reason))
@@ -223,7 +289,7 @@ class Attempt:
                 PolicyOverridden(self._claim.domain, need.host, override.level.value, override.owner, refuse.reason)
             )
 
-    async def _send(self, session: OpenSession, key: SessionKey, allow: Allow, fresh: bool) -> bool:
+    async def _send(self, session: OpenSession, key: SessionKey, need: Requirement, allow: Allow, fresh: bool) -> bool:
         claim = self._claim
         recipients = list(self._open.values())
         sender = claim.sender.wire if claim.sender is not None else b""
@@ -235,13 +301,32 @@ class Attempt:
         )
         wires = [recipient.address.wire for recipient in recipients]
         async with aclosing(self._tools.read(claim.body)) as body:
-            results = await session.send(sender, wires, body, options, allow)
-        if not fresh and all(map(_idled_out, results)):
+            answers = await session.send(sender, wires, body, options, allow)
+        if not fresh and all(map(idled_out, answers)):
             return False
-        for recipient, result in zip(recipients, _without_552(results), strict=True):
-            self._settle(recipient, result, session.observed.host, allow.tls)
+        self._settle(recipients, without_552(answers), session, need, allow)
         await self._put_back(key, session)
         return True
+
+    def _settle(
+        self,
+        recipients: Sequence[Recipient],
+        answers: Sequence[Reply | Lost],
+        session: OpenSession,
+        need: Requirement,
+        allow: Allow,
+    ) -> None:
+        """Record what the host said of each; a temporary answer leaves a recipient open for the next host."""
+        delivered = True
+        for recipient, answer in zip(recipients, answers, strict=True):
+            outcome, may_go_on = of_answer(answer, session.observed.host, allow.tls)
+            delivered = delivered and isinstance(outcome, Delivered)
+            if may_go_on and not isinstance(outcome, Delivered):
+                self._note(outcome, recipient.index)
+            else:
+                self._outcomes[recipient.index] = outcome
+                del self._open[recipient.index]
+        self._trail.session(need, session.observed, allow, () if delivered else session.dialogue())
 
     async def _put_back(self, key: SessionKey, session: OpenSession) -> None:
         if session.reusable():
@@ -249,104 +334,8 @@ class Attempt:
         else:
             session.close()
 
-    def _settle(self, recipient: Recipient, result: Reply | Lost, host: str, tls: TlsUsed) -> None:
-        """Record what the host said of one recipient; a temporary answer leaves it open for the next host."""
-        index = recipient.index
-        match result:
-            case Reply(status=status) if status.kind is Kind.SUCCESS:
-                self._close(index, Delivered(status, result, host, tls))
-            case Reply(status=status) if status.kind is Kind.PERMANENT:
-                self._close(index, Failed(status, f"{host} refused the message for good", host, result, tls))
-            case Reply(status=status):
-                self._note(Deferred(status, f"{host} asks us to come again later", host, result, tls), index)
-            case Lost():
-                lost = Deferred(BROKEN_4_4_2, f"{host} {result.reason}", host, tls=tls)
-                # RFC 5321 §4.2.5: after the final dot the outcome is unknown; another host now could mean a double.
-                if result.after_final_dot:
-                    self._close(index, lost)
-                else:
-                    self._note(lost, index)
-
-    def _close(self, index: int, outcome: Outcome) -> None:
-        self._outcomes[index] = outcome
-        del self._open[index]
-
     def _note(self, note: Deferred | Failed, index: int | None = None) -> None:
         self._notes.append((frozenset(self._open) if index is None else frozenset({index}), note))
 
     def _trust(self) -> Trust:
         return Trust(self._tools.roots, self._tools.clock())
-
-
-def _idled_out(result: Reply | Lost) -> bool:
-    """Whether a session that was kept says in this way that it had ended before the message."""
-    return result.code == 421 if isinstance(result, Reply) else not result.after_final_dot
-
-
-def _without_552(results: Sequence[Reply | Lost]) -> list[Reply | Lost]:
-    """RFC 5321 section 4.5.3.1.10: 552 to some of the recipients means that so many were too many: 452.
-
-    Not so a full mailbox (5.2.2), a message too large (5.3.4), or a 552 to all, which is about the message.
-    """
-    too_many = [
-        isinstance(one, Reply) and one.code == 552 and (one.status.subject, one.status.detail) in ((0, 0), (5, 3))
-        for one in results
-    ]
-    if not any(too_many) or all(too_many):
-        return list(results)
-    return [
-        Reply.of(452, one.lines) if refused and isinstance(one, Reply) else one
-        for one, refused in zip(results, too_many, strict=True)
-    ]
-
-
-def _session_key(target: Target, need: Requirement) -> SessionKey:
-    """Sessions are shared only between messages that ask the handshake for the same thing; each is judged anew."""
-    proofs = [",".join(identity.names) for identity in need.identities]
-    asked = f"{need.level.name} {need.sni} {' '.join(proofs)} {need.minimum.name} {need.starttls}"
-    return SessionKey(target.host, target.address, target.port, asked)
-
-
-def tls_plan(need: Requirement, contexts: ClientContexts) -> TlsPlan | None:
-    """Where the web PKI is required OpenSSL verifies in the handshake; otherwise the chain is judged afterwards.
-
-    None: STARTTLS is to be left alone.
-    """
-    if not need.starttls:
-        return None
-    if not need.identities:
-        context = contexts.opportunistic if need.minimum < TlsVersion.TLS_1_2 else contexts.required
-        return TlsPlan(context, need.sni, path_verified=False)
-    is_sni = any(identity.names == (need.sni,) for identity in need.identities)
-    context = contexts.webpki if is_sni else contexts.webpki_other_name
-    return TlsPlan(context, need.sni, path_verified=True)
-
-
-def _refused(refuse: Refuse, host: str) -> Deferred | Failed:
-    if refuse.status.kind is Kind.PERMANENT:
-        return Failed(refuse.status, refuse.reason, host)
-    return Deferred(refuse.status, refuse.reason, host)
-
-
-def connect_failed(failed: ConnectFailed, target: Target) -> Deferred:
-    """A host that can't be reached, or says no before it has heard of a recipient: no verdict on the recipient."""
-    where = target.host if target.host == target.address else f"{target.host} [{target.address}]"
-    if failed.reply is not None:
-        status = failed.reply.status.with_kind(Kind.TEMPORARY)
-        return Deferred(status, f"{where}: {failed.reason}", target.host, failed.reply)
-    if failed.ours:
-        return Deferred(SHORTAGE_4_3_0, f"this machine could not connect to {where}: {failed.reason}")
-    status = CONNECT_4_4_1 if failed.stage is Stage.CONNECT else BROKEN_4_4_2
-    return Deferred(status, f"{where}: {failed.reason}", target.host)
-
-
-def _unfit(claim: Claim, session: OpenSession, host: str) -> Failed | None:
-    """What this message needs and this host lacks; another host may have it."""
-    can = session.capabilities
-    if can.size and claim.body.size > can.size:
-        return Failed(TOO_LARGE_5_3_4, f"the message has {claim.body.size} octets and {host} takes {can.size}", host)
-    if claim.smtputf8 is SmtpUtf8.NEEDED and not can.smtputf8:
-        return Failed(SMTPUTF8_5_6_7, f"the message needs SMTPUTF8, which {host} does not offer", host)
-    if claim.eight_bit and not can.eight_bit_mime:
-        return Failed(EIGHT_BIT_5_6_3, f"the message has 8-bit octets and {host} does not offer 8BITMIME", host)
-    return None

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from relay.delivery.attempt import connect_failed, tls_plan
+from relay.delivery.plan import tls_plan
+from relay.delivery.results import connect_failed
 from relay.delivery.route import Route, Router
 from relay.delivery.smtp import ConnectFailed, FailedHandshake, Target, Timeouts, open_session
 from relay.guard import AddressGuard

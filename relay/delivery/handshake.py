@@ -5,6 +5,7 @@ RFC 3207 section 4.1, RFC 8446 section 6 (alerts).
 
 from __future__ import annotations
 
+import re
 import ssl
 
 from relay.delivery.wire import wording
@@ -37,9 +38,15 @@ _VERSIONS = {
 }
 
 
+_ALERT = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_ALERT_([A-Z_]+)\Z")
+
+
 def failure(error: Exception) -> HandshakeFailure:
-    """Sort what `Wire.shake_hands` raised."""
-    return HandshakeFailure(_problem(error), wording(error), getattr(error, "verify_code", None))
+    """Sort what `Wire.shake_hands` raised. A TLS alert of the other side is named in `detail`."""
+    words = wording(error)
+    alert = _ALERT.match(words)
+    detail = f"{words} (the host sent the alert {alert[1].lower()})" if alert else words
+    return HandshakeFailure(_problem(error), detail, getattr(error, "verify_code", None))
 
 
 def _problem(error: Exception) -> HandshakeProblem:

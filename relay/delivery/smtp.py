@@ -14,7 +14,7 @@ import errno
 import re
 import ssl
 from collections.abc import AsyncIterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relay.delivery import handshake
 from relay.delivery.capabilities import Capabilities
@@ -74,6 +74,7 @@ class ConnectFailed:
     reason: str
     reply: Reply | None = None
     ours: bool = False  # this machine is short of something; the host is not to blame
+    dialogue: tuple[str, ...] = ()  # see Transcript.lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class FailedHandshake:
     """STARTTLS was offered and failed; the connection is closed. `observed.handshake` says how."""
 
     observed: ObservedSession
+    dialogue: tuple[str, ...] = ()  # see Transcript.lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ class OpenSession:
         commands = _commands(sender, recipients, options, self.capabilities)
         if self._sending:
             raise RuntimeError("this session is sending another message")
+        self._wire.transcript.begin_message()
         if not self._wire.usable:
             words = f": {self._wire.unread_words}" if self._wire.unread else ""  # 421, it was idle too long
             return (Lost(Stage.MAIL, f"ended the session before MAIL FROM{words}"),) * len(recipients)
@@ -139,6 +142,10 @@ class OpenSession:
             raise
         self._sending = False
         return results
+
+    def dialogue(self) -> tuple[str, ...]:
+        """What was said, for the evidence: the opening of the session, and the last message but for its content."""
+        return self._wire.transcript.lines()
 
     def reusable(self) -> bool:
         """Whether another message can be sent: the last one is over, the host is there and has said nothing more."""
@@ -190,6 +197,7 @@ async def open_session(
         raise
     if not isinstance(opened, OpenSession):
         opening.wire.leave()
+        return replace(opened, dialogue=opening.wire.transcript.lines())
     return opened
 
 
@@ -286,7 +294,9 @@ class _Opening:
         tls = self.wire.ssl_object
         if tls is None:
             return HandshakeFailure(HandshakeProblem.OTHER, "there is no TLS session")
-        return handshake.seen(tls, plan.path_verified)
+        found = handshake.seen(tls, plan.path_verified)
+        self.wire.transcript.happened(f"{found.version}, {found.cipher}, SNI {sni}")
+        return found
 
     def _opened(self, capabilities: Capabilities, starttls: bool, tls: TlsSeen | None) -> OpenSession:
         observed = ObservedSession(
@@ -299,6 +309,7 @@ class _Opening:
         return OpenSession(self.wire, observed, capabilities, self._timeouts)
 
     def _failed(self, failure: HandshakeFailure) -> FailedHandshake:
+        self.wire.transcript.happened(f"no TLS: {failure.problem.value}: {failure.detail}")
         return FailedHandshake(
             ObservedSession(self._target.host, self._target.address, starttls_offered=True, handshake=failure)
         )

@@ -170,7 +170,7 @@ class Transaction:
             if not wire.usable:
                 return await self._early_answer()
             if held:
-                wire.say(held)
+                wire.say(held, body=True)
                 await wire.drain(block_seconds)
                 # A host that has had enough answers and closes. The next write would fail, and asyncio forget what it
                 # has not read by then: let it read. It does so in the round after the one in which it looks.
@@ -179,7 +179,7 @@ class Transaction:
             held = stuffer.stuff(piece)
         if not wire.usable:
             return await self._early_answer()
-        wire.say(held + stuffer.end())
+        wire.say(held + stuffer.end(), body=True)
         await wire.drain(block_seconds)  # the clock for the final reply starts when the octets are gone
         if wire.blocked:
             return await self._early_answer()

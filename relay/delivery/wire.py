@@ -18,6 +18,7 @@ from typing import cast
 from aiosmtplib.protocol import SMTPProtocol
 
 from relay.delivery.replies import ReplyError, ReplyReader
+from relay.delivery.transcript import Transcript
 from relay.mail.status import Reply
 
 _INPUT_OCTETS = 4096  # of one read; a large answer takes several
@@ -60,7 +61,9 @@ class Wire(SMTPProtocol, asyncio.BufferedProtocol):
     """
 
     def __init__(self) -> None:
-        super().__init__(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        super().__init__(loop)
+        self.transcript = Transcript(loop.time)
         self._input = memoryview(bytearray(_INPUT_OCTETS))
         self._replies = ReplyReader()
         self._waiter: asyncio.Future[bool] | None = None
@@ -132,20 +135,33 @@ class Wire(SMTPProtocol, asyncio.BufferedProtocol):
         found: ssl.SSLObject | None = self.transport.get_extra_info("ssl_object")
         return found
 
-    def say(self, octets: bytes) -> None:
+    def say(self, octets: bytes, *, body: bool = False) -> None:
         """Send. When the host spoke before it was asked, nothing is sent and the connection is dead.
 
-        A reply that is already here would be taken for the answer to what is sent now.
+        A reply that is already here would be taken for the answer to what is sent now. `body`: it is the message, which
+        is not for the transcript.
         """
         if self._replies.unread and (self._broken is None or self._broken.cause is Cause.CLOSED):
             words = self._replies.beginning()
             self._broken = Broken(Cause.OUT_OF_TURN, "spoke before it was asked", words, self._stray_reply())
             self.abort()
         if self._broken is None and self.is_connected:
+            if body:
+                self.transcript.sent_body(len(octets))
+            else:
+                self.transcript.sent(octets)
             self.write(octets)
 
     async def reply(self, seconds: float) -> Reply | Broken:
         """The next reply, waited for up to `seconds`. What came before the host closed the connection is given out."""
+        found = await self._next_reply(seconds)
+        if isinstance(found, Reply):
+            self.transcript.received(found)
+        else:
+            self.transcript.happened(f"the host {found.told('now')}")
+        return found
+
+    async def _next_reply(self, seconds: float) -> Reply | Broken:
         until = asyncio.get_running_loop().time() + seconds
         while self._broken is None or self._broken.cause is Cause.CLOSED:
             try:

@@ -52,6 +52,14 @@ class TlsMemory:
             raise ValueError("TLS cannot have been seen before it was first seen")
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A memory, and the rules that say what it means."""
+
+    memory: TlsMemory
+    rules: MemoryRules
+
+
 def noted(
     before: TlsMemory | None, rules: MemoryRules, now: datetime, *, tls: bool, authenticated_by: str | None
 ) -> TlsMemory | None:

@@ -15,6 +15,7 @@ from typing import Final, assert_never
 
 from relay.mail.message import TlsDemand
 from relay.mail.status import Kind, Status
+from relay.policy.memory import Remembered
 from relay.policy.mx import MxHost
 from relay.policy.observed import TlsVersion
 from relay.policy.override import Override, OverrideLevel, OverrideMode
@@ -47,6 +48,7 @@ class Rule(Enum):
     STS_NOT_LISTED = "sts-not-listed"
     STS = "sts"
     REQUIRETLS = "requiretls"
+    TLS_MEMORY = "tls-memory"
     OPPORTUNISTIC = "opportunistic"
 
 
@@ -59,6 +61,7 @@ ASKED_BY: Final = {
     Rule.STS_NOT_LISTED: "the MTA-STS policy demands TLS",
     Rule.STS: "the MTA-STS policy demands TLS",
     Rule.REQUIRETLS: "the sender demands TLS (REQUIRETLS)",
+    Rule.TLS_MEMORY: "the host had TLS before",
     Rule.OPPORTUNISTIC: "nothing demands TLS",
 }
 
@@ -73,6 +76,7 @@ class Evidence:
     sts: StsResult
     demand: TlsDemand = TlsDemand.DEFAULT
     override: Override | None = None
+    remembered: Remembered | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class Requirement:
     requiretls: bool = False
     clear_text: bool = True  # may we go on without TLS when TLS fails?
     starttls: bool = True  # is TLS tried at all?
+    remembered: Remembered | None = None  # where nothing is required: what the host's loss of TLS would mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,8 @@ def require(evidence: Evidence) -> Requirement | Refuse:
         need = published if isinstance(published, Refuse) else _under(published, evidence, override)
     if evidence.demand is TlsDemand.REQUIRED and isinstance(need, Requirement):
         need = _authenticated_for_requiretls(need, evidence)
+    if isinstance(need, Requirement) and need.rule is Rule.OPPORTUNISTIC:
+        need = replace(need, remembered=evidence.remembered)  # RFC 3207 §6
     return need
 
 

@@ -11,11 +11,13 @@ RFC 8461 sections 2, 4 and 5 (MTA-STS), RFC 7672 section 2.2 (DANE), RFC 8689 se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from relay.mail.outcome import TlsUsed
 from relay.mail.status import Kind, Status
 from relay.policy.chain import ChainFault, Trust, check_chain, name_fault
+from relay.policy.memory import TlsMemory, is_lost, waits_until
 from relay.policy.observed import HandshakeFailure, HandshakeProblem, ObservedSession
 from relay.policy.override import fits
 from relay.policy.requirement import (
@@ -71,12 +73,15 @@ REQUIRETLS_NOT_OFFERED_5_7_30: Final = Status(Kind.PERMANENT, 7, 30)
 class Allow:
     """This session may carry this message.
 
-    `would_refuse`: what a policy in testing mode, or one that an override replaces, found wrong.
+    `would_refuse`: what a policy in testing mode, or one that an override replaces, found wrong. `proven_by`: the rule
+    whose requirement proved who the host is. `lost`: the host had TLS before, and mail goes out with a warning.
     """
 
     tls: TlsUsed
     rule: Rule
     would_refuse: Refuse | None = None
+    proven_by: Rule | None = None
+    lost: TlsMemory | None = None
 
 
 Verdict = Allow | Refuse
@@ -84,12 +89,14 @@ Verdict = Allow | Refuse
 
 def judge(need: Requirement, seen: ObservedSession, trust: Trust) -> Verdict:
     """Whether the session that was `seen` proved what it needed to. Total: every input has an answer."""
-    refusal = _refusal(need, seen, trust)
+    refusal = _refusal(need, seen, trust) or _downgrade(need, seen, trust.now)
     if refusal is not None:
         return refusal
-    would_refuse, proven = _reported(need, seen, trust)
-    protected = TlsUsed.VERIFIED if proven else TlsUsed.ENCRYPTED
-    return Allow(TlsUsed.NONE if seen.tls is None else protected, need.rule, would_refuse)
+    would_refuse, proven_by = _reported(need, seen, trust)
+    if seen.tls is None:
+        return Allow(TlsUsed.NONE, need.rule, would_refuse, lost=_lost(need))
+    tls = TlsUsed.ENCRYPTED if proven_by is None else TlsUsed.VERIFIED
+    return Allow(tls, need.rule, would_refuse, proven_by)
 
 
 def decide(evidence: Evidence, seen: ObservedSession, trust: Trust) -> Verdict:
@@ -98,17 +105,46 @@ def decide(evidence: Evidence, seen: ObservedSession, trust: Trust) -> Verdict:
     return need if isinstance(need, Refuse) else judge(need, seen, trust)
 
 
-def _reported(need: Requirement, seen: ObservedSession, trust: Trust) -> tuple[Refuse | None, bool]:
-    """What a requirement that only reports would have refused; and whether any requirement proved who the host is."""
-    proven = need.level is Level.AUTHENTICATED
+def _reported(need: Requirement, seen: ObservedSession, trust: Trust) -> tuple[Refuse | None, Rule | None]:
+    """What a requirement that only reports would have refused; and the rule that proved who the host is, if any did."""
+    proven_by = _proof(need)
     more = need.reported
     while isinstance(more, Requirement):
         refusal = _refusal(more, seen, trust)
         if refusal is not None:
-            return refusal, proven
-        proven = proven or more.level is Level.AUTHENTICATED
+            return refusal, proven_by
+        proven_by = proven_by or _proof(more)
         more = more.reported
-    return more, proven
+    return more, proven_by
+
+
+def _proof(need: Requirement) -> Rule | None:
+    """The rule by which a session that satisfies `need` has proven who the host is."""
+    if need.level is not Level.AUTHENTICATED:
+        return None
+    if need.tlsa is not None:
+        return Rule.DANE
+    return need.identities[0].rule if need.identities else Rule.OVERRIDE
+
+
+def _downgrade(need: Requirement, seen: ObservedSession, now: datetime) -> Refuse | None:
+    """RFC 3207 §6: a host that had TLS and has none now may be somebody else's doing; mail waits a while."""
+    if seen.tls is not None or need.remembered is None:
+        return None
+    memory, rules = need.remembered.memory, need.remembered.rules
+    until = waits_until(memory, rules, now)
+    if until is None:
+        return None
+    what = (
+        f"{need.host} had TLS from {memory.since:%Y-%m-%d} to {memory.last:%Y-%m-%d} and has none now; "
+        f"mail waits for it until {until:%Y-%m-%d %H:%M} UTC"
+    )
+    return _refuse(TlsFailure.NOT_OFFERED, what, Rule.TLS_MEMORY)
+
+
+def _lost(need: Requirement) -> TlsMemory | None:
+    known = need.remembered
+    return known.memory if known is not None and is_lost(known.memory, known.rules) else None
 
 
 def _refusal(need: Requirement, seen: ObservedSession, trust: Trust) -> Refuse | None:

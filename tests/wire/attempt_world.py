@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -28,10 +28,12 @@ from relay.lookup.resolver import Resolver
 from relay.lookup.sts import StsFinder
 from relay.lookup.sts_cache import StsCache
 from relay.lookup.sts_fetch import PolicyFetcher
+from relay.lookup.tls_memory import TlsMemories
 from relay.mail.address import parse_address
 from relay.mail.message import Claim, InlineBody, MessageId, Recipient, SmtpUtf8, TlsDemand
 from relay.mail.outcome import Delivered, Failed, Outcome
 from relay.policy.chain import Roots
+from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Overrides
 from relay.policy.sts import StsMode
 from relay.queue.bodies import Bodies
@@ -89,6 +91,7 @@ class World:
     tools: Tools
     port: int
     events: list[Event]
+    memories: TlsMemories
     sinks: list[Sink] = field(default_factory=list)
     issued: dict[str, Issued] = field(default_factory=dict)  # by host name
     policies_since: timedelta = timedelta(0)  # how long ago, for those who keep policies, it was NOW
@@ -106,18 +109,20 @@ class World:
         sts_mx: str | None = None,
         dane: bool = False,
         ttl: int = 5,
+        leaves: Mapping[int, Leaf] | None = None,
     ) -> list[Sink]:
         """A domain with a host for each script, mx1, mx2 and so on, in this order of preference.
 
-        `leaf`: the hosts have certificates of this kind. `sts`: the domain has a policy that lists `sts_mx`, or all of
-        its hosts. `dane`: the domain is signed and has a TLSA record for each host.
+        `leaf`: the hosts have certificates of this kind, but for those numbers that `leaves` names. `sts`: the domain
+        has a policy that lists `sts_mx`, or all of its hosts. `dane`: the domain is signed and has a TLSA record for
+        each host.
         """
         made: list[Sink] = []
         records = []
         for number, script in enumerate(scripts, 1):
             label, host = f"mx{number}", f"mx{number}.{name}"
             if leaf is not None and script is not None:
-                self.issued[host] = CA.issue((host,), leaf)
+                self.issued[host] = CA.issue((host,), (leaves or {}).get(number, leaf))
                 script = replace(script, context=self.issued[host].server_context(newest))  # noqa: PLW2901
             sink, address = await self.host(script)
             made.append(sink)
@@ -142,6 +147,10 @@ class World:
     def set_policy(self, domain: str, mode: StsMode, mx: str) -> None:
         text = f"version: STSv1\r\nmode: {mode.value}\r\nmx: {mx}\r\nmax_age: 86400\r\n"
         self.site.set(domain, SitePage(text, CA.issue((f"mta-sts.{domain}",)).server_context()))
+
+    def later(self, passed: timedelta) -> None:
+        """From now on it is so long after NOW, for attempts."""
+        self.tools = replace(self.tools, clock=lambda: NOW + passed)
 
     def override(self, overrides: Overrides) -> None:
         """From now on these are in the settings."""
@@ -179,6 +188,7 @@ async def world(
     dns_seconds: float = 5,
     dane_insecure_mx: bool = True,
     overrides: Overrides | None = None,
+    memory: MemoryRules | None = None,
 ) -> AsyncIterator[World]:
     """Build it, and take it down. `next_hop`: the host of `delivery.next_hop`; its port is that of all hosts."""
     async with AsyncExitStack() as stack:
@@ -197,6 +207,10 @@ async def world(
         cache = StsCache(folder, lambda reason: events.append(_trouble(reason)))
         await cache.open()
         stack.push_async_callback(cache.close)
+        rules = memory or MemoryRules(OnTlsLoss.WARN, timedelta(days=7), timedelta(days=1))
+        memories = TlsMemories(folder, rules, lambda reason: events.append(_trouble(reason)))
+        await memories.open()
+        stack.push_async_callback(memories.close)
         fetcher = PolicyFetcher(resolver, policies.port, AddressGuard(allow_private=True), POLICIES)
         worlds: list[World] = []
         finder = StsFinder(resolver, cache, fetcher, lambda: NOW + worlds[0].policies_since, events.append)
@@ -221,8 +235,10 @@ async def world(
             emit=events.append,
             timeouts=timeouts or Timeouts(),
             overrides=overrides or Overrides(),
+            memories=memories,
+            memory_rules=rules,
         )
-        built = World(zones, site, resolver, tools, port, events)
+        built = World(zones, site, resolver, tools, port, events, memories)
         worlds.append(built)
         try:
             yield built

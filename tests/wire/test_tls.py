@@ -310,8 +310,9 @@ def test_a_file_of_authorities_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.fixture
 def asyncio_buffers() -> Iterator[None]:
-    """Puts back what `shrink_tls_buffers` changes for the whole process."""
+    """Asyncio's own size, whoever has shrunk it before in this process; and back to what it was."""
     before = asyncio.sslproto.SSLProtocol.max_size
+    asyncio.sslproto.SSLProtocol.max_size = 256 * 1024
     yield
     asyncio.sslproto.SSLProtocol.max_size = before
 

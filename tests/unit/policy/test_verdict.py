@@ -15,6 +15,7 @@ from relay.mail.message import TlsDemand
 from relay.mail.outcome import TlsUsed
 from relay.mail.status import Kind
 from relay.policy.chain import Roots, Trust
+from relay.policy.memory import MemoryRules, OnTlsLoss, Remembered, TlsMemory
 from relay.policy.mx import MxHost
 from relay.policy.observed import HandshakeFailure, HandshakeProblem, ObservedSession, TlsSeen, TlsVersion
 from relay.policy.override import Override, OverrideLevel, OverrideMode, fits
@@ -775,6 +776,86 @@ def test_what_is_asked_of_the_handshake(tlsa: TlsaResult, sts: StsResult, clear_
     assert need.clear_text or need.minimum >= TlsVersion.TLS_1_2
 
 
+# ---- a host that had TLS before ----------------------------------------------------------------------------------
+
+DAY = timedelta(days=1)
+
+
+def had_tls(on_loss: OnTlsLoss, days: int = 8, lost: timedelta | None = None) -> Remembered:
+    """For so many days, until an hour ago; `lost`: how long ago it was first seen without."""
+    last = NOW - timedelta(hours=1) - (lost or timedelta(0))
+    memory = TlsMemory(last - days * DAY, last, "dane", NOW - lost if lost is not None else None)
+    return Remembered(memory, MemoryRules(on_loss, after=7 * DAY, defer_for=DAY))
+
+
+LOSSES = [
+    ("off", had_tls(OnTlsLoss.OFF), CLEAR, "none", False),
+    ("warn", had_tls(OnTlsLoss.WARN), CLEAR, "none", True),
+    ("warn, had it for too short", had_tls(OnTlsLoss.WARN, days=6), CLEAR, "none", False),
+    ("defer", had_tls(OnTlsLoss.DEFER), CLEAR, "4.7.4", False),
+    ("defer, the handshake fails", had_tls(OnTlsLoss.DEFER), broken(HandshakeProblem.RESET), "4.7.4", False),
+    ("defer, lost for an hour", had_tls(OnTlsLoss.DEFER, lost=timedelta(hours=1)), CLEAR, "4.7.4", False),
+    ("defer, lost for a day", had_tls(OnTlsLoss.DEFER, lost=DAY), CLEAR, "none", True),
+    ("defer, had it for too short", had_tls(OnTlsLoss.DEFER, days=6), CLEAR, "none", False),
+    ("defer, it is there", had_tls(OnTlsLoss.DEFER, lost=timedelta(hours=1)), session(EXPIRED), "encrypted", False),
+]
+
+
+@pytest.mark.parametrize(("name", "remembered", "seen", "answer", "lost"), LOSSES, ids=lambda case: str(case)[:30])
+def test_loss_of_tls(name: str, remembered: Remembered, seen: ObservedSession, answer: str, lost: bool) -> None:
+    verdict = decide(replace(evidence(), remembered=remembered), seen, TRUST)
+    if isinstance(verdict, Refuse):
+        assert (str(verdict.status), verdict.rule) == (answer, Rule.TLS_MEMORY)
+        assert "2026-11-24 23:00" in verdict.reason or "2026-11-25 00:00" in verdict.reason
+        assert verdict.result is R.STARTTLS_NOT_SUPPORTED
+    else:
+        assert (verdict.tls.value, verdict.lost) == (answer, remembered.memory if lost else None)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        evidence(demand=TlsDemand.WAIVED),
+        evidence(override=override(L.NONE)),
+        evidence(override=override(L.OPPORTUNISTIC)),
+    ],
+)
+def test_loss_of_tls_where_clear_text_is_meant(known: Evidence) -> None:
+    verdict = decide(replace(known, remembered=had_tls(OnTlsLoss.DEFER)), CLEAR, TRUST)
+    assert isinstance(verdict, Allow)
+    assert verdict.lost is None
+
+
+@pytest.mark.parametrize("known", [evidence(sts=sts()), evidence(tlsa()), evidence(UNUSABLE)])
+def test_loss_of_tls_where_a_policy_demands_it(known: Evidence) -> None:
+    verdict = decide(replace(known, remembered=had_tls(OnTlsLoss.DEFER, lost=2 * DAY)), CLEAR, TRUST)
+    assert isinstance(verdict, Refuse)
+    assert verdict.rule is not Rule.TLS_MEMORY
+
+
+PROOFS = [
+    (evidence(), session(), None),
+    (evidence(sts=sts()), session(), Rule.STS),
+    (evidence(sts=sts(StsMode.TESTING)), session(), Rule.STS),
+    (evidence(sts=sts(StsMode.TESTING)), session(EXPIRED), None),
+    (evidence(tlsa(), sts()), session(), Rule.DANE),
+    (evidence(override=override(L.VERIFY)), session(), Rule.OVERRIDE),
+    (evidence(override=override(L.FINGERPRINT, chain=GOOD)), session(), Rule.OVERRIDE),
+    (evidence(sts=sts(), override=override(L.OPPORTUNISTIC)), session(), Rule.STS),
+    (evidence(tlsa(), sts(StsMode.TESTING), override=override(L.ENCRYPT)), session(), Rule.DANE),
+    (evidence(sts=sts(StsMode.TESTING), override=override(L.ENCRYPT)), session(), Rule.STS),
+    (evidence(sts=sts(StsMode.TESTING), override=override(L.ENCRYPT)), session(EXPIRED), None),
+    (evidence(demand=TlsDemand.REQUIRED, mx_secure=True), session(requiretls=True), Rule.REQUIRETLS),
+]
+
+
+@pytest.mark.parametrize(("known", "seen", "rule"), PROOFS)
+def test_which_rule_proved_the_host(known: Evidence, seen: ObservedSession, rule: Rule | None) -> None:
+    verdict = decide(known, seen, TRUST)
+    assert isinstance(verdict, Allow)
+    assert (verdict.proven_by, verdict.tls is TlsUsed.VERIFIED) == (rule, rule is not None)
+
+
 # ---- laws --------------------------------------------------------------------------------------------------------
 
 chains = st.sampled_from([GOOD, WILDCARD, OTHER_NAME, EXPIRED, SELF_SIGNED, CN_ONLY, ()])
@@ -802,8 +883,16 @@ raises = st.builds(
 )
 replaces = st.builds(lambda one: replace(one, mode=OverrideMode.REPLACE), raises)
 overrides = st.none() | raises | replaces
+memories = st.none() | st.builds(had_tls, st.sampled_from(OnTlsLoss), st.integers(6, 8), st.none() | st.just(2 * DAY))
 evidences = st.builds(
-    Evidence, st.just("good.test"), st.just(MxHost(HOST)), tlsas, policies, st.sampled_from(TlsDemand), overrides
+    Evidence,
+    st.just("good.test"),
+    st.just(MxHost(HOST)),
+    tlsas,
+    policies,
+    st.sampled_from(TlsDemand),
+    overrides,
+    memories,
 )
 handshakes = st.builds(
     HandshakeFailure, st.sampled_from(HandshakeProblem), st.text(max_size=5), st.none() | st.integers(0, 99)
@@ -912,7 +1001,7 @@ def test_what_is_published_is_reported_under_an_override(e: Evidence, s: Observe
     assume(e.demand is TlsDemand.DEFAULT)
     verdict = decide(e, s, TRUST)
     if isinstance(verdict, Allow):
-        without = decide(replace(e, override=None), s, TRUST)
+        without = decide(replace(e, override=None, remembered=None), s, TRUST)
         told = without if isinstance(without, Refuse) else without.would_refuse
         assert verdict.would_refuse == told
 

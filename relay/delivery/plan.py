@@ -1,0 +1,32 @@
+"""What to ask of a session's handshake, and which sessions can stand in for each other. Follows from a requirement."""
+
+from __future__ import annotations
+
+from relay.delivery.pool import SessionKey
+from relay.delivery.smtp import Target, TlsPlan
+from relay.policy.observed import TlsVersion
+from relay.policy.verdict import Requirement
+from relay.tls import ClientContexts
+
+
+def tls_plan(need: Requirement, contexts: ClientContexts) -> TlsPlan | None:
+    """Where the web PKI is required OpenSSL verifies in the handshake; otherwise the chain is judged afterwards.
+
+    None: STARTTLS is to be left alone.
+    """
+    if not need.starttls:
+        return None
+    if not need.identities:
+        context = contexts.opportunistic if need.minimum < TlsVersion.TLS_1_2 else contexts.required
+        return TlsPlan(context, need.sni, path_verified=False)
+    is_sni = any(identity.names == (need.sni,) for identity in need.identities)
+    context = contexts.webpki if is_sni else contexts.webpki_other_name
+    return TlsPlan(context, need.sni, path_verified=True)
+
+
+def session_key(target: Target, need: Requirement) -> SessionKey:
+    """Sessions are shared only between messages that ask the handshake for the same thing; each is judged anew."""
+    proofs = " ".join(",".join(identity.names) for identity in need.identities)
+    starttls = "starttls" if need.starttls else "clear text"
+    asked = f"{need.level.name} {need.sni} {proofs} {need.minimum.name} {starttls}"
+    return SessionKey(target.host, target.address, target.port, asked)
