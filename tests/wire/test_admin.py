@@ -144,6 +144,7 @@ async def test_an_address_in_use_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("asyncio_buffers")
 async def test_the_service_counts_and_says_when_it_is_ready(tmp_path: Path) -> None:
     zones = Zones({})
     resolver = await zones.start()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import asyncio.sslproto
 import socket
 import ssl
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -306,15 +304,6 @@ def test_what_is_wrong_with_the_file_of_authorities(tmp_path: Path, content: byt
 def test_a_file_of_authorities_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=str(tmp_path / "ca.pem")):
         load_roots(tmp_path / "ca.pem")
-
-
-@pytest.fixture
-def asyncio_buffers() -> Iterator[None]:
-    """Asyncio's own size, whoever has shrunk it before in this process; and back to what it was."""
-    before = asyncio.sslproto.SSLProtocol.max_size
-    asyncio.sslproto.SSLProtocol.max_size = 256 * 1024
-    yield
-    asyncio.sslproto.SSLProtocol.max_size = before
 
 
 async def asyncio_session(issued: Issued) -> tuple[asyncio.StreamWriter, asyncio.Server]:

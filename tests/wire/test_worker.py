@@ -36,6 +36,20 @@ async def test_no_more_than_the_total_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_recipients_are_under_way_from_the_claim_until_they_are_settled(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.courier.shut()
+        await at.store.put([make_message(1, "a@x.test", "b@x.test", "c@y.test"), make_message(2, "d@x.test")])
+        at.start()
+        await at.begun(3)
+        assert at.worker.under_way == 4
+        at.courier.let_go()
+        await at.settled(4)
+        await at.calm()
+        assert at.worker.under_way == 0
+
+
+@pytest.mark.asyncio
 async def test_no_more_than_its_share_to_one_destination(tmp_path: Path) -> None:
     """In the order in which they came, and other destinations do not wait for it."""
     async with desk(tmp_path, total=10, per_lane=2) as at:
