@@ -90,6 +90,11 @@ def id_source(clock: Clock) -> Callable[[], MessageId]:
     return new_id
 
 
+def wanted_files(settings: Settings) -> int:
+    """How many files the service may come to have open: each client, each delivery and each idle session has one."""
+    return settings.submission.max_connections + 2 * settings.delivery.concurrency + _OTHER_FILES
+
+
 class App:
     """One running Relay. `start` raises ValueError, OSError or QueueError, in one line each, when it can't begin."""
 
@@ -187,7 +192,7 @@ class App:
         return AdminServer(self._settings.admin, sources)
 
     def _warn_of_few_files(self) -> None:
-        wanted = self._settings.submission.max_connections + 2 * self._settings.delivery.concurrency + _OTHER_FILES
+        wanted = wanted_files(self._settings)
         allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if allowed != resource.RLIM_INFINITY and allowed < wanted:
             self._emit(FewFiles(allowed, wanted))

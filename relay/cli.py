@@ -113,13 +113,40 @@ def health(file: Path | None) -> None:
     from relay.config import load_without_files
     from relay.health import greeting_problem, where_to_ask
 
-    address = where_to_ask(load_without_files(file, os.environ).submission)
-    if address is None:
+    listeners = where_to_ask(load_without_files(file, os.environ).submission)
+    if not listeners:
         _fail(["relay: every listener has port 0; which one the service got can't be known from the settings"])
-    problem = asyncio.run(greeting_problem(*address, HEALTH_SECONDS))
+    address, tls = listeners[0]
+    problem = asyncio.run(greeting_problem(address, tls, HEALTH_SECONDS))
     if problem is not None:
-        click.echo(f"{address[0]}: {problem}", err=True)
+        click.echo(f"{address}: {problem}", err=True)
         sys.exit(1)
+
+
+@relay.command()
+@click.option("--connect", "target", metavar="DOMAIN|HOST:PORT", help="call these mail hosts: does port 25 go out?")
+@click.option("--json", "as_json", is_flag=True, help="print a JSON object")
+@_config
+def check(target: str | None, as_json: bool, file: Path | None) -> None:
+    """Look at everything that Relay needs: name, DNS, DANE, queue, certificate, ports. Says what to do."""
+    import asyncio
+
+    from relay import findings
+    from relay.check import look, parse_target
+    from relay.config import hostname, load_without_files, state_folder
+
+    settings = load_without_files(file, os.environ)
+    try:
+        call = None if target is None else parse_target(target, settings.delivery.port)
+    except ValueError as error:
+        _fail([f"relay: {error}"])
+    folder = state_folder(settings, os.environ)
+    seen = asyncio.run(look(settings, folder, hostname(settings), datetime.now(UTC), call))
+    found = (findings.settings_read(file), *seen)
+    click.echo(findings.as_json(found) if as_json else findings.page(found), nl=as_json)
+    if call is None and settings.delivery.next_hop is None and not as_json:
+        click.echo("\nWhether port 25 goes out was not tried: --connect DOMAIN calls the mail hosts of a domain.")
+    sys.exit(1 if findings.worst(found) is findings.Level.FAIL else 0)
 
 
 @relay.command("explain")

@@ -10,15 +10,17 @@ from relay.settings import HostPort, SubmissionSettings
 from relay.tls import ClientContexts, load_roots
 
 
-def where_to_ask(settings: SubmissionSettings) -> tuple[HostPort, bool] | None:
-    """The first listener, as seen from this machine, and whether TLS comes first there. None: no port is fixed."""
+def where_to_ask(settings: SubmissionSettings) -> tuple[tuple[HostPort, bool], ...]:
+    """The listeners, as seen from this machine, and whether TLS comes first there; without those of no fixed port."""
     listeners = [(address, False) for address in settings.listen] + [(address, True) for address in settings.listen_tls]
-    for address, tls in listeners:
-        if address.port:
-            host = ip_address(address.host)
-            loopback = "::1" if host.version == 6 else "127.0.0.1"
-            return HostPort(host=loopback if host.is_unspecified else address.host, port=address.port), tls
-    return None
+    return tuple((from_here(address), tls) for address, tls in listeners if address.port)
+
+
+def from_here(address: HostPort) -> HostPort:
+    """Where to connect to reach a listener on this machine."""
+    host = ip_address(address.host)
+    loopback = "::1" if host.version == 6 else "127.0.0.1"
+    return HostPort(host=loopback if host.is_unspecified else address.host, port=address.port)
 
 
 async def greeting_problem(address: HostPort, tls: bool, seconds: float) -> str | None:

@@ -167,6 +167,11 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+def certificates_in(file: Path) -> tuple[bytes, ...]:
+    """The certificates of a PEM file in DER, in their order. Raises OSError, and ValueError for what is no base64."""
+    return tuple(ssl.PEM_cert_to_DER_cert(pem.decode("ascii")) for pem in _CERTIFICATE.findall(file.read_bytes()))
+
+
 def _require(file: Path, wanted: re.Pattern[bytes], otherwise: str) -> None:
     try:
         content = file.read_bytes()

@@ -119,7 +119,7 @@ class Resolver:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.trusted = False
-        self._tested = False  # with an answer: until then doubt must not switch DANE off
+        self.tested = False  # with an answer: until then doubt must not switch DANE off
         self._configured = tuple(nameservers)
         self._resolv_conf = resolv_conf
         self._servers = self._configured or system_nameservers(resolv_conf)
@@ -127,6 +127,11 @@ class Resolver:
         self._monotonic = monotonic
         self._cache: OrderedDict[_Key, _Kept] = OrderedDict()
         self._questions: InFlight[_Key, _Kept] = InFlight()
+
+    @property
+    def servers(self) -> tuple[HostPort, ...]:
+        """Whom it asks."""
+        return self._servers
 
     async def a(self, name: str) -> Answer[str] | NotFound | LookupFailed:
         """The IPv4 addresses of `name`."""
@@ -152,6 +157,10 @@ class Resolver:
         """The TLSA records of `name`, such as `_25._tcp.mx.example.org`."""
         return await self._look_up(name, dns.rdatatype.TLSA)
 
+    async def ptr(self, address: str) -> Answer[str] | NotFound | LookupFailed:
+        """The names that an IP address is said to have. RFC 1035 section 3.5, RFC 3596 section 2.5."""
+        return await self._look_up(ipaddress.ip_address(address).reverse_pointer, dns.rdatatype.PTR)
+
     async def assess(self, settings: DnsSettings) -> tuple[bool, str]:
         """Find out whether the servers' word on DNSSEC can be believed; set `trusted`; say so, and why.
 
@@ -162,15 +171,15 @@ class Resolver:
         """
         servers = self._configured or system_nameservers(self._resolv_conf)
         if servers != self._servers:
-            self._servers, self.trusted, self._tested = servers, False, False
+            self._servers, self.trusted, self.tested = servers, False, False
             self._cache.clear()
         found, sentence = await self._judge(settings)
-        if found is None and self._tested:
+        if found is None and self.tested:
             return self.trusted, f"{sentence}; the resolver stays {'trusted' if self.trusted else 'untrusted'}"
         if found is None:
             self.trusted = True
             return True, f"{sentence}; the resolver is believed until it can be"
-        self._tested = True
+        self.tested = True
         if found and not self.trusted:
             self._cache.clear()  # answers from before may lack AD
         self.trusted = found
@@ -288,7 +297,7 @@ def _records(rrset: dns.rrset.RRset) -> tuple[Any, ...]:
             return tuple(b"".join(record.strings) for record in rrset)
         case exchange.OPAQUE_TLSA:
             return tuple(_tlsa_record(record.data) for record in rrset)
-        case dns.rdatatype.CNAME:
+        case dns.rdatatype.CNAME | dns.rdatatype.PTR:
             return tuple(name_text(record.target) for record in rrset)
         case _:
             return tuple(record.address for record in rrset)

@@ -9,12 +9,16 @@ RFC 5280 section 4.1, ITU-T X.690 section 10.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 _BIT_STRING, _OCTET_STRING, _OID, _SEQUENCE, _SET = 0x03, 0x04, 0x06, 0x30, 0x31
+_UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 _STRINGS = (0x0C, 0x13, 0x16)  # UTF8String, PrintableString, IA5String
 _VERSION, _EXTENSIONS = 0xA0, 0xA3  # [0] and [3] of TBSCertificate
+_TIME = re.compile(r"[0-9]{14}Z")
 _DNS_NAME = 0x82  # [2] of GeneralName
 _PSS_DIGEST = 0xA0  # [0] of RSASSA-PSS-params
 
@@ -106,6 +110,12 @@ def subject(certificate: bytes) -> bytes:
     return _field(certificate, 4).whole
 
 
+def validity(certificate: bytes) -> tuple[datetime, datetime]:
+    """From when and until when it is valid, in aware UTC. RFC 5280 section 4.1.2.5. Raises CertificateSyntaxError."""
+    first, last = _exactly(_field(certificate, 3).content, 2)
+    return _time(first), _time(last)
+
+
 def dns_names(certificate: bytes) -> tuple[str, ...]:
     """The DNS names of its subjectAltName, in lower case; none when there is no such extension.
 
@@ -181,6 +191,20 @@ def _fields(certificate: bytes) -> list[_Element]:
     if len(fields) < 6:
         raise CertificateSyntaxError("a field is missing")
     return fields
+
+
+def _time(element: _Element) -> datetime:
+    text = element.content.decode("ascii", "replace")
+    if element.tag == _UTC_TIME:
+        text = ("19" if text >= "50" else "20") + text  # RFC 5280 §4.1.2.5.1
+    elif element.tag != _GENERALIZED_TIME:
+        raise CertificateSyntaxError(f"tag {element.tag:#x} instead of a time")
+    try:
+        if _TIME.fullmatch(text) is None:
+            raise ValueError
+        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise CertificateSyntaxError("a time that is none") from None
 
 
 def _extension(certificate: bytes, wanted: bytes) -> bytes | None:

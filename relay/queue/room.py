@@ -37,7 +37,13 @@ def check_room(folder: Path, spare: int = 0) -> None:
 
     `spare`: octets that need no room on the disk, since the database has it. Blocking, a microsecond or two.
     """
+    free, reserve = room(folder)
+    if free + spare < reserve:
+        raise StoreUnavailable(f"only {free >> 10} KiB are left on the disk of the queue", full=True)
+
+
+def room(folder: Path) -> tuple[int, int]:
+    """Octets that are free on the disk of `folder`, and how many are kept for delivering. Raises OSError."""
     disk = os.statvfs(folder)
     free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-    if free + spare < min(RESERVE_OCTETS, total // _LARGEST_SHARE):
-        raise StoreUnavailable(f"only {free >> 10} KiB are left on the disk of the queue", full=True)
+    return free, min(RESERVE_OCTETS, total // _LARGEST_SHARE)

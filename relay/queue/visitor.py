@@ -108,6 +108,21 @@ def open_reader(folder: Path) -> QueueReader:
     return QueueReader(_visit(folder, database.connect_read_only))
 
 
+def schema(folder: Path) -> tuple[int, int]:
+    """The version of the queue in `folder`, 0 when there is none yet, and the one that this Relay writes.
+
+    Raises QueueError, in one line, when it cannot be read or is of a newer version.
+    """
+    path = folder / database.FILE_NAME
+    try:
+        if not path.exists():
+            return 0, database.newest_version()
+        with closing(database.connect_read_only(folder)) as connection:
+            return database.schema_version(connection, path), database.newest_version()
+    except (sqlite3.Error, OSError) as error:
+        raise QueueError(f"the queue {path} cannot be opened: {database.describe(error)}") from error
+
+
 def retry_now(folder: Path, id: MessageId | None, now: datetime) -> tuple[int, int]:
     """As `QueueStore.retry_now`, from another process: the service notices within a second.
 

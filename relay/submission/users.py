@@ -43,6 +43,11 @@ class Users:
         """Read the file. Raises ValueError, naming file and line, for a mistake in it, and OSError if unreadable."""
         return Users(path, *_read(path))
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._hashes)
+
     def refresh(self) -> str | None:
         """Read the file again if it has changed. Returns what is wrong with a new one, once; the old stays in force."""
         stamp = file_stamp(self._path)

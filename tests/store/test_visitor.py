@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -13,6 +14,7 @@ import pytest
 
 from relay.mail.message import MessageId, NewMessage
 from relay.queue import visitor
+from relay.queue.folder import holder
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import QueueError
 
@@ -47,3 +49,33 @@ def test_a_queue_of_a_newer_version_is_not_changed(folder: Path) -> None:
     with pytest.raises(QueueError, match="newer version"):
         visitor.retry_now(folder, None, NOW)
     assert (folder / "queue.db").read_bytes() == before
+
+
+@pytest.mark.asyncio
+async def test_who_holds_the_folder_is_seen_and_nothing_made(store: SqliteStore, folder: Path, tmp_path: Path) -> None:
+    assert holder(folder) == os.getpid()
+    await store.close()
+    assert holder(folder) is None
+    assert holder(tmp_path / "missing") is None
+    (tmp_path / "file").touch()
+    assert holder(tmp_path / "file") is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "queue"]
+
+
+def test_the_schema_is_read_and_nothing_made(folder: Path) -> None:
+    folder.mkdir()
+    newest = visitor.schema(folder)[1]
+    assert visitor.schema(folder) == (0, newest)
+    assert list(folder.iterdir()) == []
+    with closing(sqlite3.connect(folder / "queue.db")) as connection:
+        connection.execute("CREATE TABLE schema_version (version INTEGER)")
+        connection.execute("INSERT INTO schema_version VALUES (1)")
+        connection.commit()
+        assert visitor.schema(folder) == (1, newest)
+        connection.execute("UPDATE schema_version SET version = 1000")
+        connection.commit()
+    with pytest.raises(QueueError, match="newer version"):
+        visitor.schema(folder)
+    (folder / "queue.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(QueueError, match=r"queue\.db cannot be opened: "):
+        visitor.schema(folder)

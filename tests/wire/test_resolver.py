@@ -103,6 +103,18 @@ async def test_records_of_every_type() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(("address", "name"), [("192.0.2.1", "mx1.signed.test"), ("2001:db8::1", "v6.signed.test")])
+async def test_what_an_address_is_called(address: str, name: str) -> None:
+    async with lab() as (zones, resolver):
+        zones.set("2.0.192.in-addr.arpa", Zone("1 PTR MX1.signed.test."))
+        zones.set("8.b.d.0.1.0.0.2.ip6.arpa", Zone(f"1.{'0.' * 22}0 PTR v6.signed.test."))
+        found = await resolver.ptr(address)
+        assert isinstance(found, Answer)
+        assert found.records == (name,)
+        assert isinstance(await resolver.ptr("192.0.2.99"), NotFound)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("name", "found"),
     [

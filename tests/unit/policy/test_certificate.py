@@ -28,6 +28,7 @@ from relay.policy.certificate import (
     public_key,
     signature,
     subject,
+    validity,
 )
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -43,6 +44,7 @@ READERS: tuple[Callable[[bytes], object], ...] = (
     common_name,
     is_for_servers,
     key_may_do_tls,
+    validity,
 )
 
 
@@ -57,6 +59,7 @@ def test_the_same_as_the_library(kind: Leaf) -> None:
         assert subject(der) == certificate.subject.public_bytes()
         common = [str(name.value).lower() for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
         assert common_name(der) == (common[-1] if common else None)
+        assert validity(der) == (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
         assert is_certificate(der)
         assert is_public_key(public_key(der))
 
@@ -108,8 +111,13 @@ SPKI = wrap(0x30, ALGORITHM, wrap(0x03, b"\0" * 33))
 SAN = wrap(0x30, bytes.fromhex("0603551d11"), wrap(0x04, wrap(0x30, wrap(0x82, b"MX.test"))))
 
 
-def certificate(*extensions: bytes, subject_name: bytes = wrap(0x30), version: bytes = wrap(0xA0, b"\2\1\2")) -> bytes:
-    fields = [wrap(2, b"\1"), ALGORITHM, wrap(0x30), wrap(0x30), subject_name, SPKI]
+def certificate(
+    *extensions: bytes,
+    subject_name: bytes = wrap(0x30),
+    version: bytes = wrap(0xA0, b"\2\1\2"),
+    period: bytes = wrap(0x30),
+) -> bytes:
+    fields = [wrap(2, b"\1"), ALGORITHM, wrap(0x30), period, subject_name, SPKI]
     if extensions:
         fields.append(wrap(0xA3, wrap(0x30, *extensions)))
     return wrap(0x30, wrap(0x30, version, *fields), ALGORITHM, wrap(0x03, b"\0"))
@@ -138,6 +146,33 @@ def test_one_written_by_hand() -> None:
     assert dns_names(certificate(SAN)) == ("mx.test",)
     assert public_key(certificate()) == SPKI
     assert public_key(certificate(version=b"")) == SPKI  # version 1
+
+
+@pytest.mark.parametrize("year", [1951, 1999, 2039, 2041, 2060])  # ten years on, the form of the time is another
+def test_validity_in_both_forms_of_a_time(year: int) -> None:
+    der = LabCa.make(datetime(year, 2, 28, 23, 59, 59, tzinfo=UTC)).der
+    library = x509.load_der_x509_certificate(der)
+    assert validity(der) == (library.not_valid_before_utc, library.not_valid_after_utc)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        wrap(0x17, b"261124120000"),  # not UTC
+        wrap(0x17, b"2611241200Z"),
+        wrap(0x17, b"261324120000Z"),  # month 13
+        wrap(0x17, "２61124120000Z".encode()),
+        wrap(0x18, b"20260230120000Z"),  # 30 February
+        wrap(0x18, b"20261124120000.5Z"),
+        wrap(0x0C, b"20261124120000Z"),  # no time at all
+        b"",
+    ],
+)
+def test_times_that_are_none(time: bytes) -> None:
+    good = wrap(0x17, b"261124120000Z")
+    assert validity(certificate(period=wrap(0x30, good, good))) == (datetime(2026, 11, 24, 12, tzinfo=UTC),) * 2
+    with pytest.raises(CertificateSyntaxError):
+        validity(certificate(period=wrap(0x30, good, time)))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,310 @@
+"""The doctor: looks at all that the service needs, and at nothing that settings or the caller do not name.
+
+Each check is a function from a `Scene` to findings, listed in CHECKS; what its facts mean is said in `relay.findings`.
+It sends no mail, writes nothing, and calls only `delivery.next_hop` and what `--connect` names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import ip_address
+from pathlib import Path
+
+from relay import findings
+from relay.app import wanted_files
+from relay.findings import Address, Called, DnssecSeen, Finding, FolderSeen
+from relay.guard import AddressGuard
+from relay.health import from_here, greeting_problem, where_to_ask
+from relay.listen import bound_socket
+from relay.lookup.destination import find_addresses, find_destination
+from relay.lookup.resolver import Answer, LookupFailed, NotFound, Resolver
+from relay.mail.address import parse_domain
+from relay.policy.chain import Roots, Trust
+from relay.policy.mx import MailHosts, MxHost, NullMx
+from relay.queue import visitor
+from relay.queue.folder import holder
+from relay.queue.room import room
+from relay.queue.store import QueueError
+from relay.settings import DeliverySettings, HostPort, Settings, TrustAd
+from relay.submission.users import Users
+from relay.tls import certificates_in, load_roots, server_context
+
+GREETING_SECONDS = 30.0
+OWN_GREETING_SECONDS = 5.0
+_MOST_HOSTS = 3  # of a domain: they show what there is to see
+_OPEN_PORT_25 = "let the provider or firewall open port 25 outwards, or send through delivery.next_hop"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the checks look at. `connect`: a host, or a domain whose mail hosts are called too."""
+
+    settings: Settings
+    folder: Path
+    hostname: str
+    now: datetime
+    connect: HostPort | str | None
+    service: int | str | None  # its process id, None when it does not run, or why that cannot be seen
+    roots: Roots | str  # or why there are none
+    resolver: Resolver
+    guard: AddressGuard
+
+
+def parse_target(text: str, port: int) -> HostPort | str:
+    """What `--connect` names: a host with a port (`port` for a bare address), or a domain. Raises ValueError."""
+    try:
+        try:
+            return HostPort(host=str(ip_address(text.strip("[]"))), port=port)
+        except ValueError:
+            pass
+        if ":" in text:
+            return DeliverySettings.model_validate({"next_hop": text}).next_hop or ""
+        return parse_domain(text.removesuffix("."))
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a domain nor a host with a port, such as mail.example.org:25") from None
+
+
+async def look(
+    settings: Settings, folder: Path, hostname: str, now: datetime, connect: HostPort | str | None = None
+) -> tuple[Finding, ...]:
+    """All findings, in the order of CHECKS. `now` is aware UTC, `connect` what `parse_target` gave."""
+    resolver = Resolver(settings.dns.nameservers, settings.dns.timeout)
+    guard = AddressGuard(settings.delivery.allow_private_addresses)
+    at = Scene(settings, folder, hostname, now, connect, _service(folder), _roots(settings), resolver, guard)
+    try:
+        results = await asyncio.gather(*(check(at) for check in CHECKS))
+    finally:
+        await resolver.close()
+    return tuple(finding for found in results for finding in found)
+
+
+def _service(folder: Path) -> int | str | None:
+    try:
+        return holder(folder)
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+
+
+def _roots(settings: Settings) -> Roots | str:
+    try:
+        return Roots(load_roots(settings.tls.ca_file))
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+async def _clock(at: Scene) -> list[Finding]:
+    return [findings.clock(at.now)]
+
+
+async def _name(at: Scene) -> list[Finding]:
+    odd = findings.odd_name(at.hostname)
+    if odd is not None:
+        return [odd]
+    found = await find_addresses(at.resolver, MxHost(at.hostname))
+    if isinstance(found, LookupFailed):
+        return [findings.name_unknown(at.hostname, found.reason)]
+    if isinstance(found, NotFound):
+        return findings.name(at.hostname, ())
+    return findings.name(at.hostname, await asyncio.gather(*(_address(at, text) for text in found.addresses)))
+
+
+async def _address(at: Scene, text: str) -> Address:
+    refusal = at.guard.refusal(text)
+    called = await at.resolver.ptr(text) if refusal is None else None
+    names = called.records if isinstance(called, Answer) else () if isinstance(called, NotFound) else None
+    return Address(text, refusal, names)
+
+
+async def _resolvers(at: Scene) -> list[Finding]:
+    return findings.resolvers(await asyncio.gather(*(_asked(at, server) for server in at.resolver.servers)))
+
+
+async def _asked(at: Scene, server: HostPort) -> tuple[HostPort, str | None]:
+    resolver = Resolver((server,), at.settings.dns.timeout)
+    try:
+        found = await resolver.a(at.settings.dns.self_test_signed)
+    finally:
+        await resolver.close()
+    return server, found.reason if isinstance(found, LookupFailed) else None
+
+
+async def _dnssec(at: Scene) -> list[Finding]:
+    settings = at.settings.dns
+    resolver = Resolver(settings.nameservers, settings.timeout)  # not the one whose trust others read meanwhile
+    try:
+        trusted, reason = await resolver.assess(settings)
+        doubt = await _doubt(resolver, at) if settings.trust_ad is TrustAd.YES else None
+        return [findings.dnssec(settings, DnssecSeen(resolver.servers, trusted, resolver.tested, reason, doubt))]
+    finally:
+        await resolver.close()
+
+
+async def _doubt(resolver: Resolver, at: Scene) -> str | None:
+    """Where the settings say that AD is to be believed, nobody has tested whether it is ever said."""
+    settings = at.settings.dns
+    signed, bogus = await asyncio.gather(resolver.a(settings.self_test_signed), resolver.a(settings.self_test_bogus))
+    if isinstance(signed, Answer) and not signed.secure:
+        name = settings.self_test_signed
+        return f"DANE is off: dns.trust_ad is yes, but the resolver does not vouch for the signed name {name}"
+    if isinstance(bogus, Answer):
+        name = settings.self_test_bogus
+        return f"DANE can be deceived: dns.trust_ad is yes, but the resolver accepts the wrongly signed name {name}"
+    return None
+
+
+async def _queue(at: Scene) -> list[Finding]:
+    seen = _look_at_folder(at.folder)
+    found = findings.folder(seen)
+    if seen.parent == seen.path and seen.is_folder:
+        try:
+            found.append(findings.schema(visitor.schema(at.folder)))
+        except QueueError as error:
+            found.append(findings.schema(str(error)))
+    return [*found, findings.service(at.service)]
+
+
+def _look_at_folder(path: Path) -> FolderSeen:
+    parent = next(one for one in (path, *path.absolute().parents) if os.path.lexists(one))
+    if not parent.is_dir():
+        return FolderSeen(path, parent, is_folder=False, writable=False, free=0, reserve=0)
+    free, reserve = room(parent)
+    return FolderSeen(path, parent, True, os.access(parent, os.W_OK | os.X_OK), free, reserve)
+
+
+async def _authorities(at: Scene) -> list[Finding]:
+    return [findings.authorities(at.roots)]
+
+
+async def _certificate(at: Scene) -> list[Finding]:
+    file, key = at.settings.submission.tls_certificate, at.settings.submission.tls_key
+    if file is None or key is None:
+        return [findings.ok("certificate", "none is set: clients have neither TLS nor passwords")]
+    try:
+        server_context(file, key)
+        chain = certificates_in(file)
+    except (OSError, ValueError) as error:
+        remedy = "mend the files that submission.tls_certificate and tls_key name; the service's user must read them"
+        return [findings.fail("certificate", str(error), remedy)]
+    if isinstance(at.roots, str):
+        return []  # a failure already
+    return findings.certificate(chain, at.hostname, Trust(at.roots, at.now))
+
+
+async def _users(at: Scene) -> list[Finding]:
+    file = at.settings.submission.users_file
+    if file is None:
+        return []
+    try:
+        return [findings.users(Users.load(file).count)]
+    except OSError as error:
+        return [findings.users(f"{file}: cannot be read: {error.strerror}")]
+    except ValueError as error:
+        return [findings.users(str(error))]
+
+
+async def _open_files(at: Scene) -> list[Finding]:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return [findings.open_files(None if most == resource.RLIM_INFINITY else most, wanted_files(at.settings))]
+
+
+async def _listeners(at: Scene) -> list[Finding]:
+    submission, admin = at.settings.submission, at.settings.admin
+    if isinstance(at.service, int):
+        asked = [
+            *((place, greeting_problem(place, tls, OWN_GREETING_SECONDS)) for place, tls in where_to_ask(submission)),
+            *((from_here(place), _connect_problem(from_here(place))) for place in admin.listen if place.port),
+        ]
+        problems = await asyncio.gather(*(problem for _, problem in asked))
+        return [findings.answering(place, problem) for (place, _), problem in zip(asked, problems, strict=True)]
+    listeners = (*submission.listen, *submission.listen_tls, *admin.listen)
+    return [findings.bindable(address, _bind_problem(address)) for address in listeners]
+
+
+async def _connect_problem(address: HostPort) -> str | None:
+    try:
+        async with asyncio.timeout(OWN_GREETING_SECONDS):
+            _, writer = await asyncio.open_connection(address.host, address.port)
+            writer.close()
+    except (OSError, TimeoutError) as error:
+        return str(error) or f"no connection within {OWN_GREETING_SECONDS:g} s"
+    return None
+
+
+def _bind_problem(address: HostPort) -> OSError | None:
+    try:
+        bound_socket(address).close()
+    except OSError as error:
+        return error
+    return None
+
+
+async def _next_hop(at: Scene) -> list[Finding]:
+    hop = at.settings.delivery.next_hop
+    if hop is None:
+        return []
+    remedy = "see that delivery.next_hop is right and lets this machine in"
+    return findings.reach("next hop", [await _call(at, hop)], remedy)
+
+
+async def _connect(at: Scene) -> list[Finding]:
+    if at.connect is None:
+        return []
+    hosts = [at.connect] if isinstance(at.connect, HostPort) else await _mail_hosts(at, at.connect)
+    if isinstance(hosts, str):
+        return [findings.fail("port 25", hosts, "name a domain that takes mail, or see whether the resolver answers")]
+    return findings.reach("port 25", await asyncio.gather(*(_call(at, host) for host in hosts)), _OPEN_PORT_25)
+
+
+async def _mail_hosts(at: Scene, domain: str) -> list[HostPort] | str:
+    found = await find_destination(at.resolver, domain)
+    match found:
+        case MailHosts(hosts=hosts):
+            return [HostPort(host=host.name, port=at.settings.delivery.port) for host in hosts[:_MOST_HOSTS]]
+        case NullMx():
+            return f"{domain} takes no mail (null MX)"
+        case _:
+            return found.reason
+
+
+async def _call(at: Scene, host: HostPort) -> Called:
+    """Connect to each address that mail would go to, read the greeting, and hang up."""
+    try:
+        addresses: tuple[str, ...] = (str(ip_address(host.host)),)
+    except ValueError:
+        found = await find_addresses(at.resolver, MxHost(host.host))
+        if not isinstance(found, MxHost):
+            problem = found.reason if isinstance(found, LookupFailed) else "it has no address"
+            return Called(host, (), (problem,))
+        addresses = found.addresses
+    problems = await asyncio.gather(*(_greeted(at, address, host.port) for address in addresses))
+    answered = tuple(address for address, problem in zip(addresses, problems, strict=True) if problem is None)
+    return Called(host, answered, tuple(problem for problem in problems if problem is not None))
+
+
+async def _greeted(at: Scene, address: str, port: int) -> str | None:
+    refusal = at.guard.refusal(address)  # mail would not go there either
+    if refusal is not None:
+        return f"{refusal}: mail goes there only with delivery.allow_private_addresses"
+    problem = await greeting_problem(HostPort(host=address, port=port), False, GREETING_SECONDS)
+    return None if problem is None else f"{address}: {problem}"
+
+
+CHECKS: tuple[Callable[[Scene], Awaitable[list[Finding]]], ...] = (
+    _clock,
+    _name,
+    _resolvers,
+    _dnssec,
+    _authorities,
+    _queue,
+    _certificate,
+    _users,
+    _open_files,
+    _listeners,
+    _next_hop,
+    _connect,
+)
