@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from pathlib import Path
@@ -15,14 +15,17 @@ from pathlib import Path
 from relay.delivery.explain import Means, explain_host
 from relay.delivery.route import Route, Router, own_mx_name
 from relay.delivery.smtp import Timeouts
-from relay.events import Event
+from relay.events import Event, PolicyFetched
 from relay.guard import AddressGuard
+from relay.lookup import sts_cache, tls_memory
 from relay.lookup.resolver import Resolver
 from relay.lookup.sts import StsFinder
-from relay.lookup.sts_cache import FILE_NAME, StsCache
 from relay.lookup.sts_fetch import PolicyFetcher
 from relay.policy.chain import Roots
-from relay.policy.explanation import Explanation
+from relay.policy.explanation import Explanation, StsExplained
+from relay.policy.memory import MemoryRules
+from relay.policy.override import Overrides
+from relay.policy.sts import StsResult
 from relay.settings import Settings
 from relay.tls import ClientContexts, https_context, load_roots
 
@@ -39,17 +42,24 @@ async def explain(
     roots_pem = load_roots(settings.tls.ca_file)
     async with AsyncExitStack() as stack:
         copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-explain-")))
-        with suppress(OSError):  # there is no service yet, or it is not ours to read
-            shutil.copyfile(folder / FILE_NAME, copy / FILE_NAME)
+        for name in (sts_cache.FILE_NAME, tls_memory.FILE_NAME):
+            with suppress(OSError):  # there is no service yet, or it is not ours to read
+                shutil.copyfile(folder / name, copy / name)
         resolver = Resolver(settings.dns.nameservers, settings.dns.timeout)
         stack.push_async_callback(resolver.close)
-        _, why = await resolver.assess(settings.dns)
-        cache = StsCache(copy, lambda _: None)
+        dnssec, why = await resolver.assess(settings.dns)
+        cache = sts_cache.StsCache(copy, _ignore_words)
         await cache.open()
         stack.push_async_callback(cache.close)
+        given = settings.tls_memory
+        rules = MemoryRules(given.on_loss, given.after, given.defer_for)
+        memories = tls_memory.TlsMemories(copy, rules, _ignore_words)
+        await memories.open()
+        stack.push_async_callback(memories.close)
         guard = AddressGuard(settings.delivery.allow_private_addresses)
         fetcher = PolicyFetcher(resolver, settings.mta_sts.port, guard, https_context(roots_pem))
-        finder = StsFinder(resolver, cache, fetcher, clock, _ignore)
+        events: list[Event] = []
+        finder = StsFinder(resolver, cache, fetcher, clock, events.append)
         stack.push_async_callback(finder.close)
         means = Means(
             router=Router(resolver, finder, settings.delivery, own_mx_name(settings, hostname), lambda: 0.0),
@@ -59,15 +69,32 @@ async def explain(
             hostname=hostname,
             clock=clock,
             timeouts=_PATIENCE,
+            overrides=Overrides(override.value() for override in settings.override),
+            memories=memories,
+            memory_rules=rules,
         )
-        resolver_words = f"DNSSEC is {'believed' if resolver.trusted else 'not believed, so DANE is off'}: {why}"
         route = await means.router.route(domain)
         if not isinstance(route, Route):
-            sts = await finder.find(domain)
-            return Explanation(domain, clock(), resolver_words, sts, f"{route.status} {route.reason}")
-        hosts = [await explain_host(host, route, means, connect) for host in route.hosts]
-        return Explanation(domain, clock(), resolver_words, route.sts, hosts=tuple(hosts), connected=connect)
+            sts = await _sts(domain, await finder.find(domain), cache, events)
+            return Explanation(domain, clock(), dnssec, why, domain, sts, f"{route.status} {route.reason}")
+        hosts = [await explain_host(domain, host, route, means, connect) for host in route.hosts]
+        sts = await _sts(route.domain, route.sts, cache, events)
+        return Explanation(
+            domain, clock(), dnssec, why, route.domain, sts, None, tuple(hosts), route.port, connected=connect
+        )
 
 
-def _ignore(_: Event) -> None:
+async def _sts(domain: str, found: StsResult, cache: sts_cache.StsCache, events: Sequence[Event]) -> StsExplained:
+    """What holds, whether it was fetched just now, and how the last fetch failed if it did."""
+    fetched_now = any(isinstance(event, PolicyFetched) and event.domain == domain for event in events)
+    try:
+        entry = await cache.get(domain)
+    except sts_cache.StsCacheError:
+        entry = None
+    if entry is None or entry.failed_at is None:
+        return StsExplained(found, fetched_now)
+    return StsExplained(found, fetched_now, (entry.failed_at, entry.failure or "no reason is known"))
+
+
+def _ignore_words(_: str) -> None:
     pass

@@ -148,7 +148,7 @@ def _tried(record: AttemptRecord) -> Iterator[str]:
 def _host(host: HostRecord) -> Iterator[str]:
     yield f"  {host.host}{f' [{host.address}]' if host.address not in (None, host.host) else ''}"
     rule = f" (rule {host.rule})" if host.rule else ""
-    for title, text in (("required", f"{host.required}{rule}"), ("seen", host.seen), ("verdict", host.verdict)):
+    for title, text in (("required", host.required), ("seen", host.seen), ("verdict", f"{host.verdict}{rule}")):
         if text:
             yield f"    {f'{title}:':10}{text}"
     for line in host.dialogue:

@@ -5,7 +5,7 @@ RFC 5321 section 4.1.1.1 (grammar), RFC 1870 section 3 (SIZE).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay.mail.status import Reply
 
@@ -24,6 +24,7 @@ class Capabilities:
     requiretls: bool = False
     chunking: bool = False
     starttls: bool = False
+    keywords: tuple[str, ...] = field(default=(), compare=False)  # all of them, with their parameters, for people
 
     @staticmethod
     def of(ehlo: Reply) -> Capabilities:
@@ -42,6 +43,7 @@ class Capabilities:
             requiretls="REQUIRETLS" in offered,
             chunking="CHUNKING" in offered,
             starttls="STARTTLS" in offered,
+            keywords=ehlo.lines[1:],
         )
 
 

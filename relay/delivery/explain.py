@@ -6,18 +6,31 @@ What an attempt would do with what is found is `relay.delivery.attempt`; this on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from relay.delivery.plan import tls_plan
 from relay.delivery.results import connect_failed
 from relay.delivery.route import Route, Router
-from relay.delivery.smtp import ConnectFailed, FailedHandshake, Target, Timeouts, open_session
+from relay.delivery.smtp import (
+    ConnectFailed,
+    FailedHandshake,
+    OpenSession,
+    Target,
+    Timeouts,
+    TlsPlan,
+    open_session,
+)
 from relay.guard import AddressGuard
+from relay.lookup.tls_memory import TlsMemories
 from relay.mail.outcome import Deferred, Failed
+from relay.policy import words
 from relay.policy.chain import Roots, Trust
 from relay.policy.explanation import HostExplained, SessionExplained
+from relay.policy.memory import MemoryRules, Remembered
 from relay.policy.mx import MxHost
+from relay.policy.observed import HandshakeProblem, TlsSeen
+from relay.policy.override import Override, OverrideMode, Overrides
 from relay.policy.tlsa import NoTlsa
 from relay.policy.verdict import Evidence, Refuse, Requirement, judge, require
 from relay.tls import ClientContexts
@@ -34,20 +47,35 @@ class Means:
     hostname: str
     clock: Callable[[], datetime]
     timeouts: Timeouts
+    overrides: Overrides = field(default_factory=Overrides)
+    memories: TlsMemories | None = None
+    memory_rules: MemoryRules | None = None
 
 
-async def explain_host(named: MxHost, route: Route, means: Means, connect: bool) -> HostExplained:
-    """What is known of one host of a route. `connect`: also call its addresses, and hang up before MAIL."""
+async def explain_host(domain: str, named: MxHost, route: Route, means: Means, connect: bool) -> HostExplained:
+    """What is known of one host of the route for mail to `domain`. `connect`: call it, and hang up before MAIL."""
+    override = means.overrides.find(domain, named.name, means.clock())
+    unseen = _unlisted(named, route, override)
     host = await means.router.addresses(named)
     if isinstance(host, Deferred | Failed):
-        unseen = require(Evidence(route.domain, named, NoTlsa("not asked"), route.sts))
-        return HostExplained(named, host.reason, need=unseen if isinstance(unseen, Refuse) else None)
+        return HostExplained(named, host.reason, need=unseen, override=override)
     tlsa = await means.router.tlsa(host, route)
-    need = require(Evidence(route.domain, host, tlsa, route.sts))
+    memory = await means.memories.get(host.name) if means.memories is not None else None
+    rules = means.memory_rules
+    remembered = Remembered(memory, rules) if memory is not None and rules is not None else None
+    need = unseen or require(Evidence(route.domain, host, tlsa, route.sts, override=override, remembered=remembered))
     sessions: list[SessionExplained] = []
     if connect and isinstance(need, Requirement):
         sessions = [await _call(Target(host.name, address, route.port), need, means) for address in host.addresses]
-    return HostExplained(host, tlsa=tlsa, need=need, sessions=tuple(sessions))
+    return HostExplained(host, None, tlsa, need, override, memory, tuple(sessions))
+
+
+def _unlisted(named: MxHost, route: Route, override: Override | None) -> Refuse | None:
+    """The refusal of a host that is out before its addresses are known, as in an attempt."""
+    if override is not None and override.mode is OverrideMode.REPLACE:
+        return None
+    unseen = require(Evidence(route.domain, named, NoTlsa("not asked"), route.sts))
+    return unseen if isinstance(unseen, Refuse) else None
 
 
 async def _call(target: Target, need: Requirement, means: Means) -> SessionExplained:
@@ -57,7 +85,25 @@ async def _call(target: Target, need: Requirement, means: Means) -> SessionExpla
     opened = await open_session(target, tls_plan(need, means.contexts), means.hostname, means.timeouts)
     if isinstance(opened, ConnectFailed):
         return SessionExplained(target.address, problem=connect_failed(opened, target).reason)
-    verdict = judge(need, opened.observed, Trust(means.roots, means.clock()))
-    if not isinstance(opened, FailedHandshake):
-        await opened.quit()
-    return SessionExplained(target.address, opened.observed, verdict)
+    trust = Trust(means.roots, means.clock())
+    verdict = judge(need, opened.observed, trust)
+    if isinstance(opened, FailedHandshake):
+        return SessionExplained(
+            target.address, opened.observed, verdict, shown=await _shown(opened, target, need, means)
+        )
+    await opened.quit()
+    proof = words.of_proof(need, opened.observed, verdict, trust)
+    return SessionExplained(target.address, opened.observed, verdict, None, opened.capabilities.keywords, proof)
+
+
+async def _shown(failed: FailedHandshake, target: Target, need: Requirement, means: Means) -> TlsSeen | None:
+    """The certificate for the sake of which OpenSSL broke the handshake off: it is what the reader wants to see."""
+    handshake = failed.observed.handshake
+    if handshake is None or handshake.problem is not HandshakeProblem.CERTIFICATE:
+        return None
+    plan = TlsPlan(means.contexts.required, need.sni, path_verified=False)
+    opened = await open_session(target, plan, means.hostname, means.timeouts)
+    if not isinstance(opened, OpenSession):
+        return None
+    await opened.quit()
+    return opened.observed.tls

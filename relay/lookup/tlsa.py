@@ -51,7 +51,8 @@ async def _from_records(
     names = [base, host.name]
     if next_hop is not None and host.mx_secure:
         names += [next_hop, await _expanded_next_hop(resolver, next_hop)]
-    return UsableTlsa(base, tuple(dict.fromkeys(names)), good)
+    others = tuple(record for record in records if record not in good)
+    return UsableTlsa(base, tuple(dict.fromkeys(names)), good, others)
 
 
 async def _expanded_next_hop(resolver: Resolver, next_hop: str) -> str:

@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
 from OpenSSL.crypto import (
     FILETYPE_ASN1,
     FILETYPE_PEM,
@@ -156,6 +160,26 @@ def shown_names(names: Iterable[str]) -> str:
     if len(cleaned) > _SHOWN_NAMES:
         listed.append(f"{len(cleaned) - _SHOWN_NAMES} more")
     return ", ".join(listed) or "no host"
+
+
+def described(certificate: bytes) -> str:
+    """A certificate (DER) for people: whose it is, who issued it, until when, with which key."""
+    try:
+        one = x509.load_der_x509_certificate(certificate)
+        whose, issuer = _who(one.subject), _who(one.issuer)
+        first, last = one.not_valid_before_utc, one.not_valid_after_utc
+        key = one.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return "a certificate that cannot be parsed"
+    size = f" {key.key_size}" if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) else ""
+    kind = type(key).__name__.removesuffix("PublicKey").removeprefix("_").replace("EllipticCurve", "EC")
+    return f"{whose}, issued by {issuer}, valid {first:%Y-%m-%d} to {last:%Y-%m-%d}, {kind}{size}"
+
+
+def _who(name: x509.Name) -> str:
+    """The common name, or failing that all of the name."""
+    common = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return shown_names([str(common[0].value)]) if common else shown_names([name.rfc4514_string() or "nobody"])
 
 
 def _parsed(certificates: Iterable[bytes], form: int) -> list[X509]:

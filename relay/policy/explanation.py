@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from relay.policy.memory import TlsMemory
 from relay.policy.mx import MxHost
-from relay.policy.observed import ObservedSession
+from relay.policy.observed import ObservedSession, TlsSeen
+from relay.policy.override import Override
 from relay.policy.sts import StsResult
 from relay.policy.tlsa import TlsaResult
 from relay.policy.verdict import Refuse, Requirement, Verdict
@@ -14,12 +16,19 @@ from relay.policy.verdict import Refuse, Requirement, Verdict
 
 @dataclass(frozen=True, slots=True)
 class SessionExplained:
-    """One address that was called. Either a session was `seen` and judged, or there is a `problem`."""
+    """One address that was called. Either a session was `seen` and judged, or there is a `problem`.
+
+    `ehlo` are the keywords of the last EHLO, `proof` which record, name or fingerprint matched. `shown`: what a host
+    whose certificate was not accepted shows to those who do not ask.
+    """
 
     address: str
     seen: ObservedSession | None = None
     verdict: Verdict | None = None
     problem: str | None = None
+    ehlo: tuple[str, ...] = ()
+    proof: str | None = None
+    shown: TlsSeen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +39,35 @@ class HostExplained:
     problem: str | None = None  # it has no address that can be used
     tlsa: TlsaResult | None = None
     need: Requirement | Refuse | None = None
+    override: Override | None = None
+    memory: TlsMemory | None = None
     sessions: tuple[SessionExplained, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
+class StsExplained:
+    """The MTA-STS policy that holds. `fetched_now`: not from the cache. `last_failure`: of the last fetch, and when."""
+
+    found: StsResult
+    fetched_now: bool = False
+    last_failure: tuple[datetime, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
-    """The whole way. `problem`: mail for the domain goes nowhere, and why. `resolver`: whether DNSSEC is believed."""
+    """The whole way. `problem`: mail for the domain goes nowhere, and why.
+
+    `dnssec` says whether the resolver's word is believed; `dnssec_reason` why. `policy_domain` is where policies are
+    published: the domain, or the next hop of the settings.
+    """
 
     domain: str
     now: datetime
-    resolver: str
-    sts: StsResult
+    dnssec: bool
+    dnssec_reason: str
+    policy_domain: str
+    sts: StsExplained
     problem: str | None = None
     hosts: tuple[HostExplained, ...] = ()
+    port: int = 25
     connected: bool = False  # hosts that may have mail were called

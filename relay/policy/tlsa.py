@@ -7,7 +7,7 @@ that a server or a zone may send makes it raise, or costs more than some millise
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -91,6 +91,7 @@ class UsableTlsa:
     base: str
     names: tuple[str, ...]
     records: tuple[TlsaRecord, ...]  # the usable ones only
+    others: tuple[TlsaRecord, ...] = field(default=(), compare=False)  # published beside them, and of no use
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +110,22 @@ def usable(record: TlsaRecord) -> bool:
 
     RFC 7672 section 3.1.3 for usages 0 and 1; RFC 6698 section 2.1 for the data.
     """
-    if record.usage not in (DANE_TA, DANE_EE) or record.selector not in (CERTIFICATE, PUBLIC_KEY):
-        return False
+    return why_unusable(record) is None
+
+
+def why_unusable(record: TlsaRecord) -> str | None:
+    """None when it is `usable`, else what is wrong with it."""
+    if record.usage not in (DANE_TA, DANE_EE):
+        return f"usage {record.usage} is not for SMTP"
+    if record.selector not in (CERTIFICATE, PUBLIC_KEY):
+        return f"there is no selector {record.selector}"
     if record.matching_type == FULL:
-        return is_certificate(record.data) if record.selector == CERTIFICATE else is_public_key(record.data)
-    return len(record.data) == _DIGEST_OCTETS.get(record.matching_type)
+        fits = is_certificate if record.selector == CERTIFICATE else is_public_key
+        return None if fits(record.data) else "the data are not what the selector names"
+    if record.matching_type not in _DIGEST_OCTETS:
+        return f"there is no matching type {record.matching_type}"
+    octets = _DIGEST_OCTETS[record.matching_type]
+    return None if len(record.data) == octets else f"the digest has {len(record.data)} octets, not {octets}"
 
 
 def matches(tlsa: UsableTlsa, chain: tuple[bytes, ...], now: datetime) -> str | None:

@@ -12,6 +12,7 @@ from typing import assert_never
 from relay.mail.status import Kind
 from relay.policy.certificate import CertificateSyntaxError, dns_names
 from relay.policy.chain import Trust, name_matches, shown_names
+from relay.policy.memory import TlsMemory
 from relay.policy.observed import ObservedSession, TlsSeen
 from relay.policy.override import Override, OverrideMode
 from relay.policy.requirement import Identity, Level, Refuse, Requirement
@@ -24,6 +25,7 @@ from relay.policy.tlsa import (
     UnusableTlsa,
     UsableTlsa,
     matching_record,
+    why_unusable,
 )
 from relay.policy.verdict import Allow, Verdict
 
@@ -31,25 +33,24 @@ _SHOWN_OCTETS = 40  # hex digits of the data of a TLSA record
 
 
 def of_requirement(need: Requirement | Refuse) -> str:
-    """What a session must prove: `TLS 1.2 or newer, a certificate that a TLSA record matches`."""
+    """What a session must prove, and which rule asks for it: `TLS 1.2 or newer, a certificate that ... (dane)`."""
     if isinstance(need, Refuse):
-        return f"not tried, {need.status}: {need.reason}"
+        return f"not tried, {need.status}: {need.reason} ({need.rule.value})"
     if not need.starttls:
-        words = ["clear text: STARTTLS is left alone"]
-    elif need.level is Level.ANY:
-        words = ["nothing: TLS when it works, clear text otherwise"]
-    else:
-        words = [f"{need.minimum} or newer"]
-    if need.tlsa is not None:
-        words.append("a certificate that a TLSA record matches (dane)")
-    words += [_of_identity(identity) for identity in need.identities]
-    if need.fingerprints:
-        words.append("a certificate or key with one of the fingerprints in the settings (override)")
-    if need.requiretls:
-        words.append("an offer of REQUIRETLS (requiretls)")
+        return f"clear text: STARTTLS is left alone ({need.rule.value})"
+    if need.level is Level.ANY:
+        return f"nothing: TLS when it works, clear text otherwise ({need.rule.value})"
+    parts = [f"{need.minimum} or newer"]
     if need.level is Level.ENCRYPTED:
-        words.append("no matter whose certificate")
-    return ", ".join(words)
+        parts.append(f"no matter whose certificate ({need.rule.value})")
+    if need.tlsa is not None:
+        parts.append("a certificate that a TLSA record matches (dane)")
+    parts += [_of_identity(identity) for identity in need.identities]
+    if need.fingerprints:
+        parts.append("a certificate or key with one of the fingerprints in the settings (override)")
+    if need.requiretls:
+        parts.append("an offer of REQUIRETLS (requiretls)")
+    return ", ".join(parts)
 
 
 def of_reported(need: Requirement | Refuse | None) -> str | None:
@@ -137,14 +138,19 @@ def of_tlsa(tlsa: TlsaResult) -> str:
         case NoTlsa(reason):
             return f"no, {reason}"
         case UnusableTlsa(base, records):
-            return f"TLSA records at {base}, none of which SMTP can use: {'; '.join(map(of_record, records))}"
-        case UsableTlsa(base, names, records):
-            shown = "; ".join(map(of_record, records))
+            return f"TLSA records at {base}, none of which SMTP can use: {_of_unusable(records)}"
+        case UsableTlsa(base, names, records, others):
             authority = any(record.usage == 2 for record in records)
-            return f"TLSA records at {base}: {shown}" + (f" (names: {', '.join(names)})" if authority else "")
+            allowed = f" (names: {', '.join(names)})" if authority else ""
+            useless = f"; of no use: {_of_unusable(others)}" if others else ""
+            return f"TLSA records at {base}: {'; '.join(map(of_record, records))}{allowed}{useless}"
         case TlsaLookupFailed(reason):
             return f"not known, so the host is not tried: {reason}"
     assert_never(tlsa)
+
+
+def _of_unusable(records: tuple[TlsaRecord, ...]) -> str:
+    return "; ".join(f"{of_record(record)} ({why_unusable(record)})" for record in records)
 
 
 def of_record(record: TlsaRecord) -> str:
@@ -152,6 +158,13 @@ def of_record(record: TlsaRecord) -> str:
     data = record.data.hex()
     shown = data if len(data) <= 128 else f"{data[:_SHOWN_OCTETS]}... ({len(record.data)} octets)"
     return f"{record.usage} {record.selector} {record.matching_type} {shown}"
+
+
+def of_memory(memory: TlsMemory, now: datetime) -> str:
+    """What is remembered of a host's TLS."""
+    by = f"proven by {memory.authenticated_by}" if memory.authenticated_by else "not proven by anything"
+    lost = f"; NONE since {memory.lost_at:%Y-%m-%d %H:%M} UTC" if memory.lost_at is not None else ""
+    return f"TLS since {memory.since:%Y-%m-%d}, last {in_words(now - memory.last)} ago, {by}{lost}"
 
 
 def of_override(override: Override) -> str:

@@ -81,9 +81,9 @@ def test_a_message_that_waited_and_left_in_part() -> None:
 2030-01-01 12:00:00 UTC  attempt 1 for example.org, took 2.3 s
   MTA-STS: no policy
   mx1.example.org [192.0.2.1]
-    required: TLS 1.2 or newer, a certificate that a TLSA record matches (rule dane)
+    required: TLS 1.2 or newer, a certificate that a TLSA record matches
     seen:     TLS 1.3, TLS_AES_256_GCM_SHA384
-    verdict:  refused, 4.7.5: the TLSA records do not fit the server
+    verdict:  refused, 4.7.5: the TLSA records do not fit the server (rule dane)
       | S: 220 ?[31mmx1
       | C: QUIT
   192.0.2.2

@@ -48,7 +48,7 @@ async def test_nothing_known_and_nothing_required() -> None:
         await there.domain("a.test", OK)
         found = await record(there)
         assert found.policies == ()
-        assert found.tried[0].required == "nothing: TLS when it works, clear text otherwise"
+        assert found.tried[0].required == "nothing: TLS when it works, clear text otherwise (opportunistic)"
         assert found.tried[0].seen == "no TLS: STARTTLS is not offered"
 
 

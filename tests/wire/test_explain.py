@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 from attempt_world import CONTEXTS, DOWN, NOW, ROOTS, World, make_claim, world
@@ -14,22 +15,39 @@ from relay.lab.certs import Leaf
 from relay.lab.sink import SinkScript
 from relay.lab.zones import Security
 from relay.mail.outcome import Deferred, Delivered
-from relay.policy.explanation import Explanation
+from relay.policy.explanation import Explanation, StsExplained
+from relay.policy.memory import MemoryRules, OnTlsLoss
+from relay.policy.override import Override, OverrideLevel, OverrideMode, Overrides
 from relay.policy.sts import StsMode
 from relay.policy.verdict import Allow, Refuse, Requirement
 
 pytestmark = pytest.mark.asyncio
 
 OK = SinkScript()
+DAY = timedelta(days=1)
 
 
 async def explained_way(there: World, domain: str, connect: bool = True) -> Explanation:
     tools = there.tools
-    means = Means(tools.router, tools.guard, CONTEXTS, ROOTS, tools.hostname, tools.clock, tools.timeouts)
+    means = Means(
+        tools.router,
+        tools.guard,
+        CONTEXTS,
+        ROOTS,
+        tools.hostname,
+        tools.clock,
+        tools.timeouts,
+        tools.overrides,
+        there.memories,
+        tools.memory_rules,
+    )
     route = await tools.router.route(domain)
     assert isinstance(route, Route)
-    hosts = [await explain_host(host, route, means, connect) for host in route.hosts]
-    return Explanation(domain, NOW, "DNSSEC is believed", route.sts, hosts=tuple(hosts), connected=connect)
+    hosts = [await explain_host(domain, host, route, means, connect) for host in route.hosts]
+    sts = StsExplained(route.sts)
+    return Explanation(
+        domain, NOW, True, "because", route.domain, sts, hosts=tuple(hosts), port=route.port, connected=connect
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,21 +82,58 @@ async def test_it_says_what_mail_meets(leaf: Leaf | None, sts: StsMode | None, s
 
 
 async def test_the_page_and_the_object() -> None:
-    async with world() as there:
+    one = Override(("a.test",), (), OverrideLevel.ENCRYPT, OverrideMode.RAISE, "ticket 7", "ops", NOW + DAY)
+    async with world(overrides=Overrides([one])) as there:
         await there.domain("a.test", DOWN, OK, leaf=Leaf.SELF_SIGNED, dane=True)
+        await there.memories.note("mx2.a.test", tls=True, authenticated_by="dane", now=NOW - DAY)
         found = await explained_way(there, "a.test")
         text = explained.page(found)
-        assert text.splitlines()[1:3] == ["  DNSSEC is believed", "  MTA-STS: no policy"]
-        assert "   10 mx1.a.test  (MX signed, address signed)\n" in text
-        assert "127.2.0.1: mx1.a.test [127.2.0.1]: connection refused\n" in text
-        assert "required: TLS 1.2 or newer, a certificate that a TLSA record matches (dane) (rule dane)\n" in text
-        assert "127.2.0.2: TLS 1.3, " in text
-        assert (
-            "certificate for mx2.a.test, REQUIRETLS offered\n        may carry mail, TLS verified (rule dane)" in text
-        )
+        assert text.splitlines()[2:4] == ["DNSSEC      believed: because", "MTA-STS     no policy"]
+        assert f"\n1. mx1.a.test, preference 10, port {there.port}\n   DNS         MX signed, address signed\n" in text
+        assert "     problem     mx1.a.test [127.2.0.1]: connection refused\n" in text
+        assert "\n   DANE        TLSA records at mx2.a.test: 3 1 1 " in text
+        assert "   override    encrypt, beside what is published, until " in text
+        assert "   memory      TLS since " in text
+        assert "   required    TLS 1.2 or newer, a certificate that a TLSA record matches (dane)\n" in text
+        assert "     EHLO        PIPELINING, " in text
+        assert "     TLS         TLS 1.3, TLS_AES_256_GCM_SHA384\n" in text
+        assert "     chain       mx2.a.test, issued by mx2.a.test, valid " in text
+        assert "     names       mx2.a.test\n     matched     TLSA record 3 1 1 " in text
+        assert "     verdict     may carry mail, TLS verified (rule dane)\n" in text
         whole = json.loads(explained.as_json(found))
         assert [host["name"] for host in whole["hosts"]] == ["mx1.a.test", "mx2.a.test"]
-        assert whole["hosts"][1]["sessions"][0]["verdict"] == "may carry mail, TLS verified (rule dane)"
+        assert whole["hosts"][0]["sessions"][0]["allowed"] is None
+        session = whole["hosts"][1]["sessions"][0]
+        assert (session["allowed"], session["rule"], session["tls"]) == (True, "dane", "verified")
+        assert (session["tls_version"], session["names"]) == ("TLS 1.3", ["mx2.a.test"])
+
+
+async def test_what_is_reported_and_not_required() -> None:
+    async with world() as there:
+        await there.domain("a.test", OK, leaf=Leaf.EXPIRED, sts=StsMode.TESTING)
+        text = explained.page(await explained_way(there, "a.test"))
+        assert "   required    nothing: TLS when it works, clear text otherwise (opportunistic)\n" in text
+        assert "   reported    TLS 1.2 or newer, a certificate of a trusted authority that names mx1.a.test" in text
+        assert "may carry mail, TLS encrypted; reported, not enforced: " in text
+
+
+async def test_a_certificate_that_is_not_accepted_is_shown() -> None:
+    async with world() as there:
+        await there.domain("a.test", OK, leaf=Leaf.EXPIRED, sts=StsMode.ENFORCE)
+        text = explained.page(await explained_way(there, "a.test"))
+        assert "     TLS         no TLS: the certificate was not accepted: certificate has expired\n" in text
+        assert "     chain       mx1.a.test, issued by Lab Intermediate" in text
+        assert "     verdict     mail is kept back, 4.7.5: the MTA-STS policy demands TLS, but " in text
+
+
+async def test_a_loss_of_tls_is_told() -> None:
+    async with world(memory=MemoryRules(OnTlsLoss.DEFER, DAY, DAY)) as there:
+        await there.domain("a.test", OK)
+        for days in (3, 1):
+            await there.memories.note("mx1.a.test", tls=True, authenticated_by=None, now=NOW - days * DAY)
+        text = explained.page(await explained_way(there, "a.test"))
+        assert "mail is kept back, 4.7.4: mx1.a.test had TLS from " in text
+        assert "(rule tls-memory)" in text
 
 
 async def test_without_connect_nobody_is_called() -> None:
@@ -95,5 +150,5 @@ async def test_hosts_without_addresses_and_strange_answers_are_told() -> None:
         there.publish("a.test", "@ MX 10 mx1\n@ MX 20 mx2\nmx2 A 127.2.0.9", Security.UNSIGNED)
         found = await explained_way(there, "a.test")
         text = explained.page(found)
-        assert "      the mail host mx1.a.test has no address\n" in text
-        assert "127.2.0.9: 127.2.0.9 is a loopback address\n" in text
+        assert "   problem     the mail host mx1.a.test has no address\n" in text
+        assert "     problem     127.2.0.9 is a loopback address\n" in text
