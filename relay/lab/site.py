@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from relay.lab.listener import Listener, reset
+from relay.lab.tls_stream import TlsStream
 from relay.settings import HostPort
 
 _PREFIX = "mta-sts."
 _PATH = "/.well-known/mta-sts.txt"
 _DRIP_SECONDS = 0.1
+_MAX_HEAD = 1 << 16  # octets
 
 
 class PageFault(Enum):
@@ -97,12 +99,11 @@ class StsSite:
         return None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The handshake is done here, and not by the listener, so that it ends with the site.
-        await writer.start_tls(self._context)
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        except asyncio.LimitOverrunError:
-            return
+        # The handshake is done here, and not by the listener, so that it ends with the site; and not by asyncio, which
+        # on uvloop loses what the client has sent before it begins.
+        tls = TlsStream(reader, writer, self._context)
+        await tls.handshake()
+        head = await _read_head(tls)
         request, *fields = head.split("\r\n")
         method, _, target = request.rpartition(" ")[0].partition(" ")
         hosts = [value.strip().lower() for name, _, value in map(_field, fields) if name == "host"]
@@ -115,7 +116,18 @@ class StsSite:
         else:
             self.requests[domain] += 1
         await asyncio.sleep(page.delay_seconds)
-        await _send(reader, writer, page)
+        await _send(tls, writer, page)
+
+
+async def _read_head(tls: TlsStream) -> str:
+    """The request and its fields. Raises EOFError when the client leaves, or has too much to say."""
+    octets = b""
+    while b"\r\n\r\n" not in octets:
+        more = await tls.read()
+        octets += more
+        if not more or len(octets) > _MAX_HEAD:
+            raise EOFError
+    return octets.partition(b"\r\n\r\n")[0].decode("latin-1")
 
 
 def _domain(host: str) -> str:
@@ -128,26 +140,26 @@ def _field(line: str) -> tuple[str, str, str]:
     return name.lower(), colon, value
 
 
-async def _send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, page: SitePage) -> None:
+async def _send(tls: TlsStream, writer: asyncio.StreamWriter, page: SitePage) -> None:
     """Answer with the page, or do what its fault says."""
     head, body = _head(page), _body(page)
     match page.fault:
         case None:
-            writer.write(head + body)
+            await tls.write(head + body)
         case PageFault.RESET:
             reset(writer)
         case PageFault.STALL:
-            await reader.read()
+            while await tls.read():
+                pass
         case PageFault.DRIP:
-            writer.write(head)
+            await tls.write(head)
             for octet in body:
-                writer.write(bytes([octet]))
-                await writer.drain()
+                await tls.write(bytes([octet]))
                 await asyncio.sleep(_DRIP_SECONDS)
         case PageFault.CUT:
-            writer.write(head + body[: len(body) // 2])
+            await tls.write(head + body[: len(body) // 2])
         case PageFault.GARBAGE:
-            writer.write(b"\x00\xff this is no HTTP\r\n\r\n")
+            await tls.write(b"\x00\xff this is no HTTP\r\n\r\n")
 
 
 def _body(page: SitePage) -> bytes:
