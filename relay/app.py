@@ -131,10 +131,6 @@ class App:
         await self._stack.aclose()
         self._emit(ServiceStopped())
 
-    def wake(self) -> None:
-        """Look at the queue now: the clock was moved."""
-        self._store.wake()
-
     async def _start(self) -> tuple[HostPort, ...]:
         settings = self._settings
         shrink_tls_buffers()
@@ -143,7 +139,8 @@ class App:
         tls = certificate.context if certificate is not None else None
         # The stack puts the parts away from the last to the first: no new mail, deliveries to their end, then the rest.
         self._stack.push_async_callback(self._store.close)
-        resolver = Resolver(settings.dns.nameservers, settings.dns.timeout)
+        loop_time = asyncio.get_running_loop().time  # what is kept goes by the same clock as what waits
+        resolver = Resolver(settings.dns.nameservers, settings.dns.timeout, monotonic=loop_time)
         self._stack.push_async_callback(resolver.close)
         cache = StsCache(self._folder, lambda reason: self._emit(PolicyCacheFailed(reason)))
         self._stack.push_async_callback(cache.close)

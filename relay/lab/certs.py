@@ -153,8 +153,10 @@ class Issued:
             warnings.simplefilter("ignore", DeprecationWarning)  # for naming TLS 1.0 and 1.1
             context.minimum_version = ssl.TLSVersion.TLSv1
             context.maximum_version = maximum
-        with tempfile.TemporaryDirectory() as folder:  # Python reads certificates from files only
-            context.load_cert_chain(*self.write(Path(folder)))
+        with tempfile.NamedTemporaryFile() as file:  # Python reads certificates from files only
+            file.write(self.chain_pem + self.key_pem)
+            file.flush()
+            context.load_cert_chain(file.name)
         return context
 
 

@@ -1,4 +1,4 @@
-"""Plays scenarios: one message each over SMTP, time that passes, and what became of every recipient.
+"""Plays scenarios: mail over SMTP, time that passes with what changes in it, and what became of every recipient.
 
 What is seen is taken from Relay's own events, from the mail that arrived at the hosts (octet for octet), and from the
 notices that came back to the sender.
@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import email
-import email.policy
 import smtplib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 
-from relay.events import AttemptFinished, Event, NoticeQueued
-from relay.lab.scenario import Host, Scenario
-from relay.lab.sink import Sink
-from relay.lab.world import PASSWORD, SENDER_DOMAIN, USER, Addresses, LabClock, World
+from relay.events import AttemptFinished, Event, NoticeQueued, PolicyChanged, PolicyTestFailed
+from relay.lab.clock import LabClock, LabLoop
+from relay.lab.scenario import Expected, Scenario
+from relay.lab.world import PASSWORD, SENDER_DOMAIN, USER, Addresses, World
 from relay.mail.outcome import State
 
-PASSAGES = {  # how far the clock is moved: past the first retry, then past the end of a message's life
-    "twenty minutes later": timedelta(minutes=20),
-    "six days later": timedelta(days=6),
+PASSAGES = {  # to where the clock is moved: past the first retry, the refresh of policies, the end of a message's life
+    "20m": timedelta(minutes=20),
+    "1d": timedelta(days=1, minutes=20),
+    "7d": timedelta(days=7, minutes=20),
 }
-PATIENCE_SECONDS = 25.0
+_STEP = timedelta(seconds=30)  # while nothing goes on: somebody waits for an answer that does not come
+_MOST_STEPS = 8  # more than any wait for a host that scenarios have, less than the first retry
+_PATIENCE_SECONDS = 25.0
+_SHOW_EVERY_SECONDS = 0.1
 
 Progress = Callable[[str], None]
 
@@ -51,29 +54,47 @@ class Result:
 
 @dataclass(slots=True)
 class Recorder:
-    """Listens to Relay's events."""
+    """Listens to Relay's events, and calls `changed` after each."""
 
-    attempts: dict[str, list[AttemptFinished]] = field(default_factory=dict)
+    changed: Callable[[], None]
+    now: str = ""  # the passage of time after which we are
+    attempts: dict[str, list[AttemptFinished]] = field(default_factory=dict)  # by recipient
+    journeys: dict[str, list[str]] = field(default_factory=dict)  # by recipient, as in `Expected`
     times: dict[str, float] = field(default_factory=dict)
     notices: dict[str, str] = field(default_factory=dict)  # queue id of the notice -> whom it went to
-    others: list[Event] = field(default_factory=list)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    warnings: set[tuple[str, str]] = field(default_factory=set)  # domain, name of the event
 
     def emit(self, event: Event) -> None:
         """Take one event."""
-        if isinstance(event, AttemptFinished):
-            self.attempts.setdefault(event.recipient, []).append(event)
-            self.times.setdefault(event.recipient, monotonic())
-        elif isinstance(event, NoticeQueued):
-            self.notices[event.id] = event.recipient
-        else:
-            self.others.append(event)
-        self.changed.set()
+        match event:
+            case AttemptFinished():
+                self._attempted(event)
+            case NoticeQueued():
+                self.notices[event.id] = event.recipient
+            case PolicyTestFailed() | PolicyChanged():
+                self.warnings.add((event.domain, event.name))
+            case _:
+                pass
+        self.changed()
 
-    def state(self, recipient: str) -> str | None:
-        """The state after the last attempt; None before the first."""
-        attempts = self.attempts.get(recipient)
-        return attempts[-1].state if attempts else None
+    def _attempted(self, event: AttemptFinished) -> None:
+        before = self.attempts.setdefault(event.recipient, [])
+        outcome = f"{event.state} {event.status}"
+        if not before:
+            self.times[event.recipient] = monotonic()
+            self.journeys[event.recipient] = [outcome]
+        elif outcome != f"{before[-1].state} {before[-1].status}":
+            self.journeys[event.recipient].append(f"{self.now}: {outcome}")
+        before.append(event)
+
+    def count(self, recipient: str) -> int:
+        """How many attempts were made."""
+        return len(self.attempts.get(recipient, []))
+
+    def closed(self, recipient: str) -> bool:
+        """Whether no further attempt will be made."""
+        attempts = self.attempts.get(recipient, [])
+        return bool(attempts) and State(attempts[-1].state).closed
 
     def notices_under_way(self) -> bool:
         """Whether a notice that was queued has not reached its mailbox yet."""
@@ -83,147 +104,196 @@ class Recorder:
         return len(arrived) < len(self.notices)
 
 
-class Play:
+@dataclass(frozen=True, slots=True, eq=False)
+class Mail:
+    """One mail of a scenario; `number` 0 is the first."""
+
+    scenario: Scenario
+    number: int
+
+    @property
+    def sender(self) -> str:
+        """The mailbox for notices."""
+        return f"{self.scenario.name}@{SENDER_DOMAIN}"
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Their addresses."""
+        return tuple(f"{who}@{self.scenario.domain}" for who in self.scenario.mails[self.number])
+
+    @property
+    def octets(self) -> bytes:
+        """A message with what breaks careless servers: 8-bit text, a lone dot, a line that begins with one, blanks."""
+        name = self.scenario.name
+        return (
+            f"From: <{self.sender}>\r\nTo: undisclosed-recipients:;\r\n"
+            f"Subject: {name} {self.number}\r\nMessage-ID: <{self.number}.{name}@{SENDER_DOMAIN}>\r\n"
+            f"{self.scenario.header}"
+            "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+            "Grüße aus dem Labor\r\n.\r\n..two dots\r\n.one dot \r\n\r\n\r\n"
+        ).encode()
+
+
+def play(scenarios: Sequence[Scenario], folder: Path, progress: Progress) -> tuple[Result, ...]:
+    """Bring a world up in `folder`, play, and take it down. The results are in the order of the scenarios."""
+    clock = LabClock()
+    loop = LabLoop(clock)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(_Play(tuple(scenarios), folder, clock, loop, progress).run())
+
+
+class _Play:
     """One performance of some scenarios."""
 
-    def __init__(self, scenarios: tuple[Scenario, ...], folder: Path, progress: Progress) -> None:
-        self._recorder = Recorder()
-        self._world = World(scenarios, folder, LabClock(), self._recorder.emit)
+    def __init__(
+        self, scenarios: tuple[Scenario, ...], folder: Path, clock: LabClock, loop: LabLoop, progress: Progress
+    ) -> None:
+        self._scenarios = scenarios
+        self._recorder = Recorder(self._show)
+        self._world = World(scenarios, folder, clock, self._recorder.emit)
+        self._clock = clock
+        self._loop = loop
         self._progress = progress
-        self._sent: dict[str, tuple[bytes, float]] = {}  # by scenario: the octets, and when they were submitted
+        self._sent: dict[Mail, float] = {}  # and when
+        self._shown = 0.0
+        self._steps_left = 0
+        self._before: dict[str, int] = {}  # by recipient: the attempts made before the last passage of time
 
     async def run(self) -> tuple[Result, ...]:
-        """Bring the world up, play, take it down."""
+        """Play it all."""
         self._progress("starting DNS, policy hosts, mail hosts and Relay")
         addresses = await self._world.start()
         try:
-            await self._submit(addresses)
-            await self._attempts("first attempts", {})
-            for when, passage in PASSAGES.items():
-                before = {name: len(attempts) for name, attempts in self._recorder.attempts.items()}
-                await self._world.advance(passage)
-                await self._attempts(when, before)
-            return tuple(self._result(scenario) for scenario in self._world.scenarios)
+            await self._step(0, addresses)
+            passed = timedelta(0)
+            for number, (self._recorder.now, until) in enumerate(PASSAGES.items(), 1):
+                await self._world.turn(number)
+                self._clock.advance(until - passed)
+                passed = until
+                await self._step(number, addresses)
+            return tuple(self._result(scenario) for scenario in self._scenarios)
         finally:
             await self._world.stop()
 
-    async def _submit(self, addresses: Addresses) -> None:
-        for scenario in self._world.scenarios:
-            octets = _message(scenario)
-            self._sent[scenario.name] = (octets, monotonic())
-            await asyncio.to_thread(_send, addresses, scenario, octets)
+    async def _step(self, number: int, addresses: Addresses) -> None:
+        """See what is open through one more attempt, then send the mail of this phase."""
+        self._steps_left = _MOST_STEPS
+        self._before = {who: self._recorder.count(who) for mail in self._sent for who in mail.recipients}
+        await self._attempts()
+        mails = [Mail(one, number) for one in self._scenarios if number < len(one.mails) and one.mails[number]]
+        self._sent.update(dict.fromkeys(mails, monotonic()))
+        await asyncio.to_thread(self._submit, mails, addresses)
+        await self._attempts()
 
-    async def _attempts(self, what: str, before: dict[str, int]) -> None:
-        """Wait until every open recipient had one more attempt than `before`, and every notice its own."""
-        recipients = [_address(scenario, who) for scenario in self._world.scenarios for who in scenario.recipients]
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while True:
-                    self._recorder.changed.clear()
-                    done = [one for one in recipients if self._attempted(one, before)]
-                    self._progress(f"{what}: {len(done)} of {len(recipients)}")
-                    if len(done) == len(recipients) and not self._recorder.notices_under_way():
-                        return
-                    await self._recorder.changed.wait()
-        except TimeoutError:
-            return  # the table shows who is missing
+    def _submit(self, mails: Sequence[Mail], addresses: Addresses) -> None:
+        """As a mail program would: STARTTLS, a password, one message after the other."""
+        if not mails:
+            return
+        context = ssl.create_default_context(cafile=str(addresses.ca_file))
+        with smtplib.SMTP("localhost", addresses.submission.port, timeout=_PATIENCE_SECONDS) as client:
+            client.starttls(context=context)
+            client.login(USER, PASSWORD)
+            for mail in mails:
+                self._sent[mail] = monotonic()
+                options = ["BODY=8BITMIME", *mail.scenario.mail_options]
+                client.sendmail(mail.sender, list(mail.recipients), mail.octets, options)
 
-    def _attempted(self, recipient: str, before: dict[str, int]) -> bool:
-        attempts = self._recorder.attempts.get(recipient, [])
-        closed = bool(attempts) and State(attempts[-1].state).closed
-        return closed or len(attempts) > before.get(recipient, 0)
+    async def _attempts(self) -> None:
+        """Wait until every open recipient had one more attempt than `before`, and every notice its own.
+
+        When all is quiet and that is not so, somebody waits for an answer (or for a slow disk): let time pass.
+        """
+        give_up = monotonic() + _PATIENCE_SECONDS
+        while monotonic() < give_up:
+            await self._loop.quiet(_PATIENCE_SECONDS)
+            done, total = self._progress_made()
+            if done == total and not self._recorder.notices_under_way():
+                return
+            if self._steps_left:
+                self._steps_left -= 1
+                self._clock.advance(_STEP)
+
+    def _progress_made(self) -> tuple[int, int]:
+        recipients = [who for mail in self._sent for who in mail.recipients]
+        done = [
+            who
+            for who in recipients
+            if self._recorder.closed(who) or self._recorder.count(who) > self._before.get(who, 0)
+        ]
+        return len(done), len(recipients)
+
+    def _show(self) -> None:
+        if monotonic() < self._shown + _SHOW_EVERY_SECONDS:
+            return
+        self._shown = monotonic()
+        done, total = self._progress_made()
+        self._progress(f"{self._recorder.now or 'first attempts'}: {done} of {total}")
 
     def _result(self, scenario: Scenario) -> Result:
-        journeys = [self._journey(_address(scenario, who)) for who in scenario.recipients]
-        told = self._told(scenario)
-        last = self._recorder.attempts.get(_address(scenario, scenario.recipients[-1]), [])
-        seen = _in_words(scenario, tuple(journeys), told)
-        if any(journey and journey[-1].startswith("delivered") for journey in journeys) and not self._arrived(scenario):
-            seen += ", altered on the way"
-        complaints = [words for host in scenario.hosts for words in self._sink(scenario, host).complaints]
-        if complaints:
-            seen += f", the host complains: {'; '.join(complaints)}"
+        mails = [mail for mail in self._sent if mail.scenario is scenario]
+        recipients = [who for mail in mails for who in mail.recipients]
+        last = self._recorder.attempts.get(recipients[-1], [])
         tls = last[-1].tls if last else "none"
-        if tls != scenario.tls:
-            seen += f", tls {tls} and not {scenario.tls}"
-        submitted = self._sent[scenario.name][1]
-        first = min(self._recorder.times.get(_address(scenario, who), submitted) for who in scenario.recipients)
+        told = self._told(mails[0])
+        warnings = frozenset(name for domain, name in self._recorder.warnings if domain == scenario.domain)
+        journeys = tuple(tuple(self._recorder.journeys.get(who, ())) for who in recipients)
+        seen = Expected(journeys, tls, told, warnings)
+        words = _in_words(scenario, seen)
+        if any(self._is_delivered(mail) and not self._arrived(mail) for mail in mails):
+            words += ", altered on the way"
+        complaints = [words for sink in self._world.sinks(scenario) for words in sink.complaints]
+        if complaints:
+            words += f", the host complains: {'; '.join(complaints)}"
+        if tls != scenario.expected.tls:
+            words += f", tls {tls} and not {scenario.expected.tls}"
+        submitted = self._sent[mails[0]]
+        first = min(self._recorder.times.get(who, submitted) for who in mails[0].recipients)
         return Result(
             scenario,
-            expected=_in_words(scenario, scenario.expected, scenario.told),
-            seen=seen,
+            expected=_in_words(scenario, scenario.expected),
+            seen=words,
             code=told or (last[-1].status if last else "-"),
             tls=tls,
             seconds=round(first - submitted, 3),
         )
 
-    def _journey(self, recipient: str) -> tuple[str, ...]:
-        steps: list[str] = []
-        for attempt in self._recorder.attempts.get(recipient, []):
-            step = f"{attempt.state} {attempt.status}"
-            if not steps or steps[-1] != step:
-                steps.append(step)
-        return tuple(steps)
+    def _is_delivered(self, mail: Mail) -> bool:
+        """Whether Relay says so, of a recipient."""
+        attempts = [attempt for who in mail.recipients for attempt in self._recorder.attempts.get(who, [])]
+        return any(attempt.state == State.DELIVERED.value for attempt in attempts)
 
-    def _arrived(self, scenario: Scenario) -> bool:
+    def _arrived(self, mail: Mail) -> bool:
         """Whether a host got the message, octet for octet below the Received line that Relay puts in front."""
-        octets = self._sent[scenario.name][0]
-        mails = [mail for host in scenario.hosts for mail in self._sink(scenario, host).received]
-        return any(mail.octets.startswith(b"Received: ") and mail.octets.endswith(b"\r\n" + octets) for mail in mails)
+        ending = b"\r\n" + mail.octets
+        got = [one.octets for sink in self._world.sinks(mail.scenario) for one in sink.received]
+        return any(octets.startswith(b"Received: ") and octets.endswith(ending) for octets in got)
 
-    def _sink(self, scenario: Scenario, host: Host) -> Sink:
-        return self._world.sink(scenario.domain, host.label)
-
-    def _told(self, scenario: Scenario) -> str | None:
+    def _told(self, mail: Mail) -> str | None:
         """The code in the failure notice that reached the sender's mailbox, such as `551 5.7.5`; None: no notice."""
-        mailbox = f"{scenario.name}@{SENDER_DOMAIN}"
-        for mail in self._world.sink(SENDER_DOMAIN).received:
-            if mailbox in mail.recipients and mail.sender == "":
-                parsed = email.message_from_bytes(mail.octets, policy=email.policy.default)
-                for part in parsed.walk():
+        for notice in self._world.sender.received:
+            if mail.sender in notice.recipients and notice.sender == "":
+                for part in email.message_from_bytes(notice.octets).walk():
                     diagnostic = part.get("Diagnostic-Code", "")
                     if part.get("Action") == "failed":
                         return " ".join(diagnostic.partition(";")[2].split()[:2])
         return None
 
 
-def _in_words(scenario: Scenario, journeys: tuple[tuple[str, ...], ...], told: str | None) -> str:
-    """`bob delivered; eve returned 550 5.1.1`, without names when there is one recipient."""
-    walked = [_walked(journey, told) for journey in journeys]
+def _in_words(scenario: Scenario, outcome: Expected) -> str:
+    """`bob delivered; eve returned 550 5.1.1`, without names when there is one recipient; then what was logged."""
+    walked = [_walked(journey, outcome.told) for journey in outcome.journeys]
     if len(walked) > 1:
-        walked = [f"{who} {steps}" for who, steps in zip(scenario.recipients, walked, strict=True)]
-    if told is not None and not any("returned" in steps for steps in walked):
-        walked.append(f"the sender was told {told}")
-    return "; ".join(walked)
+        recipients = [who for mail in scenario.mails for who in mail]
+        walked = [f"{who} {steps}" for who, steps in zip(recipients, walked, strict=True)]
+    if outcome.told is not None and not any("returned" in steps for steps in walked):
+        walked.append(f"the sender was told {outcome.told}")
+    return "; ".join([*walked, *sorted(outcome.logged)])
 
 
 def _walked(journey: tuple[str, ...], told: str | None) -> str:
-    """`deferred 4.7.5 > returned 551 5.7.5`: a failure that the sender was told of with its own code is a return."""
-    steps = list(journey) or ["nothing"]
-    if told is not None and steps[-1] == f"failed {told.split()[-1]}":
-        steps[-1] = f"returned {told}"
-    return " > ".join("delivered" if step == "delivered 2.0.0" else step for step in steps)
-
-
-def _address(scenario: Scenario, who: str) -> str:
-    return f"{who}@{scenario.domain}"
-
-
-def _message(scenario: Scenario) -> bytes:
-    """A message with what breaks careless servers: 8-bit text, a lone dot, a line that begins with one, blank ends."""
-    return (
-        f"From: <{scenario.name}@{SENDER_DOMAIN}>\r\nTo: undisclosed-recipients:;\r\n"
-        f"Subject: {scenario.name}\r\nMessage-ID: <{scenario.name}@{SENDER_DOMAIN}>\r\n{scenario.header}"
-        "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-        "Grüße aus dem Labor\r\n.\r\n..two dots\r\n.one dot \r\n\r\n\r\n"
-    ).encode()
-
-
-def _send(addresses: Addresses, scenario: Scenario, octets: bytes) -> None:
-    """Submit as a mail program would: STARTTLS, a password, one message."""
-    context = ssl.create_default_context(cafile=str(addresses.ca_file))
-    with smtplib.SMTP("localhost", addresses.submission.port, timeout=PATIENCE_SECONDS) as client:
-        client.starttls(context=context)
-        client.login(USER, PASSWORD)
-        to = [_address(scenario, who) for who in scenario.recipients]
-        client.sendmail(f"{scenario.name}@{SENDER_DOMAIN}", to, octets, ["BODY=8BITMIME", *scenario.mail_options])
+    """`deferred 4.7.5 > 7d: returned 551 5.7.5`: a failure that the sender was told of with its code is a return."""
+    steps = " > ".join(journey) or "nothing"
+    failure = f"failed {told.split()[-1]}" if told is not None else ""
+    if failure and steps.endswith(failure):
+        steps = f"{steps.removesuffix(failure)}returned {told}"
+    return steps.replace("delivered 2.0.0", "delivered")

@@ -36,8 +36,7 @@ from relay.settings import HostPort
 
 _PAYLOAD = 1232  # what we say we take over UDP; the client's own figure decides what it gets
 _CHAIN_LIMIT = 12  # names in one chain of CNAMEs; Unbound gives up after 11 as well
-_LOG_LIMIT = 100_000
-_PORT_ATTEMPTS = 20
+_LOG_LIMIT, _PORT_ATTEMPTS = 100_000, 20
 # We have no keys and signatures to show, and saying with AD set that there are none would be a lie.
 _NO_KEYS = (dns.rdatatype.DS, dns.rdatatype.DNSKEY, dns.rdatatype.RRSIG, dns.rdatatype.NSEC, dns.rdatatype.NSEC3)
 
@@ -56,6 +55,7 @@ class Fault(Enum):
     """How a question goes wrong. A fault on a name also strikes those who get there by a CNAME."""
 
     SERVFAIL = "servfail"
+    BOGUS = "bogus"  # as in a zone whose signatures do not hold
     REFUSED = "refused"
     NXDOMAIN = "nxdomain"  # as if the name did not exist, with all that belongs to such an answer
     TIMEOUT = "timeout"  # no answer at all
@@ -206,7 +206,8 @@ class Zones:
 
     def _exists(self, zone: dns.zone.Zone, name: dns.name.Name) -> bool:
         """Whether `name`, which is in `zone`, has records or has a name with records below it. RFC 8020 section 2."""
-        return any(owner.is_subdomain(name) for names in (zone.nodes, self._zones) for owner in names)
+        below = (owner for names in (zone.nodes, self._zones) for owner in names if len(owner) > len(name))
+        return name in zone.nodes or any(owner.is_subdomain(name) for owner in below)
 
     def _node(self, zone: dns.zone.Zone, name: dns.name.Name) -> dns.node.Node | None:
         """The records at `name`, wildcards included; None: no such name."""
@@ -221,9 +222,8 @@ class Zones:
         """Follow `name` to its end."""
         result = _Resolution(dns.rcode.NOERROR, [], [])
         for _ in range(_CHAIN_LIMIT):
-            loaded = self._zone_of(name)
-            result.security = _weaker(result.security, loaded.security)
-            fault = self._fault(name, rdtype)
+            loaded, fault = self._zone_of(name), self._fault(name, rdtype)
+            result.security = _weaker(result.security, Security.BOGUS if fault is Fault.BOGUS else loaded.security)
             if isinstance(fault, Slow):
                 result.delay_seconds += fault.seconds
             if fault is Fault.TIMEOUT:

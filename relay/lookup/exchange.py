@@ -86,8 +86,12 @@ class _Question(asyncio.DatagramProtocol):
             self._answered.set_exception(exc)  # a closed port, no route
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._answered.done():
-            self._answered.set_exception(exc or ConnectionResetError("the socket was closed"))
+        if self._answered.done():
+            return
+        if exc is not None:
+            self._answered.set_exception(exc)
+        else:
+            self._answered.cancel()  # we closed it ourselves, having been told to stop: nobody waits any more
 
 
 async def _ask_tcp(server: HostPort, query: dns.message.Message) -> dns.message.Message:

@@ -226,6 +226,7 @@ async def test_ttl(zones: Zones, client: Client) -> None:
 FAULTS = [
     # fault, rcode, AD, truncated
     (Fault.SERVFAIL, SERVFAIL, False, False),
+    (Fault.BOGUS, SERVFAIL, False, False),
     (Fault.REFUSED, REFUSED, False, False),
     (Fault.NXDOMAIN, NXDOMAIN, True, False),
     (Fault.TRUNCATED, NOERROR, True, True),
@@ -253,6 +254,14 @@ async def test_faults(
     assert texts(await client.ask("mx.good.test", "AAAA")) == ["mx.good.test AAAA ::1"]
     zones.set_fault("mx.good.test", "A", None)
     assert texts(await client.ask("mx.good.test", "A")) == ["mx.good.test A 127.1.0.1"]
+
+
+@pytest.mark.asyncio
+async def test_a_forged_answer_is_seen_by_those_who_check_themselves(zones: Zones, client: Client) -> None:
+    zones.set_fault("mx.good.test", "A", Fault.BOGUS)
+    query = dns.message.make_query("mx.good.test", "A")
+    query.flags |= dns.flags.CD
+    assert texts(await client.udp(query)) == ["mx.good.test A 127.1.0.1"]
 
 
 @pytest.mark.asyncio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ import dns.rrset
 import pytest
 
 from relay.lab.zones import Fault, Question, Security, Slow, Zone, Zones
+from relay.lookup.exchange import ask, make_query
 from relay.lookup.resolver import Answer, LookupFailed, Missing, MxRecord, NotFound, Resolver
 from relay.lookup.servers import system_nameservers
 from relay.policy.tlsa import TlsaRecord
@@ -525,6 +527,23 @@ async def test_what_is_asked() -> None:
     assert not plain.flags & dns.flags.CD
     assert unchecked.flags & dns.flags.CD
     assert plain.id != unchecked.id
+
+
+@pytest.mark.asyncio
+async def test_giving_up_before_the_question_is_sent_leaves_nothing_behind() -> None:
+    """A time limit may strike while the socket is being made."""
+    loop, left = asyncio.get_running_loop(), list[str]()
+    loop.set_exception_handler(lambda _, context: left.append(context["message"]))
+    query = make_query(dns.name.from_text("a.test"), dns.rdatatype.A)
+    for steps in range(4):
+        asking = asyncio.create_task(ask(_closed(), query))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        await asyncio.sleep(0)
+        gc.collect()
+    assert left == []
 
 
 @pytest.mark.asyncio
