@@ -9,7 +9,7 @@ from relay.lab.catalogue_fetching import NOT_FOUND
 from relay.lab.catalogue_sts import ANY, ENFORCE, NONE, OTHER, REFUSED, TESTING
 from relay.lab.catalogue_tls import CLEAR, ENCRYPTED, EXPIRED, GOOD, NO_STARTTLS, SECOND, STARTTLS_454, VERIFIED
 from relay.lab.certs import Leaf
-from relay.lab.scenario import Expected, Host, Phase, Scenario, Sts, each, failed, healed
+from relay.lab.scenario import Expected, Host, Phase, Scenario, Sts, each, failed, healed, refused
 from relay.lab.script import SinkScript
 from relay.lab.zones import Fault, Security
 
@@ -48,7 +48,7 @@ _REQUIRED = (
     _required("dane-unusable", "TLSA 1 1 1 only", VERIFIED, Host(tlsa=(PKIX,)), zone=SIGNED),
     _required("dane-unsigned-mx", "unsigned MX, TLSA at its host", _FAILED, replace(MATCHING, zone=SIGNED)),
     _required("no-starttls", "STS enforce; no STARTTLS", _FAILED, NO_STARTTLS, sts=ENFORCE),
-    _required("starttls-454", "STS enforce; STARTTLS says 454", _FAILED, STARTTLS_454, sts=ENFORCE),
+    _required("starttls-454", "STS enforce; STARTTLS says 454", refused("7.10", 550), STARTTLS_454, sts=ENFORCE),
     _required("not-offered", "STS enforce; not offered", _UNSUPPORTED, _NOT_OFFERED, sts=ENFORCE),
     _required("second-mx", "STS enforce; not offered, offered", VERIFIED, _NOT_OFFERED, SECOND, sts=ANY),
     _required("second-bad", "STS enforce; not offered, expired", _UNSUPPORTED,

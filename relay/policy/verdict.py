@@ -151,9 +151,12 @@ def _refusal(need: Requirement, seen: ObservedSession, trust: Trust) -> Refuse |
     if need.level is Level.ANY:
         return None
     fault = _tls_fault(need, seen) or _identity_fault(need, seen, trust)
-    if fault is not None and need.requiretls and not _is_passing(seen):
-        # RFC 8689 §4.2.1: when no host is left, the sender is told, and not days later.
-        return Refuse(REQUIRETLS_UNAUTHENTICATED_5_7_10, fault.reason, fault.rule, fault.result)
+    if fault is not None and need.requiretls:
+        # RFC 8689 §4.2.1: when no host is left, the sender is told, and not days later; but not for a passing trouble.
+        status = REQUIRETLS_UNAUTHENTICATED_5_7_10
+        if _is_passing(seen):
+            status = status.with_kind(Kind.TEMPORARY)
+        return Refuse(status, fault.reason, fault.rule, fault.result)
     if fault is not None:
         return fault
     if need.requiretls and not seen.requiretls_offered:

@@ -318,7 +318,7 @@ VERDICTS = [
         "required, a handshake that was reset",
         evidence(sts=sts(), demand=TlsDemand.REQUIRED),
         replace(CLEAR, starttls_offered=True, handshake=HandshakeFailure(HandshakeProblem.RESET, "")),
-        "4.7.5",
+        "4.7.10",
         Rule.REQUIRETLS,
         R.VALIDATION_FAILURE,
     ),
