@@ -10,6 +10,7 @@ RFC 1035 section 4.2 (UDP, TCP), RFC 5452 section 9 (what makes a packet an answ
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 
 import dns.exception
@@ -23,6 +24,7 @@ from relay.settings import HostPort
 
 PAYLOAD = 1232  # octets of UDP that pass everywhere without fragments (DNS flag day 2020)
 OPAQUE_TLSA = dns.rdatatype.RdataType(65400)  # a type for private use, see _with_opaque_tlsa
+_LARGEST = 65535  # octets of a packet
 _HEADER = 12  # octets, RFC 1035 section 4.1.1
 _TC = 0x02  # in the third of them
 
@@ -51,47 +53,17 @@ async def ask(server: HostPort, query: dns.message.Message) -> dns.message.Messa
 
 
 async def _ask_udp(server: HostPort, query: dns.message.Message) -> dns.message.Message:
+    """A plain socket and no transport: one that is given up while it is being made would not be put away (uvloop)."""
     loop = asyncio.get_running_loop()
-    answered: asyncio.Future[dns.message.Message] = loop.create_future()
-    transport, _ = await loop.create_datagram_endpoint(
-        lambda: _Question(query, answered), remote_addr=(server.host, server.port)
-    )
-    try:
-        transport.sendto(query.to_wire())
-        return await answered
-    finally:
-        transport.abort()
-
-
-class _Question(asyncio.DatagramProtocol):
-    """Waits for the answer to one question; packets that are none are ignored."""
-
-    def __init__(self, query: dns.message.Message, answered: asyncio.Future[dns.message.Message]) -> None:
-        self._query = query
-        self._answered = answered
-
-    def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
-        if self._answered.done():
-            return
-        try:
-            answer = _parse(self._query, data)
-        except MalformedAnswer as error:
-            self._answered.set_exception(error)
-            return
-        if answer is not None:
-            self._answered.set_result(answer)
-
-    def error_received(self, exc: Exception) -> None:
-        if not self._answered.done():
-            self._answered.set_exception(exc)  # a closed port, no route
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._answered.done():
-            return
-        if exc is not None:
-            self._answered.set_exception(exc)
-        else:
-            self._answered.cancel()  # we closed it ourselves, having been told to stop: nobody waits any more
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as connection:
+        connection.setblocking(False)
+        connection.connect((server.host, server.port))
+        connection.send(query.to_wire())
+        while True:  # packets that are no answer are ignored
+            answer = _parse(query, await loop.sock_recv(connection, _LARGEST))
+            if answer is not None:
+                return answer
 
 
 async def _ask_tcp(server: HostPort, query: dns.message.Message) -> dns.message.Message:

@@ -530,8 +530,8 @@ async def test_what_is_asked() -> None:
 
 
 @pytest.mark.asyncio
-async def test_giving_up_before_the_question_is_sent_leaves_nothing_behind() -> None:
-    """A time limit may strike while the socket is being made."""
+async def test_giving_up_before_the_question_is_answered_leaves_nothing_behind() -> None:
+    """A time limit may strike at any moment."""
     loop, left = asyncio.get_running_loop(), list[str]()
     loop.set_exception_handler(lambda _, context: left.append(context["message"]))
     query = make_query(dns.name.from_text("a.test"), dns.rdatatype.A)
