@@ -15,12 +15,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import TypeVar
 
 import pytest
 
 from relay.lookup.resolver import Resolver
 from relay.settings import DnsSettings, HostPort
+
+T = TypeVar("T")
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # servers are often not in a user's path
 TOOLS = {
@@ -36,6 +41,7 @@ APEX = "@ SOA ns.test. hostmaster.test. 1 3600 600 86400 60\n@ NS ns.test.\n"
 EE = "3 1 1 " + "ab" * 32
 SELF_TEST = DnsSettings(self_test_signed="signed.test", self_test_bogus="wrong.test")
 PATIENCE_SECONDS = 20.0
+_ATTEMPTS = 4
 SHORT_DAYS = 3  # how long signatures of the policy SHORT are good
 LATER = timedelta(days=SHORT_DAYS + 2)
 
@@ -284,6 +290,20 @@ class Servers:
         return resolver
 
 
+class ServerEndedError(Exception):
+    """A server did not come up; the text is its log."""
+
+
+def insist(build: Callable[[], T]) -> T:
+    """What `build` starts. A port that was free may be somebody else's a moment later: then again, with another."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return build()
+        except ServerEndedError:
+            continue
+    return build()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -291,19 +311,26 @@ def free_port() -> int:
 
 
 def start(command: list[str], ready: Sequence[str]) -> subprocess.Popen[str]:
-    """Start a server that logs to standard error, and return when it has logged all of `ready`."""
+    """Start a server that logs to standard error, and return when it has logged all of `ready`.
+
+    Raises ServerEndedError when it ends before that, or takes too long and is ended.
+    """
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log: list[str] = []
     waiting = list(ready)
     assert process.stderr is not None
     patience = threading.Timer(PATIENCE_SECONDS, process.kill)
     patience.start()
-    while waiting:
-        line = process.stderr.readline()
-        assert line, f"{command[0]} ended, or did not come to {waiting}: {''.join(log)}"
-        log.append(line)
-        waiting = [text for text in waiting if text not in line]
-    patience.cancel()
+    try:
+        while waiting:
+            line = process.stderr.readline()
+            if not line:
+                process.wait()
+                raise ServerEndedError(f"{command[0]} ended before {waiting}: {''.join(log)}")
+            log.append(line)
+            waiting = [text for text in waiting if text not in line]
+    finally:
+        patience.cancel()
     return process
 
 
@@ -315,12 +342,17 @@ def stop(process: subprocess.Popen[str]) -> None:
 @contextmanager
 def serve(folder: Path, zones: Mapping[str, Zone], flavours: Sequence[str] = ("ede", "plain")) -> Iterator[Servers]:
     """Knot with `zones` and those that the self-test needs, and an Unbound of each flavour; stopped at the end."""
-    with ExitStack() as stack:
-        knot = Knot(folder, {**BASIC, **zones})
-        stack.callback(knot.stop)
+
+    def started_knot() -> Knot:
+        knot = Knot(Path(mkdtemp(dir=folder)), {**BASIC, **zones})
         knot.start()
+        return knot
+
+    with ExitStack() as stack:
+        knot = insist(started_knot)
+        stack.callback(knot.stop)
         unbound = {}
         for flavour in flavours:
-            unbound[flavour] = Unbound(folder, flavour, knot)
+            unbound[flavour] = insist(partial(Unbound, folder, flavour, knot))
             stack.callback(stop, unbound[flavour].process)
         yield Servers(unbound, knot)
