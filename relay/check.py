@@ -21,7 +21,9 @@ from relay.findings import Address, Called, DnssecSeen, Finding, FolderSeen
 from relay.guard import AddressGuard
 from relay.health import from_here, greeting_problem, where_to_ask
 from relay.listen import bound_socket
+from relay.lookup import sts_cache, tls_memory
 from relay.lookup.destination import find_addresses, find_destination
+from relay.lookup.disk_table import aside
 from relay.lookup.resolver import Answer, LookupFailed, NotFound, Resolver
 from relay.mail.address import parse_domain
 from relay.policy.chain import Roots, Trust
@@ -176,6 +178,15 @@ def _look_at_folder(path: Path) -> FolderSeen:
     return FolderSeen(path, parent, True, os.access(parent, os.W_OK | os.X_OK), free, reserve)
 
 
+async def _memories(at: Scene) -> list[Finding]:
+    moved = [aside(at.folder / name) for name in (sts_cache.FILE_NAME, tls_memory.FILE_NAME)]
+    return [findings.memories([path for path in moved if path.exists()])]
+
+
+async def _overrides(at: Scene) -> list[Finding]:
+    return findings.overrides([one.value() for one in at.settings.override], at.now)
+
+
 async def _authorities(at: Scene) -> list[Finding]:
     return [findings.authorities(at.roots)]
 
@@ -301,6 +312,8 @@ CHECKS: tuple[Callable[[Scene], Awaitable[list[Finding]]], ...] = (
     _dnssec,
     _authorities,
     _queue,
+    _memories,
+    _overrides,
     _certificate,
     _users,
     _open_files,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from relay.policy.certificate import CertificateSyntaxError, validity
 from relay.policy.chain import EXPIRED, Roots, Trust, check_chain, name_fault
+from relay.policy.override import Override
 from relay.settings import DnsSettings, HostPort, TrustAd
 
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # no clock of this program can rightly show less
@@ -368,3 +369,26 @@ def reach(subject: str, hosts: Sequence[Called], remedy: str) -> list[Finding]:
         else:
             found.append(ok(subject, f"{host.host} answers at {', '.join(host.answered)}"))
     return found
+
+
+def overrides(entries: Sequence[Override], now: datetime) -> list[Finding]:
+    """Overrides that have ended, or will within two weeks."""
+    found = []
+    for one in entries:
+        whom = f"{', '.join(one.keys)} ({one.level.value}, by {one.owner})"
+        if one.until <= now:
+            text = f"{whom} ended on {one.until:%Y-%m-%d %H:%M} UTC and is no longer in force"
+            found.append(warn("overrides", text, "take it out of the settings, or give it a later `until`"))
+        elif one.until <= now + EXPIRES_SOON:
+            text = f"{whom} ends on {one.until:%Y-%m-%d %H:%M} UTC"
+            found.append(warn("overrides", text, "see whether it is needed any longer: from then on it has no effect"))
+    current = sum(now < one.until for one in entries)
+    return found or [ok("overrides", f"{current} in force" if entries else "there are none")]
+
+
+def memories(damaged: Sequence[Path]) -> Finding:
+    """Files of what Relay remembers that were damaged once and moved aside."""
+    if not damaged:
+        return ok("memory", "no file was damaged")
+    text = f"moved aside, since damaged: {', '.join(map(str, damaged))}; what was in them is learned anew"
+    return warn("memory", text, "look at the disk (`dmesg`, SMART); then delete what was moved aside")

@@ -26,6 +26,11 @@ _MEMORY_SIZE = 10_000  # keys, those without a value included
 _BUSY_SECONDS = 5.0
 
 
+def aside(path: Path) -> Path:
+    """Where a damaged file of this path is moved."""
+    return path.with_name(path.name + ".damaged")
+
+
 class DiskTableError(Exception):
     """The file cannot be read now, so it is not known whether there is a value."""
 
@@ -248,14 +253,14 @@ class _TableFile(Generic[V]):
         if not self._damaged:
             return None
         self.close()
-        aside = self.path.with_name(self.path.name + ".damaged")
-        self.path.replace(aside)
+        moved = aside(self.path)
+        self.path.replace(moved)
         journal = self.path.with_name(self.path.name + "-journal")
         if journal.exists():  # it must never be rolled back into the new file
-            journal.replace(aside.with_name(aside.name + "-journal"))
+            journal.replace(moved.with_name(moved.name + "-journal"))
         self._damaged = False
         self.open()
-        return aside
+        return moved
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -13,6 +13,7 @@ from relay import findings
 from relay.findings import Address, Called, DnssecSeen, Finding, FolderSeen, Level
 from relay.lab.certs import LabCa, Leaf
 from relay.policy.chain import Roots, Trust
+from relay.policy.override import Override, OverrideLevel, OverrideMode
 from relay.settings import DnsSettings, HostPort, TrustAd
 
 OK, WARN, FAIL = Level
@@ -262,3 +263,35 @@ def test_the_worst_level_counts() -> None:
 def test_only_what_is_not_well_has_a_remedy(level: Level, remedy: str | None) -> None:
     with pytest.raises(ValueError, match="remedy"):
         Finding(level, "x", "y", remedy)
+
+
+def override(until: datetime) -> Override:
+    return Override(("a.test",), ("mx.b.test",), OverrideLevel.ENCRYPT, OverrideMode.RAISE, "why", "ops", until)
+
+
+@pytest.mark.parametrize(
+    ("until", "level", "text"),
+    [
+        (
+            NOW,
+            Level.WARN,
+            "a.test, mx.b.test (encrypt, by ops) ended on 2026-11-24 12:00 UTC and is no longer in force",
+        ),
+        (NOW + timedelta(days=14), Level.WARN, "a.test, mx.b.test (encrypt, by ops) ends on 2026-12-08 12:00 UTC"),
+        (NOW + timedelta(days=15), Level.OK, "1 in force"),
+    ],
+)
+def test_overrides(until: datetime, level: Level, text: str) -> None:
+    (found,) = findings.overrides([override(until)], NOW)
+    assert (found.level, found.subject, found.text) == (level, "overrides", text)
+
+
+def test_no_overrides() -> None:
+    assert [one.text for one in findings.overrides([], NOW)] == ["there are none"]
+
+
+def test_memories() -> None:
+    assert findings.memories([]).level is Level.OK
+    assert findings.memories([Path("/q/sts.sqlite3.damaged")]).text == (
+        "moved aside, since damaged: /q/sts.sqlite3.damaged; what was in them is learned anew"
+    )
