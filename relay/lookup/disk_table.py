@@ -69,6 +69,7 @@ class DiskTable(Generic[V]):
         self._file = _TableFile(folder / layout.file_name, layout)
         self._report = report
         self._writable = True
+        self.lost = False  # damage has cost values, in the life of this object
         self._memory: OrderedDict[str, V | None] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=layout.file_name)
 
@@ -161,6 +162,7 @@ class DiskTable(Generic[V]):
 
     async def _start_over(self, error: sqlite3.Error) -> None:
         """Move the damaged file aside, and go on with a new one that has what is in memory."""
+        self.lost = True
         try:
             aside = await self._run(self._file.move_aside)
             if aside is None:

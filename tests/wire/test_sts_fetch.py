@@ -798,3 +798,37 @@ async def test_when_the_file_cannot_be_read_nothing_is_taken_for_granted(tmp_pat
         play.host.answer = http()
         assert await play.find() == found(play, "2")  # what is fetched now is certain
     assert (tmp_path / FILE_NAME).exists()
+
+
+@pytest.mark.asyncio
+async def test_after_damage_a_policy_that_cannot_be_had_keeps_mail_back_for_a_day(tmp_path: Path) -> None:
+    """The domain announces a policy, which may have been in force: that is not to be undone by a damaged file."""
+    async with stage(tmp_path) as play:
+        assert await play.find() == found(play)
+        await play.end()
+        (tmp_path / FILE_NAME).write_bytes(b"not a database" * 100)
+        await play.begin()
+        play.host.answer = http(status="404 Not Found")
+        result = await play.find()
+        assert result == StsUnknown(f"{FAILED}, and the policies that were fetched before are lost (damaged file)")
+        play.clock.pass_(minutes=4)
+        assert isinstance(await play.find(), StsUnknown)  # in the back-off too
+        play.zones.set_fault("_mta-sts.a.test", "TXT", Fault.SERVFAIL)
+        assert isinstance(await play.find(), StsUnknown)
+        play.zones.set_fault("_mta-sts.a.test", "TXT", None)
+        play.clock.pass_(days=1)
+        assert await play.find() == StsFetchFailed(FAILED)
+        play.record()
+        assert await play.find() == NoSts()
+
+
+@pytest.mark.asyncio
+async def test_after_damage_what_can_be_fetched_is_in_force(tmp_path: Path) -> None:
+    async with stage(tmp_path) as play:
+        await play.end()
+        (tmp_path / FILE_NAME).write_bytes(b"not a database" * 100)
+        await play.begin()
+        assert await play.find() == found(play)
+        play.host.answer = http(status="404 Not Found")
+        play.record("v=STSv1; id=2;")
+        assert await play.find() == found(play, stale_reason=FAILED)
