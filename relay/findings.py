@@ -201,12 +201,12 @@ def dnssec(settings: DnsSettings, seen: DnssecSeen) -> Finding:
 def _turn_on(settings: DnsSettings, servers: Sequence[HostPort]) -> str:
     if settings.trust_ad is TrustAd.NO:
         return "set dns.trust_ad to auto, with a validating resolver on this machine in dns.nameservers"
-    if servers and all(ip_address(server.host).is_loopback for server in servers):
+    if servers and (settings.nameservers or all(ip_address(server.host).is_loopback for server in servers)):
         return (
             f"turn validation on in the resolver (deploy/unbound.conf does); "
             f"`dig +dnssec {settings.self_test_signed}` must show the flag ad"
         )
-    return f"{_OWN_RESOLVER}; or dns.trust_ad = yes where the network to a validating one is yours alone"
+    return f"{_OWN_RESOLVER}; one on another machine only where the network between is yours alone"
 
 
 # The queue

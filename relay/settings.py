@@ -107,7 +107,7 @@ class DnsSettings(Section):
     )
     trust_ad: TrustAd = Field(
         default=TrustAd.AUTO,
-        description="believe the AD bit: auto (loopback resolvers that pass the self-test), yes, no",
+        description="believe the AD bit: auto (named or loopback resolvers that pass the self-test), yes, no",
     )
     self_test_signed: HostName = Field(default="iana.org", description="a signed name: the resolver must say AD for it")
     self_test_bogus: HostName = Field(

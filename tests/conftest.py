@@ -31,7 +31,7 @@ def _is_loopback(host: str | bytes | None) -> bool:
     except ValueError:
         return text.lower() in ("", "localhost")
     mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+    return bool((mapped or address).is_loopback or address.is_unspecified)  # 0.0.0.0 is this machine too
 
 
 def _guard(event: str, arguments: tuple[Any, ...]) -> None:

@@ -20,7 +20,7 @@ from relay.queue.store import Depth
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 # Every temporary status that Relay itself gives; what hosts answer is counted as REMOTE.
-OWN_STATUSES = ("4.3.0", "4.4.1", "4.4.2", "4.4.3", "4.4.4", "4.4.8", "4.7.4", "4.7.5", "4.7.6")
+OWN_STATUSES = ("4.3.0", "4.4.1", "4.4.2", "4.4.3", "4.4.4", "4.4.8", "4.7.4", "4.7.5", "4.7.6", "4.7.10")
 REMOTE, OTHER = "remote", "other"
 _SETTLED = (State.DELIVERED, State.DEFERRED, State.FAILED)
 _NOT_READ = float("nan")

@@ -164,10 +164,10 @@ class Resolver:
     async def assess(self, settings: DnsSettings) -> tuple[bool, str]:
         """Find out whether the servers' word on DNSSEC can be believed; set `trusted`; say so, and why.
 
-        `auto` needs servers on loopback, every one of which says AD for a signed name and refuses a wrongly signed
-        one. A test that cannot be done (no network, a resolver that is still starting) leaves `trusted` as it was, and
-        at first True: otherwise whoever can stop the test's packets switches DANE off. A server that does not say AD
-        is not affected, and one that does only makes the requirement stricter.
+        `auto` needs servers that the settings name or that are on loopback, every one of which says AD for a signed
+        name and refuses a wrongly signed one. A test that cannot be done (no network, a resolver that is starting)
+        leaves `trusted` as it was, and at first True: otherwise whoever can stop the test's packets switches DANE off.
+        A server that does not say AD is not affected, and one that does only makes the requirement stricter.
         """
         servers = self._configured or system_nameservers(self._resolv_conf)
         if servers != self._servers:
@@ -196,8 +196,8 @@ class Resolver:
         if not self._servers:
             return False, f"there is no DNS server: none is set, and {self._resolv_conf} names none"
         for server in self._servers:
-            if not ipaddress.ip_address(server.host).is_loopback:
-                return False, f"the DNS server {server} is not on this machine: its answers may be changed on the way"
+            if not self._configured and not ipaddress.ip_address(server.host).is_loopback:
+                return False, f"the DNS server {server} is not on this machine, and not named in dns.nameservers"
         for server in self._servers:
             found, sentence = await self._test(server, settings)
             if not found:

@@ -100,7 +100,12 @@ AUTO, YES, NO = (DnsSettings(trust_ad=value) for value in (TrustAd.AUTO, TrustAd
         (AUTO, DnssecSeen((HERE,), True, True, "it vouches"), OK, ("DANE is on: it vouches",)),
         (AUTO, DnssecSeen((HERE,), True, False, "it is silent"), WARN, ("DANE is on, but it is silent", "self_test")),
         (AUTO, DnssecSeen((HERE,), False, True, "no AD"), WARN, ("DANE is off: no AD", "dig +dnssec iana.org")),
-        (AUTO, DnssecSeen((HERE, THERE), False, True, "far"), WARN, ("DANE is off: far", "trust_ad = yes")),
+        (
+            AUTO,
+            DnssecSeen((HERE, THERE), False, True, "far"),
+            WARN,
+            ("DANE is off: far", "between is yours alone"),
+        ),
         (AUTO, DnssecSeen((), False, True, "none"), WARN, ("DANE is off: none", "run a validating resolver")),
         (NO, DnssecSeen((HERE,), False, True, "it is no"), WARN, ("DANE is off: it is no", "dns.trust_ad to auto")),
         (YES, DnssecSeen((THERE,), True, True, "it is yes"), OK, ("DANE is on: it is yes",)),

@@ -698,10 +698,22 @@ async def test_every_server_is_tested() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_server_elsewhere_is_not_trusted_by_itself() -> None:
-    resolver = Resolver([HostPort(host="192.0.2.53", port=53)], BRIEF)
+async def test_a_server_elsewhere_is_not_trusted_by_itself(tmp_path: Path) -> None:
+    resolv_conf = tmp_path / "resolv.conf"
+    resolv_conf.write_text("nameserver 192.0.2.53\n")
+    resolver = Resolver([], BRIEF, resolv_conf)
     found, sentence = await resolver.assess(AUTO)
     assert not found
-    assert "192.0.2.53:53 is not on this machine" in sentence
+    assert sentence == "the DNS server 192.0.2.53:53 is not on this machine, and not named in dns.nameservers"
     assert await resolver.assess(TRUSTING) == (True, "dns.trust_ad is yes")
     assert await resolver.assess(DnsSettings(trust_ad=TrustAd.NO)) == (False, "dns.trust_ad is no")
+
+
+@pytest.mark.asyncio
+async def test_a_server_elsewhere_that_the_settings_name_is_tested() -> None:
+    async with self_test_lab() as (_, good):
+        (server,) = good._servers
+        elsewhere = Resolver([HostPort(host="0.0.0.0", port=server.port)], BRIEF)  # the same one
+        found, sentence = await elsewhere.assess(AUTO)
+        assert (found, "vouches for" in sentence) == (True, True)
+        await elsewhere.close()
