@@ -27,6 +27,7 @@ from relay.settings import AdminSettings, HostPort
 READY_SECONDS = 5.0  # a queue that takes longer to write one thing does not take mail
 _CLOSE_SECONDS = 1.0  # for answers under way when the service stops
 _KEEP_SECONDS = 75.0  # an idle connection
+_SERVER = {"Server": "Relay"}  # aiohttp would name its version and Python's
 
 
 class Stage(Enum):
@@ -116,7 +117,7 @@ class AdminServer:
     async def _metrics(self, _: web.Request) -> web.Response:
         sources = self._sources
         sources.metrics.show_queue(await self._gauge.depth(), sources.under_way(), sources.clock())
-        return web.Response(body=sources.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=sources.metrics.text(), headers={"Content-Type": CONTENT_TYPE, **_SERVER})
 
     async def _live(self, _: web.Request) -> web.Response:
         """That this is answered is all there is to say: the event loop runs."""
@@ -136,4 +137,4 @@ class AdminServer:
 
 
 def _line(status: int, text: str) -> web.Response:
-    return web.Response(status=status, text=f"{text}\n")
+    return web.Response(status=status, text=f"{text}\n", headers=_SERVER)

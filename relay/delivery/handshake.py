@@ -9,8 +9,8 @@ import re
 import ssl
 
 from relay.delivery.wire import wording
-from relay.policy.observed import HandshakeFailure, HandshakeProblem, TlsSeen, TlsVersion
-from relay.tls import peer_chain
+from relay.policy.observed import HandshakeFailure, HandshakeProblem, TlsSeen
+from relay.tls import peer_chain, tls_version
 
 # OpenSSL's names. The other side, or we ourselves, will not speak a version that is offered:
 _VERSION = ("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE", "WRONG_SSL_VERSION",
@@ -28,15 +28,6 @@ _PROBLEMS = {
     **dict.fromkeys(_CIPHER, HandshakeProblem.CIPHER),
     **dict.fromkeys(_NOT_TLS, HandshakeProblem.NOT_TLS),
 }
-
-_VERSIONS = {
-    "SSLv3": TlsVersion.SSL_3,
-    "TLSv1": TlsVersion.TLS_1_0,
-    "TLSv1.1": TlsVersion.TLS_1_1,
-    "TLSv1.2": TlsVersion.TLS_1_2,
-    "TLSv1.3": TlsVersion.TLS_1_3,
-}
-
 
 _ALERT = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_ALERT_([A-Z_]+)\Z")
 
@@ -69,7 +60,7 @@ def seen(tls: ssl.SSLObject, path_verified: bool) -> TlsSeen:
     """What the finished handshake showed. `path_verified`: the context verified the path in the handshake."""
     cipher = tls.cipher()
     return TlsSeen(
-        version=_VERSIONS[tls.version() or ""],
+        version=tls_version(tls),
         cipher=cipher[0] if cipher is not None else "",
         chain=peer_chain(tls),
         path_verified=path_verified,
