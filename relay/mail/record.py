@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from relay.mail.outcome import Outcome
@@ -76,6 +77,7 @@ _BOUNDS: Final = (
 )
 
 
+@lru_cache(maxsize=256)  # deliveries to one host leave the same record over and over
 def encode(record: AttemptRecord) -> str:
     """The record as compact JSON in ASCII, of at most MAX_OCTETS.
 

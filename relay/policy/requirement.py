@@ -138,7 +138,7 @@ def require(evidence: Evidence) -> Requirement | Refuse:
         need = published if isinstance(published, Refuse) else _under(published, evidence, override)
     if evidence.demand is TlsDemand.REQUIRED and isinstance(need, Requirement):
         need = _authenticated_for_requiretls(need, evidence)
-    if isinstance(need, Requirement) and need.rule is Rule.OPPORTUNISTIC:
+    if evidence.remembered is not None and isinstance(need, Requirement) and need.rule is Rule.OPPORTUNISTIC:
         need = replace(need, remembered=evidence.remembered)  # RFC 3207 §6
     return need
 
