@@ -103,7 +103,7 @@ class OverrideSettings(Section):
         default=(), description="recipient domains; `.example.org` is everything below example.org"
     )
     hosts: tuple[HostPattern, ...] = Field(
-        default=(), description="mail hosts: the next hop, MX hosts, addresses; `.example.org` as above"
+        default=(), description="mail hosts: MX hosts or the next hop, by name or address; `.example.org` as above"
     )
     level: OverrideLevel = Field(description="what a session must prove")
     mode: OverrideMode = Field(

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import assert_never
 
 from relay.delivery.evidence import Trail
-from relay.delivery.plan import session_key, tls_plan
+from relay.delivery.plan import session_key, tls_plan, unlisted
 from relay.delivery.pool import SessionKey, SessionPool
 from relay.delivery.results import (
     BROKEN_4_4_2,
@@ -46,11 +46,11 @@ from relay.mail.status import Kind, Reply
 from relay.policy.chain import Roots, Trust
 from relay.policy.memory import MemoryRules, OnTlsLoss, Remembered, waits_until
 from relay.policy.mx import MxHost, conclude
-from relay.policy.override import Override, OverrideMode, Overrides
-from relay.policy.requirement import Rule
+from relay.policy.observed import ObservedSession
+from relay.policy.override import Override, Overrides
+from relay.policy.requirement import Rule, Unenforced
 from relay.policy.sts import NoSts, StsFound, StsMode
 from relay.policy.tls_failure import CONSEQUENCES, of_handshake
-from relay.policy.tlsa import NoTlsa
 from relay.policy.verdict import (
     NOT_LISTED_4_4_8,
     NOT_VERIFIED_4_7_5,
@@ -140,11 +140,9 @@ class Attempt:
 
     async def _try_host(self, named: MxHost, route: Route) -> None:
         override = self._override(named.name)
-        if isinstance(route.sts, StsFound) and (override is None or override.mode is OverrideMode.RAISE):
-            # Before its addresses are known: a host that the policy does not list must not become a bounce without one.
-            unseen = require(Evidence(route.domain, named, NoTlsa("not asked"), route.sts, self._demand))
-            if isinstance(unseen, Refuse):
-                return self._pass_over(named.name, unseen)
+        unseen = unlisted(named, route, override)
+        if unseen is not None and self._demand is not TlsDemand.WAIVED:
+            return self._pass_over(named.name, unseen)
         host = await self._tools.router.addresses(named)
         if isinstance(host, Deferred | Failed):
             return self._pass_over(named.name, host)
@@ -154,17 +152,23 @@ class Attempt:
         tlsa = await self._tools.router.tlsa(host, route)
         self._trail.tlsa(host.name, tlsa)
         remembered = await self._remembered(host.name)
-        need = require(Evidence(route.domain, host, tlsa, route.sts, self._demand, override, remembered))
-        if isinstance(need, Refuse):
-            return self._pass_over(host.name, need)
+        evidence = Evidence(route.domain, host, tlsa, route.sts, self._demand, override, remembered)
+        need = require(evidence)
         for address in addresses:
             if not self._open or self._sessions >= MAX_SESSIONS or self._addresses >= MAX_ADDRESSES:
                 break
-            await self._try_address(Target(host.name, address, route.port), need)
+            special = self._override(host.name, address) if override is None else None
+            asked = need if special is None else require(replace(evidence, override=special))
+            if isinstance(asked, Requirement):
+                await self._try_address(Target(host.name, address, route.port), asked)
+            else:
+                self._pass_over(host.name, asked)
+                if special is None:
+                    break  # it holds for the other addresses too
         return None
 
-    def _override(self, host: str) -> Override | None:
-        override = self._tools.overrides.find(self._claim.domain, host, self._tools.clock())
+    def _override(self, host: str, address: str | None = None) -> Override | None:
+        override = self._tools.overrides.find(self._claim.domain, address or host, self._tools.clock())
         if override is not None:
             self._trail.override(host, override)
         return override
@@ -252,7 +256,7 @@ class Attempt:
                 self._note(refused(verdict, need.host))
             return fresh
         if verdict.would_refuse is not None:
-            self._report(need, verdict.would_refuse)
+            self._report(session.observed, verdict, verdict.would_refuse)
         lacking = unfit(self._claim, session.capabilities, need.host)
         if lacking is not None:
             self._trail.session(need, session.observed, verdict, session.dialogue())
@@ -279,15 +283,15 @@ class Attempt:
             action = "deferred" if kept_back else "delivered"
             tools.emit(TlsLost(self._claim.domain, need.host, seen.address, *known, action, until))
 
-    def _report(self, need: Requirement, refuse: Refuse) -> None:
+    def _report(self, seen: ObservedSession, allow: Allow, refuse: Refuse) -> None:
         """Tell what is published and not enforced: by a policy in testing mode, or under an override."""
-        override = self._tools.overrides.find(self._claim.domain, need.host, self._tools.clock())
-        if override is None or override.mode is OverrideMode.RAISE:
-            self._tools.emit(PolicyTestFailed(self._claim.domain, need.host, refuse.reason))
+        find, domain, now = self._tools.overrides.find, self._claim.domain, self._tools.clock()
+        override = find(domain, seen.host, now) or find(domain, seen.address, now)
+        if override is not None and allow.unenforced is Unenforced.REPLACED:
+            asked = override.level.value
+            self._tools.emit(PolicyOverridden(domain, seen.host, asked, override.owner, refuse.reason))
         else:
-            self._tools.emit(
-                PolicyOverridden(self._claim.domain, need.host, override.level.value, override.owner, refuse.reason)
-            )
+            self._tools.emit(PolicyTestFailed(domain, seen.host, refuse.reason))
 
     async def _send(self, session: OpenSession, key: SessionKey, need: Requirement, allow: Allow, fresh: bool) -> bool:
         claim = self._claim

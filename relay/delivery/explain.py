@@ -6,10 +6,10 @@ What an attempt would do with what is found is `relay.delivery.attempt`; this on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from relay.delivery.plan import tls_plan
+from relay.delivery.plan import tls_plan, unlisted
 from relay.delivery.results import connect_failed
 from relay.delivery.route import Route, Router
 from relay.delivery.smtp import (
@@ -30,9 +30,8 @@ from relay.policy.explanation import HostExplained, SessionExplained
 from relay.policy.memory import MemoryRules, Remembered
 from relay.policy.mx import MxHost
 from relay.policy.observed import HandshakeProblem, TlsSeen
-from relay.policy.override import Override, OverrideMode, Overrides
-from relay.policy.tlsa import NoTlsa
-from relay.policy.verdict import Evidence, Refuse, Requirement, judge, require
+from relay.policy.override import Overrides
+from relay.policy.verdict import Evidence, Requirement, judge, require
 from relay.tls import ClientContexts
 
 
@@ -55,7 +54,7 @@ class Means:
 async def explain_host(domain: str, named: MxHost, route: Route, means: Means, connect: bool) -> HostExplained:
     """What is known of one host of the route for mail to `domain`. `connect`: call it, and hang up before MAIL."""
     override = means.overrides.find(domain, named.name, means.clock())
-    unseen = _unlisted(named, route, override)
+    unseen = unlisted(named, route, override)
     host = await means.router.addresses(named)
     if isinstance(host, Deferred | Failed):
         return HostExplained(named, host.reason, need=unseen, override=override)
@@ -63,19 +62,15 @@ async def explain_host(domain: str, named: MxHost, route: Route, means: Means, c
     memory = await means.memories.get(host.name) if means.memories is not None else None
     rules = means.memory_rules
     remembered = Remembered(memory, rules) if memory is not None and rules is not None else None
-    need = unseen or require(Evidence(route.domain, host, tlsa, route.sts, override=override, remembered=remembered))
+    evidence = Evidence(route.domain, host, tlsa, route.sts, override=override, remembered=remembered)
+    need = unseen or require(evidence)
     sessions: list[SessionExplained] = []
-    if connect and isinstance(need, Requirement):
-        sessions = [await _call(Target(host.name, address, route.port), need, means) for address in host.addresses]
+    for address in host.addresses if connect and unseen is None else ():
+        special = means.overrides.find(domain, address, means.clock()) if override is None else None
+        asked = need if special is None else require(replace(evidence, override=special))
+        if isinstance(asked, Requirement):
+            sessions.append(await _call(Target(host.name, address, route.port), asked, means))
     return HostExplained(host, None, tlsa, need, override, memory, tuple(sessions))
-
-
-def _unlisted(named: MxHost, route: Route, override: Override | None) -> Refuse | None:
-    """The refusal of a host that is out before its addresses are known, as in an attempt."""
-    if override is not None and override.mode is OverrideMode.REPLACE:
-        return None
-    unseen = require(Evidence(route.domain, named, NoTlsa("not asked"), route.sts))
-    return unseen if isinstance(unseen, Refuse) else None
 
 
 async def _call(target: Target, need: Requirement, means: Means) -> SessionExplained:

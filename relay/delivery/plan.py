@@ -1,12 +1,28 @@
-"""What to ask of a session's handshake, and which sessions can stand in for each other. Follows from a requirement."""
+"""What is settled before a session: hosts that are out, what to ask of the handshake, which sessions can be shared."""
 
 from __future__ import annotations
 
 from relay.delivery.pool import SessionKey
+from relay.delivery.route import Route
 from relay.delivery.smtp import Target, TlsPlan
+from relay.policy.mx import MxHost
 from relay.policy.observed import TlsVersion
-from relay.policy.verdict import Requirement
+from relay.policy.override import Override, OverrideMode
+from relay.policy.sts import StsFound
+from relay.policy.tlsa import NoTlsa
+from relay.policy.verdict import Evidence, Refuse, Requirement, require
 from relay.tls import ClientContexts
+
+
+def unlisted(named: MxHost, route: Route, override: Override | None) -> Refuse | None:
+    """The refusal of a host that the MTA-STS policy does not list, before its addresses are known.
+
+    Such a host must not become a bounce for the want of an address.
+    """
+    if not isinstance(route.sts, StsFound) or (override is not None and override.mode is OverrideMode.REPLACE):
+        return None
+    unseen = require(Evidence(route.domain, named, NoTlsa("not asked"), route.sts))
+    return unseen if isinstance(unseen, Refuse) else None
 
 
 def tls_plan(need: Requirement, contexts: ClientContexts) -> TlsPlan | None:

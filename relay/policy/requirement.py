@@ -87,12 +87,18 @@ class Identity:
     rule: Rule
 
 
+class Unenforced(Enum):
+    """Why something that is asked for is checked and told, and no reason to refuse."""
+
+    TESTING = "testing"  # RFC 8461 §5: the MTA-STS policy says so itself
+    REPLACED = "replaced"  # an override stands in its place
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """What a session with one host must prove before a message may use it.
 
-    `reported` is what else would be asked, by a policy in testing mode or under an override: checked, told, and never
-    a reason to refuse.
+    `reported` is what else would be asked, were it not for the reason `unenforced`: checked and told.
     """
 
     host: str
@@ -103,6 +109,7 @@ class Requirement:
     identities: tuple[Identity, ...] = ()  # each of them must be proven
     fingerprints: tuple[bytes, ...] = ()  # the leaf must have one of these, if there are any
     reported: Requirement | Refuse | None = None
+    unenforced: Unenforced | None = None  # set with `reported`
     minimum: TlsVersion = TlsVersion.TLS_1_0
     requiretls: bool = False
     clear_text: bool = True  # may we go on without TLS when TLS fails?
@@ -133,7 +140,7 @@ def require(evidence: Evidence) -> Requirement | Refuse:
     elif _is_replaced(evidence, override):
         need = _under(_nothing_required(evidence, Rule.OVERRIDE), evidence, override)
         if isinstance(need, Requirement) and evidence.demand is not TlsDemand.WAIVED:
-            need = replace(need, reported=published)
+            need = replace(need, reported=published, unenforced=Unenforced.REPLACED)
     else:
         need = published if isinstance(published, Refuse) else _under(published, evidence, override)
     if evidence.demand is TlsDemand.REQUIRED and isinstance(need, Requirement):
@@ -195,7 +202,7 @@ def _with_sts(need: Requirement, evidence: Evidence, policy: StsPolicy) -> Requi
     enforced = _enforced(need, evidence, policy)
     if policy.mode is StsMode.ENFORCE:
         return enforced
-    return replace(need, reported=enforced)  # RFC 8461 §5: checked, reported, never refused
+    return replace(need, reported=enforced, unenforced=Unenforced.TESTING)
 
 
 def _enforced(need: Requirement, evidence: Evidence, policy: StsPolicy) -> Requirement | Refuse:

@@ -31,6 +31,7 @@ from relay.policy.requirement import (
     Refuse,
     Requirement,
     Rule,
+    Unenforced,
     require,
 )
 from relay.policy.tls_failure import (
@@ -73,13 +74,14 @@ REQUIRETLS_NOT_OFFERED_5_7_30: Final = Status(Kind.PERMANENT, 7, 30)
 class Allow:
     """This session may carry this message.
 
-    `would_refuse`: what a policy in testing mode, or one that an override replaces, found wrong. `proven_by`: the rule
-    whose requirement proved who the host is. `lost`: the host had TLS before, and mail goes out with a warning.
+    `would_refuse`: what a policy that is not enforced found wrong, and `unenforced` why it is not. `proven_by`: the
+    rule whose requirement proved who the host is. `lost`: the host had TLS before, and mail goes out with a warning.
     """
 
     tls: TlsUsed
     rule: Rule
     would_refuse: Refuse | None = None
+    unenforced: Unenforced | None = None
     proven_by: Rule | None = None
     lost: TlsMemory | None = None
 
@@ -92,11 +94,11 @@ def judge(need: Requirement, seen: ObservedSession, trust: Trust) -> Verdict:
     refusal = _refusal(need, seen, trust) or _downgrade(need, seen, trust.now)
     if refusal is not None:
         return refusal
-    would_refuse, proven_by = _reported(need, seen, trust)
+    would_refuse, unenforced, proven_by = _reported(need, seen, trust)
     if seen.tls is None:
-        return Allow(TlsUsed.NONE, need.rule, would_refuse, lost=_lost(need))
+        return Allow(TlsUsed.NONE, need.rule, would_refuse, unenforced, lost=_lost(need))
     tls = TlsUsed.ENCRYPTED if proven_by is None else TlsUsed.VERIFIED
-    return Allow(tls, need.rule, would_refuse, proven_by)
+    return Allow(tls, need.rule, would_refuse, unenforced, proven_by)
 
 
 def decide(evidence: Evidence, seen: ObservedSession, trust: Trust) -> Verdict:
@@ -105,17 +107,19 @@ def decide(evidence: Evidence, seen: ObservedSession, trust: Trust) -> Verdict:
     return need if isinstance(need, Refuse) else judge(need, seen, trust)
 
 
-def _reported(need: Requirement, seen: ObservedSession, trust: Trust) -> tuple[Refuse | None, Rule | None]:
-    """What a requirement that only reports would have refused; and the rule that proved who the host is, if any did."""
+def _reported(
+    need: Requirement, seen: ObservedSession, trust: Trust
+) -> tuple[Refuse | None, Unenforced | None, Rule | None]:
+    """What is not enforced and would have refused, and why it is not; and the rule that proved who the host is."""
     proven_by = _proof(need)
-    more = need.reported
-    while isinstance(more, Requirement):
-        refusal = _refusal(more, seen, trust)
-        if refusal is not None:
-            return refusal, proven_by
+    while need.reported is not None:
+        more = need.reported
+        refusal = more if isinstance(more, Refuse) else _refusal(more, seen, trust)
+        if refusal is not None or isinstance(more, Refuse):
+            return refusal, need.unenforced, proven_by
         proven_by = proven_by or _proof(more)
-        more = more.reported
-    return more, proven_by
+        need = more
+    return None, None, proven_by
 
 
 def _proof(need: Requirement) -> Rule | None:

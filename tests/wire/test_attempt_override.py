@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from attempt_world import NOW, World, connections, in_words, make_claim, world
 
-from relay.events import PolicyOverridden, PolicyTestFailed
+from relay.events import Event, PolicyOverridden, PolicyTestFailed
 from relay.lab.certs import Leaf
 from relay.lab.sink import SinkScript
 from relay.mail.message import TlsDemand
@@ -188,3 +188,43 @@ async def test_the_sender_cannot_waive_what_the_operator_asks_for() -> None:
         await there.domain("a.test", OK)
         found = await there.attempt(make_claim("b@a.test", demand=TlsDemand.WAIVED))
         assert in_words(found[0]) == "deferred 4.7.4 mx1.a.test none"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("address", "told"), [("127.2.0.1", "deferred 4.7.4"), ("127.2.0.2", "delivered 2.0.0")])
+async def test_the_address_of_an_mx_host(address: str, told: str) -> None:
+    async with world(overrides=override(L.ENCRYPT, M.RAISE, hosts=(address,))) as there:
+        await there.domain("a.test", OK)
+        assert (await there.send("b@a.test"))[0].startswith(told)
+
+
+@pytest.mark.asyncio
+async def test_one_address_of_two() -> None:
+    async with world(overrides=override(L.ENCRYPT, M.RAISE, hosts=("127.2.0.1",))) as there:
+        first, one = await there.host(OK)
+        second, other = await there.host(OK)
+        there.publish("a.test", f"@ MX 10 mx1\nmx1 A {one}\nmx1 A {other}")
+        assert await there.send("b@a.test") == ["delivered 2.0.0 mx1.a.test none"]
+        assert (len(first.received), len(second.received)) == (0, 1)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("mode", [StsMode.TESTING, StsMode.NONE])
+async def test_the_operator_vouches_where_a_policy_that_does_not_list_the_host_enforces_nothing(mode: StsMode) -> None:
+    """REQUIRETLS, and a name that only the settings know for certain."""
+    names = ("mx1.a.test",)
+    async with world(overrides=override(L.VERIFY, M.RAISE, names=names)) as there:
+        await there.domain("a.test", OK, leaf=Leaf.GOOD, sts=mode, sts_mx="other.a.test")
+        found = await there.attempt(make_claim("b@a.test", demand=TlsDemand.REQUIRED))
+        assert in_words(found[0]) == "delivered 2.0.0 mx1.a.test verified"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("mode", "event"), [(StsMode.ENFORCE, PolicyOverridden), (StsMode.TESTING, PolicyTestFailed)])
+async def test_what_is_told_under_an_override(mode: StsMode, event: type[Event]) -> None:
+    """A policy in testing mode would not have kept the mail back without it either."""
+    async with world(overrides=override(L.OPPORTUNISTIC)) as there:
+        await there.domain("a.test", OK, leaf=Leaf.EXPIRED, sts=mode)
+        assert await there.send("b@a.test") == ["delivered 2.0.0 mx1.a.test encrypted"]
+        told = [type(one) for one in there.events if isinstance(one, PolicyOverridden | PolicyTestFailed)]
+        assert told == [event]
