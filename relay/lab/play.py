@@ -16,7 +16,16 @@ from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 
-from relay.events import AttemptFinished, Event, NoticeQueued, PolicyChanged, PolicyTestFailed
+from relay.events import (
+    AttemptFinished,
+    Event,
+    NoticeQueued,
+    OverrideEnded,
+    PolicyChanged,
+    PolicyOverridden,
+    PolicyTestFailed,
+    TlsLost,
+)
 from relay.lab.clock import LabClock, LabLoop
 from relay.lab.scenario import Expected, Scenario
 from relay.lab.world import PASSWORD, SENDER_DOMAIN, USER, Addresses, World
@@ -71,8 +80,10 @@ class Recorder:
                 self._attempted(event)
             case NoticeQueued():
                 self.notices[event.id] = event.recipient
-            case PolicyTestFailed() | PolicyChanged():
+            case PolicyTestFailed() | PolicyChanged() | PolicyOverridden() | TlsLost():
                 self.warnings.add((event.domain, event.name))
+            case OverrideEnded():
+                self.warnings.update((name, event.name) for name in event.destinations.split(", "))
             case _:
                 pass
         self.changed()

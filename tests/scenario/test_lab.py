@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from relay.lab.play import PASSAGES, play
 from relay.lab.scenario import Host, Phase, Scenario, Sts, delivered, each, refused
 from relay.lookup import resolver, sts
 from relay.lookup.sts import StsFinder
+from relay.lookup.tls_memory import TlsMemories
 from relay.mail.outcome import TlsUsed
-from relay.policy import requirement, verdict
+from relay.policy import memory, requirement, verdict
 from relay.policy.chain import Trust
 from relay.policy.observed import ObservedSession
+from relay.policy.override import Overrides
 from relay.policy.requirement import Evidence, Level, Requirement, Rule
 from relay.policy.sts import NoSts
 from relay.policy.verdict import Allow
@@ -34,7 +37,9 @@ sts-self-signed sts-wrong-name sts-not-listed sts-second-mx-good sts-testing-bad
 sts-policy-redirect sts-policy-bad-cert dane-good dane-mismatch dane-no-starttls dane-mismatch-sts-good dane-unusable
 dane-unsigned-zone dnssec-bogus null-mx no-such-domain greylisted one-of-two-refused lost-after-final-dot
 sts-then-no-record sts-then-rotated sts-then-rotated-same-id sts-then-none sts-then-hour-over sts-then-cert-healed
-dane-then-rolled-over dane-then-zone-healed requiretls-nothing tls-waived-sts
+dane-then-rolled-over dane-then-zone-healed requiretls-nothing tls-waived-sts override-none override-opportunistic
+override-encrypt-no-starttls override-verify override-dane override-dane-only-none override-fingerprint override-ends
+override-requiretls-none override-waived-verify tls-lost tls-lost-healed tls-lost-waived tls-lost-soon
 """
 
 Patch = pytest.MonkeyPatch
@@ -92,12 +97,49 @@ def signatures_are_not_believed(patch: Patch) -> None:
     patch.setattr(resolver.Resolver, "trusted", property(lambda _: False, lambda *_: None), raising=False)
 
 
+def overrides_are_left_out(patch: Patch) -> None:
+    patch.setattr(Overrides, "find", lambda *_: None)
+
+
+def an_override_never_ends(patch: Patch) -> None:
+    find, long_ago = Overrides.find, datetime(1970, 1, 1, tzinfo=UTC)
+    patch.setattr(Overrides, "find", lambda overrides, domain, host, _: find(overrides, domain, host, long_ago))
+
+
+def every_override_replaces(patch: Patch) -> None:
+    patch.setattr(requirement, "_is_replaced", lambda *_: True)
+
+
+def no_override_replaces(patch: Patch) -> None:
+    patch.setattr(requirement, "_is_replaced", lambda *_: False)
+
+
+def any_fingerprint_fits(patch: Patch) -> None:
+    patch.setattr(verdict, "fits", lambda *_: True)
+
+
+def no_tls_is_remembered(patch: Patch) -> None:
+    async def nothing(*_: object, **__: object) -> None:
+        return None
+
+    patch.setattr(TlsMemories, "note", nothing)
+
+
+def lost_tls_is_waited_for_for_ever(patch: Patch) -> None:
+    patch.setattr(verdict, "waits_until", lambda _, __, now: now + timedelta(days=1))
+
+
+def tls_seen_once_counts(patch: Patch) -> None:
+    patch.setattr(memory, "is_lost", lambda *_: True)
+
+
 # These scenarios are played with the fault planted: every one of them must differ.
 FAULTS: list[tuple[Callable[[Patch], None], str]] = [
     (judge_says_yes_to_everything, "dane-mismatch dane-2-wrong-name dane-mismatch-sts-good dane-no-starttls"),
     (
         nothing_is_required,
-        "sts-expired sts-no-starttls sts-not-listed dane-mismatch dane-servfail requiretls-nothing",
+        "sts-expired sts-no-starttls sts-not-listed dane-mismatch dane-servfail requiretls-nothing"
+        " override-encrypt-garbage",
     ),
     (any_tlsa_record_matches, "dane-mismatch dane-mismatch-sts-good dane-then-added dane-then-key-too-early"),
     (any_name_is_listed, "sts-not-listed sts-wildcard-deep sts-testing-not-listed sts-then-rotated"),
@@ -110,6 +152,22 @@ FAULTS: list[tuple[Callable[[Patch], None], str]] = [
     (a_refusal_makes_nobody_look_for_a_newer_policy, "sts-then-rotated-same-id sts-then-none-same-id"),
     (a_failed_lookup_is_remembered_for_ever, "dane-then-servfail-healed mx-servfail"),
     (signatures_are_not_believed, "dane-then-zone-signed dane-then-rolled-over requiretls-signed-mx"),
+    (
+        overrides_are_left_out,
+        "override-none override-opportunistic override-encrypt-no-starttls override-verify override-dane"
+        " override-dane-only-none override-fingerprint-other override-tls-1-3 override-mx-elsewhere eu.override-parent"
+        " override-waived-verify tls-lost-override",
+    ),
+    (an_override_never_ends, "override-ended override-ends override-ends-waiting override-ends-unused"),
+    (
+        every_override_replaces,
+        "override-encrypt-and-sts override-verify-and-dane override-fingerprint-and-sts override-requiretls-none",
+    ),
+    (no_override_replaces, "override-encrypt-for-sts override-verify-for-dane override-dane override-none"),
+    (any_fingerprint_fits, "override-fingerprint-other override-fingerprint-renewed"),
+    (no_tls_is_remembered, "tls-lost tls-lost-refused tls-lost-healed tls-lost-second"),
+    (lost_tls_is_waited_for_for_ever, "tls-lost tls-lost-refused"),
+    (tls_seen_once_counts, "tls-lost-soon tls-lost-long-ago"),
 ]
 
 
@@ -126,6 +184,9 @@ def test_every_scenario_is_well_made(scenario: Scenario) -> None:
     assert len(scenario.then) <= len(PASSAGES)
     times = [step.partition(":")[0] for journey in scenario.expected.journeys for step in journey[1:]]
     assert set(times) <= set(PASSAGES)
+    for one in scenario.overrides:  # at what time of the day it ends depends on when the lab is started
+        first, last = timedelta(days=one.last_day), timedelta(days=one.last_day + 1)
+        assert not [time for time in (timedelta(0), *PASSAGES.values()) if first < time < last]
 
 
 def test_a_phase_changes_what_it_names_and_nothing_else() -> None:
