@@ -5,6 +5,8 @@ from __future__ import annotations
 from relay.lab import (
     catalogue_dane,
     catalogue_fetching,
+    catalogue_memory,
+    catalogue_override,
     catalogue_routes,
     catalogue_sender,
     catalogue_sts,
@@ -19,5 +21,7 @@ ALL = (
     *catalogue_dane.SCENARIOS,
     *catalogue_sender.SCENARIOS,
     *catalogue_time.SCENARIOS,
+    *catalogue_override.SCENARIOS,
+    *catalogue_memory.SCENARIOS,
     *catalogue_routes.SCENARIOS,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 from relay.lab.certs import Leaf
 from relay.lab.scenario import Host, Scenario, delivered
 from relay.lab.script import Break, How, SinkScript, Stage
@@ -12,7 +14,7 @@ GOOD = Host()
 EXPIRED = Host(leaf=Leaf.EXPIRED)
 SELF_SIGNED = Host(leaf=Leaf.SELF_SIGNED)
 NO_STARTTLS = Host(leaf=None)
-OLD_TLS = Host(tls_max_1_1=True)
+OLD_TLS = Host(newest=ssl.TLSVersion.TLSv1_1)
 STARTTLS_454 = Host(script=SinkScript(starttls=("454 4.7.0 TLS not available",)))
 STARTTLS_502 = Host(script=SinkScript(starttls=("502 5.5.1 not implemented",)))
 INJECTS = Host(script=SinkScript(starttls=(b"220 go ahead\r\n250 and something in clear text\r\n",)))

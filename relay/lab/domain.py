@@ -6,11 +6,14 @@ alone, so that a host counts on.
 
 from __future__ import annotations
 
+import json
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 
 from relay.lab.certs import Issued, LabCa, Leaf, tlsa_data
-from relay.lab.scenario import Host, Of, Scenario, Sts, Tlsa, places
+from relay.lab.scenario import Host, Of, Override, Scenario, Sts, Tlsa, places
 from relay.lab.sink import Sink
 from relay.lab.site import SitePage, StsSite
 from relay.lab.zones import Fault, Slow, Zone, Zones
@@ -38,6 +41,7 @@ class Domain:
         self._servers = servers
         self._places = places(scenario, servers.mail_port)
         self._certificates: dict[object, Issued] = {}
+        self._contexts: dict[object, ssl.SSLContext] = {}
         self._now: Scenario | None = None
         self._up: set[str] = set()
         phases = [scenario.at(step) for step in range(len(scenario.then) + 1)]
@@ -60,6 +64,15 @@ class Domain:
             self._servers.zones.set_fault(name, rdtype, fault)
         self._now = now
 
+    def overrides(self, today: date) -> str:
+        """The overrides of the settings that belong to it, as TOML."""
+        words = dict(self._places)
+        if any(override.fingerprints for override in self._scenario.overrides):
+            first = self._scenario.hosts[0]
+            certificate = self._certificate(first, first.key).chain_der[0]
+            words |= {"certificate": tlsa_data(certificate, 0, 1).hex(), "key": tlsa_data(certificate, 1, 1).hex()}
+        return "".join(_override(one, words, today) for one in self._scenario.overrides)
+
     async def stop(self) -> None:
         """Take the mail hosts down."""
         for sink in self.sinks.values():
@@ -67,9 +80,7 @@ class Domain:
 
     async def _place(self, host: Host) -> None:
         """Bring the host up, or down, with what it shows and does now."""
-        issued = self._certificate(host, host.key) if host.leaf is not None else None
-        newest = ssl.TLSVersion.TLSv1_1 if host.tls_max_1_1 else ssl.TLSVersion.TLSv1_3
-        context = issued.server_context(newest) if issued is not None else None
+        context = self._context(host) if host.leaf is not None else None
         script = replace(host.script, context=context, name=self._name(host))
         sink = self.sinks.setdefault(host.label, Sink())
         sink.play(script)
@@ -122,6 +133,13 @@ class Domain:
                 certificate = self._servers.ca.der
         return tlsa_data(certificate, tlsa.selector, tlsa.matching_type).hex()
 
+    def _context(self, host: Host) -> ssl.SSLContext:
+        issued = self._certificate(host, host.key)
+        which = (issued.chain_der[0], host.newest)
+        if which not in self._contexts:
+            self._contexts[which] = issued.server_context(host.newest)
+        return self._contexts[which]
+
     def _certificate(self, host: Host, key: int) -> Issued:
         """The certificate that the host has under this key: always the same one, so that its TLSA records fit."""
         names = tuple(self._fill(name) for name in host.names) or (self._name(host),)
@@ -161,3 +179,21 @@ class Domain:
 
     def _fill(self, text: str) -> str:
         return text.format_map(self._places)
+
+
+def _override(override: Override, words: Mapping[str, str], today: date) -> str:
+    """The table of one override, with `words` in place of the words in braces."""
+    targets = {"hosts": override.hosts} if override.hosts else {"domains": override.domains}
+    lists = {**targets, "names": override.names, "fingerprints": override.fingerprints}
+    filled = {name: json.dumps([text.format_map(words) for text in texts]) for name, texts in lists.items() if texts}
+    lines = [
+        "[[override]]",
+        f'level = "{override.level.value}"',
+        f'mode = "{override.mode.value}"',
+        *(f"{name} = {values}" for name, values in filled.items()),
+        f'minimum_tls = "{override.minimum_tls}"',
+        'reason = "a scenario of the lab"',
+        'owner = "the lab"',
+        f"until = {today + timedelta(days=override.last_day)}",
+    ]
+    return "".join(f"{line}\n" for line in lines)

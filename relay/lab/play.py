@@ -16,7 +16,16 @@ from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 
-from relay.events import AttemptFinished, Event, NoticeQueued, PolicyChanged, PolicyTestFailed
+from relay.events import (
+    AttemptFinished,
+    Event,
+    NoticeQueued,
+    OverrideEnded,
+    PolicyChanged,
+    PolicyOverridden,
+    PolicyTestFailed,
+    TlsLost,
+)
 from relay.lab.clock import LabClock, LabLoop
 from relay.lab.scenario import Expected, Scenario
 from relay.lab.world import PASSWORD, SENDER_DOMAIN, USER, Addresses, World
@@ -30,7 +39,7 @@ PASSAGES = {  # to where the clock is moved: past the first retry, the refresh o
 _STEP = timedelta(seconds=30)  # while nothing goes on: somebody waits for an answer that does not come
 _MOST_STEPS = 8  # more than any wait for a host that scenarios have, less than the first retry
 _PATIENCE_SECONDS = 25.0
-_SHOW_EVERY_SECONDS = 0.1
+_SHOW_EVERY_SECONDS = 0.3
 
 Progress = Callable[[str], None]
 
@@ -71,8 +80,10 @@ class Recorder:
                 self._attempted(event)
             case NoticeQueued():
                 self.notices[event.id] = event.recipient
-            case PolicyTestFailed() | PolicyChanged():
+            case PolicyTestFailed() | PolicyChanged() | PolicyOverridden() | TlsLost():
                 self.warnings.add((event.domain, event.name))
+            case OverrideEnded():
+                self.warnings.update((name, event.name) for name in event.destinations.split(", "))
             case _:
                 pass
         self.changed()
@@ -179,16 +190,16 @@ class _Play:
         """See what is open through one more attempt, then send the mail of this phase."""
         self._steps_left = _MOST_STEPS
         self._before = {who: self._recorder.count(who) for mail in self._sent for who in mail.recipients}
-        await self._attempts()
+        if self._sent:
+            await self._attempts()
         mails = [Mail(one, number) for one in self._scenarios if number < len(one.mails) and one.mails[number]]
-        self._sent.update(dict.fromkeys(mails, monotonic()))
-        await asyncio.to_thread(self._submit, mails, addresses)
-        await self._attempts()
+        if mails:
+            self._sent.update(dict.fromkeys(mails, monotonic()))
+            await asyncio.to_thread(self._submit, mails, addresses)
+            await self._attempts()
 
     def _submit(self, mails: Sequence[Mail], addresses: Addresses) -> None:
         """As a mail program would: STARTTLS, a password, one message after the other."""
-        if not mails:
-            return
         context = ssl.create_default_context(cafile=str(addresses.ca_file))
         with smtplib.SMTP("localhost", addresses.submission.port, timeout=_PATIENCE_SECONDS) as client:
             client.starttls(context=context)

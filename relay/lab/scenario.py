@@ -2,11 +2,13 @@
 
 The default of everything is the happy day; a scenario names only what differs, and a `Phase` only what changes later.
 Values only; `lab.world` builds them and `lab.play` plays them. Texts may hold `{domain}` (the scenario's),
-`{elsewhere}` (where hosts of other owners are) and `{port}` (of mail hosts).
+`{elsewhere}` (where hosts of other owners are) and `{port}` (of mail hosts), those of an override also `{certificate}`
+and `{key}` (SHA-256 of what the first host shows at first).
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
@@ -15,6 +17,7 @@ from relay.lab.certs import Leaf
 from relay.lab.script import SinkScript
 from relay.lab.site import SitePage
 from relay.lab.zones import Faults, Security
+from relay.policy.override import OverrideLevel, OverrideMode
 from relay.policy.sts import StsMode
 
 
@@ -47,8 +50,8 @@ class Host:
 
     `names`: what its certificate names, if not its own name; another `key` is another certificate with another key.
     `zone`: the host is not the domain's but at `LABEL.{elsewhere}`, a zone of its own with this security. `alias`: the
-    MX record names this label, a CNAME that leads to the host, with `alias_tlsa` as its TLSA records. `tls_max_1_1`: it
-    speaks no newer TLS.
+    MX record names this label, a CNAME that leads to the host, with `alias_tlsa` as its TLSA records. `newest`: the
+    newest TLS that it speaks.
     """
 
     label: str = "mx"
@@ -56,7 +59,7 @@ class Host:
     leaf: Leaf | None = Leaf.GOOD  # None: no certificate, so no STARTTLS
     names: tuple[str, ...] = ()
     key: int = 1
-    tls_max_1_1: bool = False
+    newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
     tlsa: tuple[Tlsa, ...] = ()
     zone: Security | None = None
     alias: str = ""
@@ -85,6 +88,24 @@ class Sts:
 
 
 @dataclass(frozen=True, slots=True)
+class Override:
+    """An `[[override]]` table of the settings. `hosts` stand in place of `domains`, which is the scenario's own.
+
+    `last_day` is counted from the day on which the lab begins: -1 has ended, 2 ends between the passages of time `1d`
+    and `7d`.
+    """
+
+    level: OverrideLevel
+    mode: OverrideMode = OverrideMode.RAISE
+    domains: tuple[str, ...] = ("{domain}",)
+    hosts: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = ()
+    minimum_tls: str = ""
+    last_day: int = 30
+
+
+@dataclass(frozen=True, slots=True)
 class Phase:
     """What is different from some time on; None: it stays as it was. `to`: a further mail goes to these, then."""
 
@@ -104,7 +125,7 @@ class Expected:
     `journeys`: for each recipient its state and status after the first attempt, as `state x.y.z`, and each other one
     that follows, with the time after which it was seen: `20m: state x.y.z` (see `lab.play.PASSAGES`). `tls`: how the
     last attempt's session was protected. `told`: the code in the notice to the sender. `logged`: the warnings about
-    the domain's policy that must be in the log; there must be no other.
+    the domain (see `lab.play.Recorder`) that must be in the log; there must be no other.
     """
 
     journeys: tuple[tuple[str, ...], ...]
@@ -118,8 +139,9 @@ class Scenario:
     """One domain, `NAME.test`, and the mail to it.
 
     `mx_records` stand in place of those that `hosts` would have; `records` are further lines of the zone; `faults` are
-    as of `lab.zones`, with names relative to the domain. `then[0]` holds from before the first passage of time on (see
-    `lab.play.PASSAGES`), `then[1]` from before the second, and so on.
+    as of `lab.zones`, with names relative to the domain. `overrides` are in Relay's settings all the time. `then[0]`
+    holds from before the first passage of time on (see `lab.play.PASSAGES`), `then[1]` from before the second, and so
+    on.
     """
 
     name: str
@@ -135,6 +157,7 @@ class Scenario:
     recipients: tuple[str, ...] = ("bob",)
     mail_options: tuple[str, ...] = ()  # beside BODY=8BITMIME
     header: str = ""  # lines of the message's header, each with its CRLF
+    overrides: tuple[Override, ...] = ()
     then: tuple[Phase, ...] = ()
 
     @property

@@ -22,12 +22,16 @@ from relay.lab.sink import Sink, SinkScript
 from relay.lab.site import StsSite
 from relay.lab.zones import Security, Zone, Zones
 from relay.settings import HostPort
-from relay.submission.users import add_user
 
 SENDER_DOMAIN = "sender.test"
 USER, PASSWORD = "lab", "lab-password"
+# The hash is made to be cheap: one of the ordinary ones takes 100 ms to check, at each passage of time.
+_USERS = f"{USER}:$argon2id$v=19$m=8,t=1,p=1$byJwdjwpOVWbVkEz+/BN2Q$8BuWC+sCvJaWJpEZ2aul99gk8k5EGdns0t/Bdkx8gIs\n"
 _HOSTNAME = "relay.lab.test"
 _SENDER_ADDRESS = "127.1.0.1"
+# By the passages of time: TLS at first and at `20m` counts as TLS before, and what is lost at `1d` is given up at `7d`.
+_TLS_AFTER, _TLS_DEFER_FOR = "15m", "2d"
+_CONCURRENCY = 40  # all retries are due at once: more questions than that overflow the socket of the DNS server
 _SIGNED, _BOGUS = "signed.test", "bogus.test"  # what Relay tests its resolver with
 
 
@@ -108,7 +112,8 @@ class World:
     def _write_settings(self, resolver: HostPort, policies: HostPort, ca_file: Path, mail_port: int) -> Path:
         certificate, key = self._ca.issue((_HOSTNAME, "localhost")).write(self._folder)
         users = self._folder / "users"
-        add_user(users, USER, PASSWORD)
+        users.write_text(_USERS)
+        overrides = "".join(domain.overrides(self._clock().date()) for domain in self._domains.values())
         path = self._folder / "relay.toml"
         path.write_text(
             f"""hostname = "{_HOSTNAME}"
@@ -127,9 +132,14 @@ self_test_bogus = "{_BOGUS}"
 ca_file = "{ca_file}"
 [delivery]
 port = {mail_port}
+concurrency = {_CONCURRENCY}
 allow_private_addresses = true
 [mta_sts]
 port = {policies.port}
-"""
+[tls_memory]
+on_loss = "defer"
+after = "{_TLS_AFTER}"
+defer_for = "{_TLS_DEFER_FOR}"
+{overrides}"""
         )
         return path
