@@ -42,7 +42,7 @@ from relay.events import (
 from relay.guard import AddressGuard
 from relay.lookup.resolver import Resolver
 from relay.lookup.sts import StsFinder
-from relay.lookup.sts_cache import StsCache
+from relay.lookup.sts_cache import StsCache, StsCacheError
 from relay.lookup.sts_fetch import PolicyFetcher
 from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Claim, MessageId
@@ -157,7 +157,7 @@ class App:
         self._stack.push_async_callback(admin.stop)
         await admin.start()
         await self._store.open(self._clock())
-        await cache.open()
+        await self._open(cache)
         await memories.open()
         await self._assess(resolver, first=True)
         running = asyncio.create_task(self._watch("delivery", worker.run))
@@ -176,6 +176,14 @@ class App:
         self._emit(ServiceStarted(__version__, self._hostname, str(self._folder)))
         self._warn_of_few_files()
         return addresses
+
+    @staticmethod
+    async def _open(cache: StsCache) -> None:
+        """Without the policies that are in force nothing may go out: an operator must look, and no mail is taken."""
+        try:
+            await cache.open()
+        except StsCacheError as error:
+            raise ValueError(str(error)) from None
 
     def _admin(self, worker: Worker) -> AdminServer:
         sources = Sources(

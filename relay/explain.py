@@ -49,7 +49,8 @@ async def explain(
         stack.push_async_callback(resolver.close)
         dnssec, why = await resolver.assess(settings.dns)
         cache = sts_cache.StsCache(copy, _ignore_words)
-        await cache.open()
+        with suppress(sts_cache.StsCacheError):
+            await cache.open()
         stack.push_async_callback(cache.close)
         given = settings.tls_memory
         rules = MemoryRules(given.on_loss, given.after, given.defer_for)

@@ -74,11 +74,16 @@ class DiskTable(Generic[V]):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=layout.file_name)
 
     async def open(self) -> None:
-        """Open the file or make it. A damaged one is moved aside."""
+        """Open the file or make it. A damaged one is moved aside.
+
+        Raises DiskTableError when that is not possible: what is in the file is not known then. The table can be used
+        all the same, in memory alone.
+        """
         try:
             await self._run(self._file.open)
         except sqlite3.OperationalError as error:
-            self._cannot_write(error)
+            self._writable = False
+            raise DiskTableError(f"{self._file.path} cannot be opened ({error})") from None
         except sqlite3.DatabaseError as error:
             await self._start_over(error)
 
@@ -107,8 +112,13 @@ class DiskTable(Generic[V]):
 
     async def put(self, key: str, value: V) -> None:
         """Set the value in place of what was there: in memory at once, on disk on return (if it can be written)."""
-        self._remember(key, value)
-        await self._change(lambda: self._file.write({key: value}))
+        await self.put_all({key: value})
+
+    async def put_all(self, values: Mapping[str, V]) -> None:
+        """Set several values, all of them in one transaction."""
+        for key, value in values.items():
+            self._remember(key, value)
+        await self._change(lambda: self._file.write(values))
 
     def put_in_memory(self, key: str, value: V) -> None:
         """Set the value in memory alone: a restart, or a long time without a look at it, brings back that on disk."""
@@ -133,9 +143,22 @@ class DiskTable(Generic[V]):
             await self._run(work)
             self._can_write()
         except sqlite3.OperationalError as error:
-            self._cannot_write(error)
+            if not await self._is_made_anew():
+                self._cannot_write(error)
         except sqlite3.DatabaseError as error:
             await self._start_over(error)
+
+    async def _is_made_anew(self) -> bool:
+        """Whether the file was deleted under us, and there is a new one with what is in memory."""
+        try:
+            if not await self._run(self._file.renew_if_gone):
+                return False
+            known = self._known()
+            await self._run(lambda: self._file.write(known))
+        except sqlite3.Error:
+            return False
+        self._report(f"{self._file.path} was deleted; it was made anew, with what is in memory")
+        return True
 
     def _unreadable(self, error: sqlite3.Error) -> DiskTableError:
         return DiskTableError(f"the file of {self._layout.content} cannot be read ({error})")
@@ -246,6 +269,14 @@ class _TableFile(Generic[V]):
         connection = self._opened()
         with self._noting_damage():
             connection.execute(self._delete, (key,))
+
+    def renew_if_gone(self) -> bool:
+        """Make a new file if there is none at the path any more. False: there is one."""
+        if self.path.exists():
+            return False
+        self.close()
+        self.open()
+        return True
 
     def move_aside(self) -> Path | None:
         """Rename the file, with its rollback journal, if damage was met in it, and begin a new one.

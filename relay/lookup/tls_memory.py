@@ -14,7 +14,7 @@ from relay.lookup.disk_table import DiskTable, DiskTableError, Layout, Row, pars
 from relay.policy.memory import MemoryRules, TlsMemory, noted
 
 FILE_NAME = "tls.sqlite3"
-WRITE_EVERY = timedelta(hours=1)  # while nothing but the time of the latest session changes
+WRITE_EVERY = timedelta(hours=1)  # at most, while nothing but the time of the latest session changes
 FORGET_AFTER = timedelta(days=180)
 
 
@@ -38,13 +38,20 @@ class TlsMemories:
         self._rules = rules
         self._report = report
         self._readable = True
+        self._unwritten: dict[str, _Kept] = {}  # runs that go on
+        self._write_every = min(WRITE_EVERY, rules.after / 4)
 
     async def open(self) -> None:
         """Open the file or make it. A damaged one is moved aside."""
-        await self._table.open()
+        try:
+            await self._table.open()
+        except DiskTableError as error:
+            self._report(f"{error}; which hosts have TLS is remembered until the service stops")
 
     async def close(self) -> None:
-        """Finish what was begun and close the file."""
+        """Write what is in memory alone, and close the file."""
+        if self._unwritten:
+            await self._table.put_all(self._unwritten)
         await self._table.close()
 
     async def get(self, host: str) -> TlsMemory | None:
@@ -69,10 +76,12 @@ class TlsMemories:
         after = noted(before, self._rules, now, tls=tls, authenticated_by=authenticated_by)
         if after == before:
             return
+        self._unwritten.pop(host, None)
         if after is None:
             await self._table.forget(host)
-        elif kept is not None and _goes_on(kept, after):
-            self._table.put_in_memory(host, _Kept(after, kept.on_disk))
+        elif kept is not None and self._goes_on(kept, after):
+            self._unwritten[host] = _Kept(after, kept.on_disk)
+            self._table.put_in_memory(host, self._unwritten[host])
         else:
             await self._table.put(host, _Kept(after, after.last))
 
@@ -100,17 +109,17 @@ class TlsMemories:
             self._cannot_read(error)
             raise
 
+    def _goes_on(self, kept: _Kept, after: TlsMemory) -> bool:
+        """Whether the row on disk says nearly the same. What proved the host may change with every message's domain."""
+        before, counts_from = kept.memory, after.since + self._rules.after
+        same = (after.since, after.lost_at) == (before.since, before.lost_at)
+        counts_alike = (kept.on_disk >= counts_from) == (after.last >= counts_from)  # see `is_lost`
+        return same and counts_alike and abs(after.last - kept.on_disk) < self._write_every
+
     def _cannot_read(self, error: DiskTableError) -> None:
         if self._readable:  # once is enough, until `tidy` finds it readable again
             self._report(f"{error}; a host whose TLS is lost may not be noticed")
         self._readable = False
-
-
-def _goes_on(kept: _Kept, after: TlsMemory) -> bool:
-    """Whether the row on disk says nearly the same. What proved the host may change with every message's domain."""
-    before = kept.memory
-    same = (after.since, after.lost_at) == (before.since, before.lost_at)
-    return same and abs(after.last - kept.on_disk) < WRITE_EVERY
 
 
 def _encode(kept: _Kept) -> Row:

@@ -22,9 +22,9 @@ RULES = MemoryRules(OnTlsLoss.WARN, 7 * DAY, DAY)
 
 
 @asynccontextmanager
-async def memories_in(folder: Path) -> AsyncIterator[tuple[TlsMemories, list[str]]]:
+async def memories_in(folder: Path, rules: MemoryRules = RULES) -> AsyncIterator[tuple[TlsMemories, list[str]]]:
     troubles: list[str] = []
-    memories = TlsMemories(folder, RULES, troubles.append)
+    memories = TlsMemories(folder, rules, troubles.append)
     await memories.open()
     try:
         yield memories, troubles
@@ -98,16 +98,24 @@ async def test_a_run_that_goes_on_is_written_once_an_hour(tmp_path: Path) -> Non
 
 
 @pytest.mark.asyncio
-async def test_how_old_the_row_may_be_is_known_after_a_restart(tmp_path: Path) -> None:
+async def test_a_restart_forgets_nothing_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    last = NOW + WRITE_EVERY - SECOND
     async with memories_in(tmp_path) as (memories, _):
         await with_tls(memories, "a.test", NOW)
-        await with_tls(memories, "a.test", NOW + WRITE_EVERY - SECOND)
+        await with_tls(memories, "a.test", last)
+        assert on_disk(tmp_path)["a.test"][1] == NOW.isoformat()  # the price of a power cut
     async with memories_in(tmp_path) as (memories, _):
-        assert await memories.get("a.test") == TlsMemory(NOW, NOW, None)  # the price
-        await with_tls(memories, "a.test", NOW + WRITE_EVERY - SECOND)
-        assert on_disk(tmp_path)["a.test"][1] == NOW.isoformat()
-        await with_tls(memories, "a.test", NOW + WRITE_EVERY, "dane")
-        assert on_disk(tmp_path)["a.test"][1:3] == ((NOW + WRITE_EVERY).isoformat(), "dane")
+        assert await memories.get("a.test") == TlsMemory(NOW, last, None)
+
+
+@pytest.mark.asyncio
+async def test_that_a_host_has_had_tls_for_long_enough_is_on_disk_at_once(tmp_path: Path) -> None:
+    """Whatever happens afterwards: from here on its loss counts."""
+    rules = MemoryRules(OnTlsLoss.DEFER, after=3 * SECOND, defer_for=DAY)
+    async with memories_in(tmp_path, rules) as (memories, _):
+        for seconds in (0, 0.5, 3, 3.5):
+            await with_tls(memories, "a.test", NOW + seconds * SECOND)
+        assert on_disk(tmp_path)["a.test"][:2] == (NOW.isoformat(), (NOW + 3 * SECOND).isoformat())
 
 
 @pytest.mark.asyncio
@@ -233,7 +241,8 @@ async def test_without_a_file_it_goes_on_in_memory_and_says_so_once(tmp_path: Pa
         await memories.tidy(NOW + FORGET_AFTER)
         assert await memories.all() == {}
         assert len(troubles) == 1
-        assert "cannot be written" in troubles[0] and "a restart would forget new hosts that have TLS" in troubles[0]
+        assert "cannot be opened" in troubles[0]
+        assert troubles[0].endswith("; which hosts have TLS is remembered until the service stops")
 
 
 @pytest.mark.asyncio
@@ -246,9 +255,7 @@ async def test_a_file_that_is_deleted_meanwhile_stops_nothing(tmp_path: Path) ->
         assert await memories.get("a.test") == TlsMemory(NOW, NOW, None, lost_at=NOW + DAY)
         assert await memories.get("unknown.test") is None
         assert len(troubles) == 1
-    async with memories_in(tmp_path) as (memories, _):
-        await with_tls(memories, "b.test", NOW)
-        assert set(on_disk(tmp_path)) == {"b.test"}
+    assert set(on_disk(tmp_path)) == {"a.test", "b.test"}
 
 
 @pytest.mark.asyncio

@@ -771,17 +771,6 @@ async def test_a_policy_that_no_mail_has_used_for_half_a_year_is_forgotten(tmp_p
 
 
 @pytest.mark.asyncio
-async def test_without_a_writable_folder_policies_are_kept_in_memory(tmp_path: Path) -> None:
-    async with stage(tmp_path / "nothing here") as play:
-        assert await play.find() == found(play)
-        play.record()
-        assert await play.find() == found(play, stale_reason=NO_RECORD)
-        assert play.fetches == 1
-        assert len(play.troubles) == 1
-        assert "cannot be written" in play.troubles[0]
-
-
-@pytest.mark.asyncio
 async def test_when_the_file_cannot_be_read_nothing_is_taken_for_granted(tmp_path: Path) -> None:
     """No record and no cache to look into: a policy may be in force, so the mail waits."""
     async with stage(tmp_path) as play:
