@@ -193,7 +193,7 @@ def _anchors(records: tuple[TlsaRecord, ...], chain: tuple[bytes, ...]) -> dict[
     for record in records:
         if record.usage != DANE_TA:
             continue
-        sent = [one for one in chain[1:] if one != leaf and _selects(record, one)]
+        sent = [one for one in chain if one != leaf and _selects(record, one)]
         for anchor in sent or _unsent_anchors(record, chain):
             found.setdefault(anchor, record)
     return found
@@ -214,9 +214,9 @@ def _unsent_anchors(record: TlsaRecord, chain: tuple[bytes, ...]) -> tuple[bytes
 
 def _last_of_path(chain: tuple[bytes, ...]) -> bytes:
     """From the leaf from issuer to issuer, as far as the certificates that were sent go."""
-    last, rest = chain[0], list(chain[1:])
+    last, rest = chain[0], list(chain)
     try:
-        while rest and issuer(last) != subject(last):
+        while issuer(last) != subject(last):
             above = next((one for one in rest if subject(one) == issuer(last)), None)
             if above is None:
                 break
@@ -245,7 +245,7 @@ def _is_signed_by(certificate: bytes, key: bytes) -> bool:
                 public.verify(by.value, by.signed)
             case _:
                 return False
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
         return False
     return True
 
