@@ -157,7 +157,7 @@ class PolicyTestFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class PolicyOverridden(Event):
-    """Mail went out that the domain's own policies would have kept back: an override of the settings replaces them."""
+    """A session was used that the domain's own policies would have refused: an override replaces them."""
 
     name = "policy-overridden"
     level = "warning"

@@ -70,14 +70,11 @@ class Signature:
 def signature(certificate: bytes) -> Signature:
     """Its signature, unverified. Raises CertificateSyntaxError."""
     signed_part, algorithm, value = _exactly(_only(certificate, _SEQUENCE), 3)
-    parts = list(_elements(_content(algorithm, _SEQUENCE)))
-    if not parts:
-        raise CertificateSyntaxError("a signature without an algorithm")
     octets = _content(value, _BIT_STRING)
     if octets[:1] != b"\0":  # unused bits in the last octet
         raise CertificateSyntaxError("a signature is not made of whole octets")
-    parameters = b"".join(part.whole for part in parts[1:])
-    return Signature(signed_part.whole, _content(parts[0], _OID), parameters, octets[1:])
+    identifier, parameters = _algorithm(_content(algorithm, _SEQUENCE))
+    return Signature(signed_part.whole, identifier, parameters, octets[1:])
 
 
 def is_strongly_signed(certificate: bytes) -> bool:
@@ -90,9 +87,17 @@ def is_strongly_signed(certificate: bytes) -> bool:
         return how.algorithm in _STRONG_SIGNATURES
     for parameter in _elements(_only(how.parameters, _SEQUENCE)):
         if parameter.tag == _PSS_DIGEST:
-            digest = _only(parameter.content, _SEQUENCE)
-            return any(part.content in _STRONG_DIGESTS for part in _elements(digest) if part.tag == _OID)
+            digest, _ = _algorithm(_only(parameter.content, _SEQUENCE))
+            return digest in _STRONG_DIGESTS
     return False
+
+
+def _algorithm(octets: bytes) -> tuple[bytes, bytes]:
+    """What an AlgorithmIdentifier holds: the object identifier, and the parameters in DER."""
+    parts = list(_elements(octets))
+    if not parts:
+        raise CertificateSyntaxError("an algorithm without a name")
+    return _content(parts[0], _OID), b"".join(part.whole for part in parts[1:])
 
 
 def public_key(certificate: bytes) -> bytes:
@@ -187,7 +192,7 @@ def _fields(certificate: bytes) -> list[_Element]:
     signed_part, _, _ = _exactly(_only(certificate, _SEQUENCE), 3)
     fields = list(_elements(_content(signed_part, _SEQUENCE)))
     if fields and fields[0].tag == _VERSION:
-        del fields[0]
+        fields = fields[1:]
     if len(fields) < 6:
         raise CertificateSyntaxError("a field is missing")
     return fields
@@ -196,7 +201,7 @@ def _fields(certificate: bytes) -> list[_Element]:
 def _time(element: _Element) -> datetime:
     text = element.content.decode("ascii", "replace")
     if element.tag == _UTC_TIME:
-        text = ("19" if text >= "50" else "20") + text  # RFC 5280 §4.1.2.5.1
+        text = ("19" if text[:1] in "56789" else "20") + text  # RFC 5280 §4.1.2.5.1: from 1950 to 2049
     elif element.tag != _GENERALIZED_TIME:
         raise CertificateSyntaxError(f"tag {element.tag:#x} instead of a time")
     try:
@@ -232,7 +237,8 @@ def _content(element: _Element, tag: int) -> bytes:
 
 def _only(octets: bytes, tag: int) -> bytes:
     """The content of the one element that `octets` consist of."""
-    return _content(_exactly(octets, 1)[0], tag)
+    [element] = _exactly(octets, 1)
+    return _content(element, tag)
 
 
 def _exactly(octets: bytes, count: int) -> list[_Element]:
@@ -259,8 +265,8 @@ def _bounds(octets: bytes, at: int) -> tuple[int, int]:
     if length & 0x80:
         size = length & 0x7F
         length = int.from_bytes(octets[start : start + size])
-        # X.690 §10.1: definite, and in as few octets as will do
-        if size == 0 or length < 0x80 or length >> (8 * (size - 1)) == 0:
+        # X.690 §10.1: definite (0x80, with no octets that follow, is not), and in as few octets as will do
+        if length < 0x80 or length >> (8 * (size - 1)) == 0:
             raise CertificateSyntaxError("a length that is not DER")
         start += size
     if start + length > len(octets):

@@ -58,7 +58,6 @@ _WORDS = {
     18: "self-signed certificate",
     19: "the chain ends at a root that is not trusted here",
     20: "the authority that issued {which} is not trusted here, or its certificate was not sent",
-    21: "the authority that issued {which} is not trusted here, or its certificate was not sent",
     25: "the chain is longer than one of its authorities allows",
     26: "{which} is not meant for TLS servers",
     34: "{which} has a critical extension that is not known here",
@@ -208,7 +207,7 @@ def _verified(
     if partial:
         store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
     try:
-        return X509StoreContext(store, sent[0], sent[1:]).get_verified_chain()
+        return X509StoreContext(store, sent[0], sent).get_verified_chain()
     except X509StoreContextError as error:
         code, depth, message = error.errors
         return ChainFault(code, _text(code, depth, message, error.certificate))

@@ -92,7 +92,7 @@ def conclude(notes: Sequence[Deferred | Failed]) -> Deferred | Failed:
     return max(deferrals or notes, key=_weight)
 
 
-def _weight(note: Deferred | Failed) -> int:
-    if note.reply is not None:
-        return 2
-    return 1 if (note.status.subject == 7 or (note.status.subject, note.status.detail) == (4, 8)) else 0
+def _weight(note: Deferred | Failed) -> tuple[bool, bool]:
+    """Whether it has a server's own words; where it has none, whether it has a policy's."""
+    by_policy = note.status.subject == 7 or (note.status.subject, note.status.detail) == (4, 8)
+    return note.reply is not None, note.reply is None and by_policy

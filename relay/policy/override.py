@@ -79,8 +79,6 @@ class Overrides:
         The recipient's domain goes before the host, a whole name before `.parent`, a longer parent before a shorter.
         Those that have ended are passed over. Of two for one key the first holds.
         """
-        if not self.entries:
-            return None
         current = [entry for entry in self.entries if now < entry.until]
         for name, keys_of in ((domain, _domains), (host, _hosts)):
             for key in _keys(name):
@@ -111,6 +109,6 @@ def _hosts(entry: Override) -> tuple[str, ...]:
 def _keys(name: str) -> list[str]:
     """mx.example.org, .example.org, .org; an address has no parents."""
     labels = name.split(".")
-    if name.startswith("[") or ":" in name or labels[-1].isdigit():
+    if name.startswith("[") or labels[-1].isdigit():  # IPv6 has no dots, or ends as IPv4 does
         return [name]
     return [name, *("." + ".".join(labels[start:]) for start in range(1, len(labels)))]

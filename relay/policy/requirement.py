@@ -10,7 +10,7 @@ RFC 8461 sections 2, 4 and 5 (MTA-STS), RFC 7672 section 2.2 (DANE), RFC 8689 se
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, auto
 from typing import Final, assert_never
 
 from relay.mail.message import TlsDemand
@@ -32,9 +32,9 @@ REQUIRETLS_UNAUTHENTICATED_5_7_10: Final = Status(Kind.PERMANENT, 7, 10)
 class Level(IntEnum):
     """How much a session must prove."""
 
-    ANY = 0  # TLS when it works, clear text otherwise
-    ENCRYPTED = 1  # TLS, no matter whose
-    AUTHENTICATED = 2  # TLS with somebody whose name, key or certificate was proven
+    ANY = auto()  # TLS when it works, clear text otherwise
+    ENCRYPTED = auto()  # TLS, no matter whose
+    AUTHENTICATED = auto()  # TLS with somebody whose name, key or certificate was proven
 
 
 class Rule(Enum):
@@ -52,17 +52,12 @@ class Rule(Enum):
     OPPORTUNISTIC = "opportunistic"
 
 
-ASKED_BY: Final = {
-    Rule.WAIVED: "the sender waives TLS",
+ASKED_BY: Final = {  # of those rules that raise a requirement
     Rule.OVERRIDE: "this server's own settings demand TLS",
-    Rule.DNS_UNDECIDED: "DNS is undecided",
     Rule.DANE: "DANE demands TLS",
     Rule.DANE_UNUSABLE: "the published DANE (TLSA) records demand TLS",
-    Rule.STS_NOT_LISTED: "the MTA-STS policy demands TLS",
     Rule.STS: "the MTA-STS policy demands TLS",
     Rule.REQUIRETLS: "the sender demands TLS (REQUIRETLS)",
-    Rule.TLS_MEMORY: "the host had TLS before",
-    Rule.OPPORTUNISTIC: "nothing demands TLS",
 }
 
 
@@ -139,14 +134,16 @@ def require(evidence: Evidence) -> Requirement | Refuse:
         need = published
     elif _is_replaced(evidence, override):
         need = _under(_nothing_required(evidence, Rule.OVERRIDE), evidence, override)
-        if isinstance(need, Requirement) and evidence.demand is not TlsDemand.WAIVED:
+        if isinstance(need, Requirement):
             need = replace(need, reported=published, unenforced=Unenforced.REPLACED)
     else:
         need = published if isinstance(published, Refuse) else _under(published, evidence, override)
-    if evidence.demand is TlsDemand.REQUIRED and isinstance(need, Requirement):
-        need = _authenticated_for_requiretls(need, evidence)
-    if evidence.remembered is not None and isinstance(need, Requirement) and need.rule is Rule.OPPORTUNISTIC:
-        need = replace(need, remembered=evidence.remembered)  # RFC 3207 §6
+    if isinstance(need, Refuse):
+        return need
+    if evidence.demand is TlsDemand.REQUIRED:
+        return _authenticated_for_requiretls(need, evidence)
+    if need.rule is Rule.OPPORTUNISTIC and evidence.remembered is not None:
+        return replace(need, remembered=evidence.remembered)  # RFC 3207 §6
     return need
 
 
@@ -228,8 +225,7 @@ def _under(need: Requirement, evidence: Evidence, override: Override) -> Require
 def _asked(need: Requirement, evidence: Evidence, override: Override) -> Requirement | Refuse:
     match override.level:
         case OverrideLevel.NONE:
-            is_all = override.mode is OverrideMode.REPLACE and need.level is Level.ANY
-            return replace(need, starttls=False) if is_all else need
+            return replace(need, starttls=False) if override.mode is OverrideMode.REPLACE else need
         case OverrideLevel.OPPORTUNISTIC:
             return need
         case OverrideLevel.ENCRYPT:
@@ -240,14 +236,14 @@ def _asked(need: Requirement, evidence: Evidence, override: Override) -> Require
         case OverrideLevel.FINGERPRINT:
             return replace(_raised(need, Level.AUTHENTICATED, Rule.OVERRIDE), fingerprints=tuple(override.fingerprints))
         case OverrideLevel.DANE:
-            return _with_tlsa(need, evidence.tlsa) if need.tlsa is None else need
+            return _with_tlsa(need, evidence.tlsa)
         case OverrideLevel.DANE_ONLY:
             return _with_tlsa_only(need, evidence.tlsa)
     assert_never(override.level)
 
 
 def _with_tlsa_only(need: Requirement, tlsa: TlsaResult) -> Requirement | Refuse:
-    found = _with_tlsa(need, tlsa) if need.tlsa is None else need
+    found = _with_tlsa(need, tlsa)
     if isinstance(found, Refuse) or found.tlsa is not None:
         return found
     why = tlsa.reason if isinstance(tlsa, NoTlsa) else "none of its TLSA records can be used"
@@ -269,7 +265,8 @@ def _raised(need: Requirement, level: Level, rule: Rule) -> Requirement:
 
 def _authenticated_for_requiretls(need: Requirement, evidence: Evidence) -> Requirement | Refuse:
     """RFC 8689 §4.2.1: the host's name must be beyond doubt, and the host authenticated under it."""
-    raised = replace(_raised(need, Level.AUTHENTICATED, Rule.REQUIRETLS), requiretls=True, starttls=True)
+    raised = _raised(need, Level.AUTHENTICATED, Rule.REQUIRETLS)
+    raised = replace(raised, requiretls=True, starttls=True)  # which an override may have left alone
     if evidence.override is not None and evidence.override.vouches:
         return raised
     if not _is_name_certain(evidence):

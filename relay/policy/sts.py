@@ -94,9 +94,12 @@ def parse_record(texts: tuple[bytes, ...]) -> str | None:
     are ignored; if the number left is not one, or it does not parse, there is no policy.
     """
     candidates = [text for text in texts if _RECORD_START.match(text)]
-    if len(candidates) != 1 or not _RECORD.match(candidates[0]):
+    if len(candidates) != 1:
         return None
-    first = _RECORD_ID.search(candidates[0])  # of repeated fields the first counts
+    [record] = candidates
+    if not _RECORD.match(record):
+        return None
+    first = _RECORD_ID.search(record)  # of repeated fields the first counts
     if first is None:
         return None
     policy_id = first[1].decode("ascii")  # _RECORD has let only ASCII through

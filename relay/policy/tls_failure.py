@@ -108,7 +108,7 @@ _OF_HANDSHAKE: Final = {
 }
 
 # OpenSSL's X509_V_ERR numbers.
-_OF_VERIFY_CODE: Final = {
+_OF_VERIFY_CODE: Final[Mapping[int | None, TlsFailure]] = {
     9: TlsFailure.NOT_YET_VALID,
     10: TlsFailure.EXPIRED,
     18: TlsFailure.UNTRUSTED,  # self-signed
@@ -143,4 +143,4 @@ def of_handshake(failure: HandshakeFailure) -> TlsFailure:
 
 def of_verify_code(code: int | None) -> TlsFailure:
     """Which fact a certificate's fault is, by OpenSSL's X509_V_ERR number."""
-    return _OF_VERIFY_CODE.get(code or 0, TlsFailure.BROKEN)
+    return _OF_VERIFY_CODE.get(code, TlsFailure.BROKEN)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -48,7 +49,7 @@ SHA2_512: Final = 2  # matching type
 _DIGEST_OCTETS = {SHA2_256: 32, SHA2_512: 64}
 _RSA = {RSA_SHA256: hashes.SHA256(), RSA_SHA384: hashes.SHA384(), RSA_SHA512: hashes.SHA512()}
 _ECDSA = {ECDSA_SHA256: hashes.SHA256(), ECDSA_SHA384: hashes.SHA384(), ECDSA_SHA512: hashes.SHA512()}
-_MAX_RECORDS, _MAX_CHAIN = 32, 16  # far above what anybody has; they bound what an answer full of records may cost
+_MAX_FULL, _MAX_CHAIN = 32, 16  # far above what anybody has; they bound what an answer full of records may cost
 _SHOWN_CHARACTERS = 80
 
 
@@ -142,7 +143,7 @@ def matching_record(tlsa: UsableTlsa, chain: tuple[bytes, ...], now: datetime) -
     """The record that `chain` matches, or why none does. The same rules as `matches`, which see."""
     if not chain:
         return "no certificate could be had from the server"
-    records = strongest(tlsa.records)[:_MAX_RECORDS]
+    records = strongest(tlsa.records)
     leaf = chain[0]
     for record in records:
         if record.usage == DANE_EE and _selects(record, leaf):
@@ -169,16 +170,20 @@ def strongest(records: tuple[TlsaRecord, ...]) -> tuple[TlsaRecord, ...]:
 
 def _selects(record: TlsaRecord, certificate: bytes) -> bool:
     """Whether the record's data are those of this certificate. RFC 6698 section 2.1."""
+    return _selected(certificate, record.selector, record.matching_type) == record.data
+
+
+@lru_cache(maxsize=256)  # an answer may hold a thousand records
+def _selected(certificate: bytes, selector: int, matching_type: int) -> bytes | None:
+    """What the data of a record for this certificate would be; None: it cannot be told."""
     try:
         # The octets as sent: a certificate that no library can parse has a digest all the same.
-        selected = certificate if record.selector == CERTIFICATE else public_key(certificate)
+        selected = certificate if selector == CERTIFICATE else public_key(certificate)
     except CertificateSyntaxError:
-        return False
-    if record.matching_type == SHA2_256:
-        selected = hashlib.sha256(selected).digest()
-    elif record.matching_type == SHA2_512:
-        selected = hashlib.sha512(selected).digest()
-    return selected == record.data
+        return None
+    if matching_type == SHA2_256:
+        return hashlib.sha256(selected).digest()
+    return hashlib.sha512(selected).digest() if matching_type == SHA2_512 else selected
 
 
 def _matching_authority(
@@ -202,11 +207,12 @@ def _anchors(records: tuple[TlsaRecord, ...], chain: tuple[bytes, ...]) -> dict[
     """
     leaf = chain[0]
     found: dict[bytes, TlsaRecord] = {}
-    for record in records:
-        if record.usage != DANE_TA:
-            continue
-        sent = [one for one in chain[1:] if one != leaf and _selects(record, one)]
-        for anchor in sent or _unsent_anchors(record, chain):
+    authorities = [record for record in records if record.usage == DANE_TA]
+    for record in authorities:
+        for anchor in [one for one in chain if one != leaf and _selects(record, one)]:
+            found.setdefault(anchor, record)
+    for record in [record for record in authorities if record.matching_type == FULL][:_MAX_FULL]:
+        for anchor in _unsent_anchors(record, chain):
             found.setdefault(anchor, record)
     return found
 
@@ -214,8 +220,6 @@ def _anchors(records: tuple[TlsaRecord, ...], chain: tuple[bytes, ...]) -> dict[
 def _unsent_anchors(record: TlsaRecord, chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """RFC 7671 section 5.2: an authority need not be sent when DNS holds all of its certificate or of its key."""
     leaf = chain[0]
-    if record.matching_type != FULL:
-        return ()
     if record.selector == CERTIFICATE:
         return (record.data,) if record.data != leaf else ()
     last = _last_of_path(chain)
@@ -226,9 +230,9 @@ def _unsent_anchors(record: TlsaRecord, chain: tuple[bytes, ...]) -> tuple[bytes
 
 def _last_of_path(chain: tuple[bytes, ...]) -> bytes:
     """From the leaf from issuer to issuer, as far as the certificates that were sent go."""
-    last, rest = chain[0], list(chain[1:])
+    last, rest = chain[0], list(chain)
     try:
-        while rest and issuer(last) != subject(last):
+        while issuer(last) != subject(last):
             above = next((one for one in rest if subject(one) == issuer(last)), None)
             if above is None:
                 break
@@ -257,7 +261,7 @@ def _is_signed_by(certificate: bytes, key: bytes) -> bool:
                 public.verify(by.value, by.signed)
             case _:
                 return False
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
         return False
     return True
 

@@ -18,7 +18,7 @@ from relay.mail.outcome import TlsUsed
 from relay.mail.status import Kind, Status
 from relay.policy.chain import ChainFault, Trust, check_chain, name_fault
 from relay.policy.memory import TlsMemory, is_lost, waits_until
-from relay.policy.observed import HandshakeFailure, HandshakeProblem, ObservedSession
+from relay.policy.observed import HandshakeFailure, HandshakeProblem, ObservedSession, TlsSeen
 from relay.policy.override import fits
 from relay.policy.requirement import (
     ASKED_BY,
@@ -154,7 +154,7 @@ def _lost(need: Requirement) -> TlsMemory | None:
 def _refusal(need: Requirement, seen: ObservedSession, trust: Trust) -> Refuse | None:
     if need.level is Level.ANY:
         return None
-    fault = _tls_fault(need, seen) or _identity_fault(need, seen, trust)
+    fault = _fault(need, seen, trust)
     if fault is not None and need.requiretls:
         # RFC 8689 §4.2.1: when no host is left, the sender is told, and not days later; but not for a passing trouble.
         status = REQUIRETLS_UNAUTHENTICATED_5_7_10
@@ -179,18 +179,22 @@ def _refuse(failure: TlsFailure, what: str, rule: Rule) -> Refuse:
     return Refuse(consequence.status, what, rule, consequence.result)
 
 
-def _tls_fault(need: Requirement, seen: ObservedSession) -> Refuse | None:
-    """What is wrong with TLS itself: not there, failed, too old."""
-    asked = ASKED_BY[need.rule]
-    if seen.handshake is not None and seen.tls is None:
-        return _handshake_fault(need, seen.handshake)
+def _fault(need: Requirement, seen: ObservedSession, trust: Trust) -> Refuse | None:
+    """What is wrong: TLS is not there, failed or is too old, or the chain does not prove what it must."""
     if seen.tls is None:
-        why = "was spoken to without STARTTLS" if seen.starttls_offered else "does not offer STARTTLS"
-        return _refuse(TlsFailure.NOT_OFFERED, f"{asked}, but {need.host} {why}", need.rule)
+        return _absence(need, seen)
     if seen.tls.version < need.minimum:
-        what = f"{asked} with {need.minimum} or newer, but {need.host} uses {seen.tls.version}"
+        what = f"{ASKED_BY[need.rule]} with {need.minimum} or newer, but {need.host} uses {seen.tls.version}"
         return _refuse(TlsFailure.VERSION, what, need.rule)
-    return None
+    return _identity_fault(need, seen.tls, trust)
+
+
+def _absence(need: Requirement, seen: ObservedSession) -> Refuse:
+    """Why there is no TLS."""
+    if seen.handshake is not None:
+        return _handshake_fault(need, seen.handshake)
+    why = "was spoken to without STARTTLS" if seen.starttls_offered else "does not offer STARTTLS"
+    return _refuse(TlsFailure.NOT_OFFERED, f"{ASKED_BY[need.rule]}, but {need.host} {why}", need.rule)
 
 
 def _handshake_fault(need: Requirement, failure: HandshakeFailure) -> Refuse:
@@ -202,20 +206,18 @@ def _handshake_fault(need: Requirement, failure: HandshakeFailure) -> Refuse:
     return _refuse(of_handshake(failure), what, rule)
 
 
-def _identity_fault(need: Requirement, seen: ObservedSession, trust: Trust) -> Refuse | None:
+def _identity_fault(need: Requirement, tls: TlsSeen, trust: Trust) -> Refuse | None:
     """Whether the chain proves each thing asked of it: a TLSA record, a fingerprint, names from trusted authorities."""
-    chain = seen.tls.chain if seen.tls is not None else ()
     if need.tlsa is not None:
-        mismatch = matches(need.tlsa, chain, trust.now)
+        mismatch = matches(need.tlsa, tls.chain, trust.now)
         if mismatch is not None:
             what = f"the DANE (TLSA) records of {need.host} do not fit the server that answered: {mismatch}"
             return _refuse(TlsFailure.TLSA_MISMATCH, what, Rule.DANE)
-    if need.fingerprints and not (chain and fits(need.fingerprints, chain[0])):
+    if need.fingerprints and not (tls.chain and fits(need.fingerprints, tls.chain[0])):
         what = f"the certificate of {need.host} is none of those in this server's own settings"
         return _refuse(TlsFailure.FINGERPRINT, what, Rule.OVERRIDE)
-    path_verified = seen.tls is not None and seen.tls.path_verified
     for identity in need.identities:
-        fault = _name_and_chain_fault(identity.names, chain, path_verified, trust)
+        fault = _name_and_chain_fault(identity.names, tls, trust)
         if fault is not None:
             rule = _blamed(need, identity)
             what = f"{ASKED_BY[rule]}, but the certificate of {need.host} was not accepted: {fault.text}"
@@ -228,8 +230,6 @@ def _blamed(need: Requirement, identity: Identity) -> Rule:
     return Rule.REQUIRETLS if need.requiretls else identity.rule
 
 
-def _name_and_chain_fault(
-    names: tuple[str, ...], chain: tuple[bytes, ...], path_verified: bool, trust: Trust
-) -> ChainFault | None:
-    fault = None if path_verified and chain else check_chain(chain, trust)
-    return fault if fault is not None else name_fault(chain[0], *names)
+def _name_and_chain_fault(names: tuple[str, ...], tls: TlsSeen, trust: Trust) -> ChainFault | None:
+    fault = None if tls.path_verified and tls.chain else check_chain(tls.chain, trust)
+    return fault if fault is not None else name_fault(tls.chain[0], *names)

@@ -29,7 +29,8 @@ from relay.policy.tlsa import (
 )
 from relay.policy.verdict import Allow, Verdict
 
-_SHOWN_OCTETS = 40  # hex digits of the data of a TLSA record
+_WHOLE_OCTETS = 64  # of a TLSA record: a digest is shown whole, a certificate is not
+_SHOWN_DIGITS = 40
 
 
 def of_requirement(need: Requirement | Refuse) -> str:
@@ -155,8 +156,9 @@ def _of_unusable(records: tuple[TlsaRecord, ...]) -> str:
 
 def of_record(record: TlsaRecord) -> str:
     """A TLSA record as in a zone file, its data cut short."""
-    data = record.data.hex()
-    shown = data if len(data) <= 128 else f"{data[:_SHOWN_OCTETS]}... ({len(record.data)} octets)"
+    shown = record.data.hex()
+    if len(record.data) > _WHOLE_OCTETS:
+        shown = f"{shown[:_SHOWN_DIGITS]}... ({len(record.data)} octets)"
     return f"{record.usage} {record.selector} {record.matching_type} {shown}"
 
 

@@ -101,9 +101,10 @@ def test_a_certificate_without_extensions() -> None:
 
 def wrap(tag: int, *contents: bytes) -> bytes:
     content = b"".join(contents)
-    if len(content) < 0x80:
-        return bytes((tag, len(content))) + content
-    return bytes((tag, 0x82)) + len(content).to_bytes(2) + content
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    return (bytes((tag, 0x81, size)) if size < 0x100 else bytes((tag, 0x82)) + size.to_bytes(2)) + content
 
 
 ALGORITHM = wrap(0x30, bytes.fromhex("06032b6570"))
@@ -123,16 +124,68 @@ def certificate(
     return wrap(0x30, wrap(0x30, version, *fields), ALGORITHM, wrap(0x03, b"\0"))
 
 
+def test_extensions_stand_behind_the_key() -> None:
+    fields = (wrap(2, b"\1"), ALGORITHM, wrap(0x30), wrap(0x30), wrap(0x30), wrap(0xA3, wrap(0x30, SAN)))
+    assert dns_names(wrap(0x30, wrap(0x30, *fields), ALGORITHM, wrap(0x03, b"\0"))) == ()
+    assert dns_names(wrap(0x30, wrap(0x30, *fields, fields[-1]), ALGORITHM, wrap(0x03, b"\0"))) == ("mx.test",)
+
+
+@pytest.mark.parametrize("tag", [0x1F, 0x3F, 0xBF])
+def test_tags_of_several_octets_are_refused(tag: int) -> None:
+    fields = (wrap(2, b"\1"), ALGORITHM, *[wrap(0x30)] * 3, SPKI, wrap(tag, b"\1"))
+    with pytest.raises(CertificateSyntaxError):
+        public_key(wrap(0x30, wrap(0x30, *fields), ALGORITHM, wrap(0x03, b"\0")))
+
+
+@pytest.mark.parametrize(
+    ("form", "octets", "good"),
+    [
+        ("7f", 127, True),
+        ("817f", 127, False),
+        ("8180", 128, True),
+        ("820080", 128, False),
+        ("81ff", 255, True),
+        ("8200ff", 255, False),
+        ("820100", 256, True),
+        ("83000100", 256, False),
+        ("80", 0, False),
+    ],
+)
+def test_lengths_take_as_few_octets_as_will_do(form: str, octets: int, good: bool) -> None:
+    """ITU-T X.690 section 10.1."""
+    algorithm = wrap(0x30, bytes.fromhex("06032b6570"), b"\x04" + bytes.fromhex(form) + b"\1" * octets)
+    whole = wrap(0x30, wrap(0x30), algorithm, wrap(0x03, b"\0"))
+    if good:
+        assert len(signature(whole).parameters) == 1 + len(form) // 2 + octets
+    else:
+        with pytest.raises(CertificateSyntaxError):
+            signature(whole)
+
+
+def test_unique_identifiers_do_not_hide_extensions() -> None:
+    """RFC 5280 section 4.1.2.8: [1] and [2], of former times."""
+    fields = (wrap(2, b"\1"), ALGORITHM, *[wrap(0x30)] * 3, SPKI, wrap(0x81, b"\0\1"), wrap(0x82, b"\0\2"))
+    whole = wrap(0x30, wrap(0x30, *fields, wrap(0xA3, wrap(0x30, SAN))), ALGORITHM, wrap(0x03, b"\0"))
+    assert dns_names(whole) == ("mx.test",)
+
+
 def attribute(oid: str, tag: int, value: bytes) -> bytes:
     return wrap(0x31, wrap(0x30, bytes.fromhex(oid), wrap(tag, value)))
+
+
+CN_OF_A, CN_OF_B = (wrap(0x30, bytes.fromhex("0603550403"), wrap(0x16, name)) for name in (b"a.test", b"b.test"))
 
 
 @pytest.mark.parametrize(
     ("attributes", "name"),
     [
         ((attribute("0603550403", 0x0C, b"A.test"),), "a.test"),
+        ((attribute("0603550403", 0x13, b"A.test"),), "a.test"),
+        ((attribute("0603550403", 0x16, b"A.test"),), "a.test"),
         ((attribute("0603550403", 0x13, b"a.test"), attribute("0603550403", 0x16, b"b.test")), "b.test"),  # the last
         ((attribute("060355040a", 0x0C, b"a.test"),), None),  # an organisation
+        ((attribute("0603550403", 0x0C, b"a.test"), attribute("0603550403", 0x1E, b"\0b")), "a.test"),
+        ((wrap(0x31, CN_OF_A, CN_OF_B),), "b.test"),  # of one set the last, too
         ((attribute("0603550403", 0x1E, b"\0a\0.\0b"),), None),  # BMPString
         ((attribute("0603550403", 0x0C, "\u212a.test".encode()),), "\ufffd\ufffd\ufffd.test"),  # KELVIN SIGN is no k
         ((), None),
@@ -146,6 +199,60 @@ def test_one_written_by_hand() -> None:
     assert dns_names(certificate(SAN)) == ("mx.test",)
     assert public_key(certificate()) == SPKI
     assert public_key(certificate(version=b"")) == SPKI  # version 1
+
+
+@pytest.mark.parametrize(
+    ("time", "year"),
+    [
+        (wrap(0x17, b"500101000000Z"), 1950),  # RFC 5280 section 4.1.2.5.1
+        (wrap(0x17, b"491231235959Z"), 2049),
+        (wrap(0x17, b"000101000000Z"), 2000),
+        (wrap(0x18, b"20500101000000Z"), 2050),
+    ],
+)
+def test_years_of_two_digits(time: bytes, year: int) -> None:
+    assert [end.year for end in validity(certificate(period=wrap(0x30, time, time)))] == [year, year]
+
+
+def purposes(*oids: str) -> bytes:
+    values = (wrap(0x06, bytes.fromhex(oid)) for oid in oids)
+    return wrap(0x30, bytes.fromhex("0603551d25"), wrap(0x04, wrap(0x30, *values)))
+
+
+@pytest.mark.parametrize(
+    ("oids", "for_servers"),
+    [
+        (("2b06010505070301",), True),  # serverAuth
+        (("2b0601040182370a0303",), True),  # Microsoft's
+        (("6086480186f8420401",), True),  # Netscape's
+        (("2b06010505070302",), False),  # clientAuth
+        (("551d2500",), False),  # anyExtendedKeyUsage
+        (("2b06010505070302", "2b06010505070301"), True),  # both
+        ((), False),
+    ],
+)
+def test_purposes_by_hand(oids: tuple[str, ...], for_servers: bool) -> None:
+    assert is_for_servers(certificate(purposes(*oids))) is for_servers
+
+
+@pytest.mark.parametrize(
+    ("bits", "may_do_tls"),
+    [
+        (b"\x07\x80", True),  # digitalSignature
+        (b"\x05\x20", True),  # keyEncipherment
+        (b"\x03\x08", True),  # keyAgreement
+        (b"\x06\x40", False),  # nonRepudiation
+        (b"\x04\x10", False),  # dataEncipherment
+        (b"\x01\x06", False),  # keyCertSign, cRLSign
+        (b"\x00\x01", False),  # encipherOnly
+        (b"\x07\x00\x80", False),  # decipherOnly
+        (b"\x00", False),  # no bits
+        (b"", False),
+    ],
+)
+def test_key_usage_by_hand(bits: bytes, may_do_tls: bool) -> None:
+    usage = wrap(0x30, bytes.fromhex("0603551d0f"), wrap(0x04, wrap(0x03, bits)))
+    assert key_may_do_tls(certificate(usage)) is may_do_tls
 
 
 @pytest.mark.parametrize("year", [1951, 1999, 2039, 2041, 2060])  # ten years on, the form of the time is another
@@ -182,6 +289,8 @@ def test_times_that_are_none(time: bytes) -> None:
         (wrap(0x30, bytes.fromhex("0603551d11")),),
         (wrap(0x30, wrap(0x04), wrap(0x04)),),
         (wrap(0x31),),
+        (wrap(0x30),),
+        (wrap(0x30, bytes.fromhex("0603551d11"), wrap(0x01, b"\xff"), wrap(0x04), wrap(0x04, SAN)),),
         (wrap(0x30, bytes.fromhex("0603551d11"), wrap(0x04, SAN + b"\0\0")),),
         (wrap(0x30, bytes.fromhex("0603551d11"), wrap(0x03, SAN)),),
     ],
@@ -208,6 +317,7 @@ def test_odd_extensions_are_refused(extensions: tuple[bytes, ...]) -> None:
         b"\x30\x84\xff\xff\xff\xff" + b"\0" * 8,
         b"\x30\xff" + b"\xff" * 127,
         wrap(0x30, wrap(0x30), ALGORITHM, wrap(0x03, b"\0")),
+        wrap(0x30, wrap(0x30, wrap(2, b"\1"), ALGORITHM, *[wrap(0x30)] * 3), ALGORITHM, wrap(0x03, b"\0")),  # no key
         wrap(0x31, LEAF[4:]),
     ],
 )
@@ -220,6 +330,10 @@ def test_what_is_not_der_is_refused(octets: bytes) -> None:
 
 def test_shapes_of_keys() -> None:
     assert is_public_key(SPKI)
+    octets = wrap(0x03, b"\0" * 33)
+    assert is_public_key(wrap(0x30, ALGORITHM, octets))
+    assert not is_public_key(wrap(0x30, wrap(0x31), octets))
+    assert not is_public_key(wrap(0x30, ALGORITHM, wrap(0x04, b"\0" * 33)))
     for wrong in (b"", SPKI + b"\0", wrap(0x30, ALGORITHM), wrap(0x30, wrap(0x03, b"\0"), ALGORITHM), LEAF):
         assert not is_public_key(wrong)
 
@@ -258,13 +372,29 @@ def test_pss_is_as_strong_as_its_digest(digest: hashes.SHA256, strong: bool) -> 
         (wrap(0x30, bytes.fromhex("06092a864886f70d01010a"), wrap(0x30)), False),  # PSS without a digest: SHA-1
         (wrap(0x30, bytes.fromhex("06092a864886f70d01010a"), wrap(0x30, wrap(0xA2, b""))), False),
         (wrap(0x30, bytes.fromhex("06092a864886f70d010104")), False),  # MD5
-        (wrap(0x30, bytes.fromhex("06032b6570")), True),
+        (wrap(0x30, bytes.fromhex("06092a864886f70d010105")), False),  # SHA-1
+        (wrap(0x30, bytes.fromhex("06092a864886f70d01010b")), True),  # RSA with SHA-256, -384 and -512
+        (wrap(0x30, bytes.fromhex("06092a864886f70d01010c")), True),
+        (wrap(0x30, bytes.fromhex("06092a864886f70d01010d")), True),
+        (wrap(0x30, bytes.fromhex("06072a8648ce3d0401")), False),  # ECDSA with SHA-1
+        (wrap(0x30, bytes.fromhex("06082a8648ce3d040302")), True),  # ECDSA with SHA-256, -384 and -512
+        (wrap(0x30, bytes.fromhex("06082a8648ce3d040303")), True),
+        (wrap(0x30, bytes.fromhex("06082a8648ce3d040304")), True),
+        (wrap(0x30, bytes.fromhex("06032b6570")), True),  # EdDSA
         (wrap(0x30, bytes.fromhex("06032b6571")), True),
         (wrap(0x30, bytes.fromhex("06022a03")), False),
     ],
 )
 def test_algorithms_by_hand(algorithm: bytes, strong: bool) -> None:
     assert is_strongly_signed(wrap(0x30, wrap(0x30), algorithm, wrap(0x03, b"\0"))) is strong
+
+
+@pytest.mark.parametrize("digest", [b"", wrap(0x04, bytes.fromhex("608648016503040201"))])
+def test_a_digest_without_a_name_is_refused(digest: bytes) -> None:
+    parameters = wrap(0x30, wrap(0xA0, wrap(0x30, digest)))
+    algorithm = wrap(0x30, bytes.fromhex("06092a864886f70d01010a"), parameters)
+    with pytest.raises(CertificateSyntaxError):
+        is_strongly_signed(wrap(0x30, wrap(0x30), algorithm, wrap(0x03, b"\0")))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.x509.oid import ExtensionOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +84,17 @@ def test_each_kind_has_openssls_code(kind: Leaf) -> None:
         (Leaf.NOT_YET_VALID, "the certificate is not valid before 2026-12-24"),
         (Leaf.EXPIRED_INTERMEDIATE, "a certificate of an authority in the chain expired on 2026-10-25"),
         (Leaf.SELF_SIGNED, "self-signed certificate"),
+        (Leaf.FORGED, "the signature of the certificate is wrong"),
+        (Leaf.PATH_TOO_LONG, "the chain is longer than one of its authorities allows"),
+        (Leaf.INTERMEDIATE_CLIENT_EKU, "a certificate of an authority in the chain is not meant for TLS servers"),
+        (
+            Leaf.INTERMEDIATE_NOT_CA,
+            "a certificate of an authority in the chain is used as an authority without being one",
+        ),
+        (Leaf.UNKNOWN_CRITICAL, "the certificate has a critical extension that is not known here"),
+        (Leaf.NAME_CONSTRAINT, "the certificate has a name that its authority may not certify"),
+        (Leaf.RSA_1024_INTERMEDIATE, "the key of a certificate of an authority in the chain is too short"),
+        (Leaf.SHA1, "the certificate is signed with too weak an algorithm"),
         (Leaf.CLIENT_EKU, "the certificate is not meant for TLS servers"),
         (Leaf.RSA_1024, "the key of the certificate is too short"),
         (Leaf.SHA1_INTERMEDIATE, "a certificate of an authority in the chain is signed with too weak an algorithm"),
@@ -123,6 +134,7 @@ def test_the_time_is_the_one_given(now: datetime, expected: int | None) -> None:
         ((*GOOD, b"garbage"), "a certificate cannot be parsed"),
         ((GOOD[0] + b"\0\0", *GOOD[1:]), "a certificate cannot be parsed"),  # OpenSSL reads no further than it needs
         ((GOOD[0], GOOD[1] + GOOD[1]), "a certificate cannot be parsed"),
+        ((GOOD[0], GOOD[1].replace(b"\x17\x0d", b"\x16\x0d")), "a certificate cannot be parsed"),  # but has the shape
     ],
 )
 def test_what_cannot_be_read_is_not_verified(chain: tuple[bytes, ...], why: str) -> None:
@@ -132,7 +144,8 @@ def test_what_cannot_be_read_is_not_verified(chain: tuple[bytes, ...], why: str)
 def test_the_root_sent_by_a_stranger_is_not_trusted_for_being_sent() -> None:
     stranger = LabCa.make(NOW)
     chain = stranger.issue([HOST], Leaf.ROOT_INCLUDED).chain_der
-    assert code(check_chain(chain, TRUST)) == 19
+    fault = ChainFault(19, "the chain ends at a root that is not trusted here")
+    assert check_chain(chain, TRUST) == fault
 
 
 def test_the_order_of_the_intermediates_does_not_matter() -> None:
@@ -146,6 +159,9 @@ def test_a_root_must_be_one() -> None:
     pem = x509.load_der_x509_certificate(intermediate).public_bytes(serialization.Encoding.PEM)
     fault = check_chain((leaf, intermediate), Trust(Roots(pem), NOW))
     assert fault == ChainFault(2, "a certificate of an authority in the chain: unable to get issuer certificate")
+
+
+SHA256 = hashes.SHA256()
 
 
 def leaf_with(key: object, *extensions: x509.UnrecognizedExtension) -> bytes:
@@ -171,6 +187,7 @@ def leaf_with(key: object, *extensions: x509.UnrecognizedExtension) -> bytes:
         (ec.generate_private_key(ec.SECP224R1()), None),
         (ec.generate_private_key(ec.SECP384R1()), None),
         (ed25519.Ed25519PrivateKey.generate(), None),
+        (rsa.generate_private_key(65537, 2047), 66),
         (dsa.generate_private_key(1024), 66),
     ],
 )
@@ -178,16 +195,62 @@ def test_keys_other_than_rsa(key: object, expected: int | None) -> None:
     assert code(check_chain((leaf_with(key),), TRUST)) == expected
 
 
+def wrap(tag: int, *contents: bytes) -> bytes:
+    content = b"".join(contents)
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    return (bytes((tag, 0x81, size)) if size < 0x100 else bytes((tag, 0x82)) + size.to_bytes(2)) + content
+
+
+ECDSA_SHA256, ECDSA_SHA1 = bytes.fromhex("300a06082a8648ce3d040302"), bytes.fromhex("300906072a8648ce3d0401")
+
+
+def signed_by_root(body: bytes, algorithm: bytes = ECDSA_SHA256, digest: hashes.HashAlgorithm = SHA256) -> bytes:
+    """A certificate with what is to be signed, and a signature that is good."""
+    value = CA.root.key.sign(body, ec.ECDSA(digest))  # type: ignore[call-arg, arg-type]
+    return wrap(0x30, body, algorithm, wrap(3, b"\0", value))
+
+
 def test_a_key_of_no_known_kind_proves_nothing() -> None:
-    """Issued for one, so that the signature is good."""
-    changed = leaf_with(ec.generate_private_key(ec.SECP256R1())).replace(
-        bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d027f")
+    body = signature(leaf_with(ec.generate_private_key(ec.SECP256R1()))).signed
+    changed = body.replace(bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d027f"))
+    assert code(check_chain((signed_by_root(changed),), TRUST)) == 1
+
+
+@pytest.mark.parametrize(("bits", "expected"), [(1024, 66), (2048, None)])
+def test_keys_for_pss_only(bits: int, expected: int | None) -> None:
+    body = signature(leaf_with(rsa.generate_private_key(65537, bits))).signed
+    changed = body.replace(bytes.fromhex("2a864886f70d0101010500"), bytes.fromhex("2a864886f70d01010a3000"))
+    assert changed != body
+    assert code(check_chain((signed_by_root(changed),), TRUST)) == expected
+
+
+def test_a_weak_signature_right_below_the_root() -> None:
+    body = signature(leaf_with(ec.generate_private_key(ec.SECP256R1()))).signed
+    head = 2 + (body[1] & 0x7F if body[1] & 0x80 else 0)
+    changed = wrap(0x30, body[head:].replace(ECDSA_SHA256, ECDSA_SHA1))
+    weak = signed_by_root(changed, ECDSA_SHA1, hashes.SHA1())
+    assert check_chain((weak,), TRUST) == ChainFault(68, "the certificate is signed with too weak an algorithm")
+
+
+def test_a_name_that_the_authority_excludes() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Excluding")])
+    authority = (
+        x509.CertificateBuilder(CA.root.certificate.subject, name, key.public_key(), 1, NOW, NOW)
+        .add_extension(x509.BasicConstraints(True, None), critical=True)
+        .add_extension(x509.NameConstraints(None, [x509.DNSName("good.test")]), critical=True)
+        .sign(CA.root.key, hashes.SHA256())
     )
-    good = signature(changed)
-    value = CA.root.key.sign(good.signed, ec.ECDSA(hashes.SHA256()))  # type: ignore[call-arg, arg-type]
-    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
-    body = good.signed + algorithm + bytes((3, len(value) + 1, 0)) + value
-    assert code(check_chain((b"\x30\x82" + len(body).to_bytes(2) + body,), TRUST)) == 1
+    leaf = (
+        x509.CertificateBuilder(name, x509.Name([]), key.public_key(), 2, NOW, NOW)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    chain = tuple(one.public_bytes(serialization.Encoding.DER) for one in (leaf, authority))
+    fault = ChainFault(48, "the certificate has a name that its authority may not certify")
+    assert check_chain(chain, TRUST) == fault
 
 
 def test_what_openssl_takes_and_der_does_not_allow_is_refused() -> None:
@@ -281,6 +344,8 @@ def test_names_match(names: tuple[str, ...], kind: Leaf, fits: bool) -> None:
     [
         (("a.test",), "it names a.test, not mx.good.test"),
         ((), "it names no host, not mx.good.test"),
+        (tuple("abcd"), "it names a, b, c, d, not mx.good.test"),
+        (tuple("abcde"), "it names a, b, c, d, 1 more, not mx.good.test"),
         (tuple("abcdef"), "it names a, b, c, d, 2 more, not mx.good.test"),
     ],
 )

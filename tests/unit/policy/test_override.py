@@ -34,6 +34,7 @@ ALL = Overrides([
     override("d", ("d.test",), ("mx.d.test",)),
     override("d again", ("d.test",)),
     override("literal", ("[192.0.2.7]",)),
+    override("below f", (".f.test",)),
 ])  # fmt: skip
 
 
@@ -50,6 +51,8 @@ ALL = Overrides([
         ("c.b.test", "mx.a.test", "c of b"),  # the whole name goes before a parent
         ("x.c.b.test", "mx.example", "below b"),
         ("xb.test", "mx.example", None),
+        ("x.f.test", "mx.example", "below f"),
+        ("f.test", "mx.example", None),  # it is not below itself
         ("d.test", "mx.example", "d"),  # the first
         ("mx.a.test", "mx.example", None),  # hosts are no domains
         ("e.example", "d.test", "below host"),
@@ -65,9 +68,14 @@ def test_which_one_holds(domain: str, host: str, found: str | None) -> None:
     assert (holds.reason if holds else None) == found
 
 
-def test_an_address_has_no_parents() -> None:
-    below = Overrides([override("wrong", (".0.2.7]",), (".2.1",))])
-    assert below.find("[192.0.2.7]", "192.0.2.1", NOW) is None
+@pytest.mark.parametrize("host", ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1"])
+def test_an_address_has_no_parents(host: str) -> None:
+    below = Overrides([override("wrong", (".0.2.7]",), (".2.1", ".1"))])
+    assert below.find("[192.0.2.7]", host, NOW) is None
+
+
+def test_all_that_it_names() -> None:
+    assert override("x", ("a.test", ".a.test"), ("mx.b.test",)).keys == ("a.test", ".a.test", "mx.b.test")
 
 
 @pytest.mark.parametrize(("until", "holds"), [(timedelta(microseconds=1), True), (timedelta(0), False)])
@@ -85,6 +93,7 @@ def test_none_at_all() -> None:
         (OverrideLevel.NONE, (), False, False),
         (OverrideLevel.OPPORTUNISTIC, (), False, False),
         (OverrideLevel.ENCRYPT, (), False, False),
+        (OverrideLevel.ENCRYPT, ("mx.a.test",), False, False),  # it does not look at names
         (OverrideLevel.VERIFY, (), True, False),
         (OverrideLevel.VERIFY, ("mx.a.test",), True, True),
         (OverrideLevel.DANE, (), False, False),

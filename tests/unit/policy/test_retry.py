@@ -53,6 +53,14 @@ def test_waits(attempts: int, age: timedelta, wait: timedelta) -> None:
     assert abs(settled.next_attempt - now - wait) < timedelta(milliseconds=1)
 
 
+@pytest.mark.parametrize(
+    ("attempts", "jitter", "seconds"),
+    [(1, 0.0, 270), (1, 0.5, 300), (1, 1.0, 330), (2, 0.0, 810), (3, 0.25, 3420), (0, 0.5, 300)],
+)
+def test_a_delay_is_spread_over_ten_percent_either_way(attempts: int, jitter: float, seconds: int) -> None:
+    assert abs(SCHEDULE.delay(attempts, jitter).total_seconds() - seconds) < 0.001
+
+
 def test_at_the_end_of_its_life_a_deferral_fails_with_its_cause() -> None:
     [settled] = settle(claim(9), {0: LATER}, SCHEDULE, ARRIVED + timedelta(days=5), 0.5).recipients
     assert settled.state is State.FAILED
@@ -82,12 +90,23 @@ def test_recipients_are_settled_one_by_one() -> None:
         (timedelta(hours=3, minutes=59), False, False),
         (timedelta(hours=4), False, True),
         (timedelta(hours=4), True, False),  # once
+        (timedelta(hours=3), True, False),  # told before the time for it was made longer
+        (timedelta(days=6), True, False),
         (timedelta(days=6), False, False),  # it fails now: that notice says it
     ],
 )
 def test_delay_notice(age: timedelta, notified: bool, due: bool) -> None:
     settlement = settle(claim(5, notified), {0: LATER}, SCHEDULE, ARRIVED + age, 0.5)
     assert (len(settlement.delayed) == 1) is due
+    assert settlement.recipients[0].delay_notified is (notified or due)
+
+
+@pytest.mark.parametrize("outcome", [DONE, NEVER])
+@pytest.mark.parametrize("notified", [True, False])
+def test_what_is_closed_was_told_of_or_not_as_before(outcome: Outcome, notified: bool) -> None:
+    settlement = settle(claim(5, notified), {0: outcome}, SCHEDULE, ARRIVED + timedelta(days=1), 0.5)
+    assert settlement.recipients[0].delay_notified is notified
+    assert settlement.delayed == ()
 
 
 def test_no_delay_notice_when_none_is_wanted() -> None:
@@ -115,7 +134,21 @@ def test_a_missing_outcome_is_a_defect() -> None:
         settle(claim(), {}, SCHEDULE, ARRIVED, 0.5)
 
 
-@pytest.mark.parametrize("delays", [(), (timedelta(0),), (-MINUTE,)])
-def test_schedules_that_cannot_be(delays: tuple[timedelta, ...]) -> None:
+@pytest.mark.parametrize(
+    ("delays", "expire"),
+    [
+        ((), MINUTE),
+        ((timedelta(0),), MINUTE),
+        ((-MINUTE,), MINUTE),
+        ((MINUTE, timedelta(0)), MINUTE),
+        ((MINUTE,), timedelta(0)),
+        ((MINUTE,), -MINUTE),
+    ],
+)
+def test_schedules_that_cannot_be(delays: tuple[timedelta, ...], expire: timedelta) -> None:
     with pytest.raises(ValueError, match="greater than zero"):
-        Schedule(delays, timedelta(days=1), None)
+        Schedule(delays, expire, None)
+
+
+def test_the_shortest_schedule() -> None:
+    assert Schedule((timedelta.resolution,), timedelta.resolution, None)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from relay.policy.sts import (
     MAX_AGE_LIMIT,
+    MAX_POLICY_OCTETS,
     StsMode,
     StsPolicy,
     StsSyntaxError,
@@ -30,6 +31,7 @@ GOOD_POLICIES: dict[str, tuple[StsMode, tuple[str, ...], timedelta]] = {
     "lf-and-crlf-mixed": (TESTING, ONE, DAY),
     "no-final-newline": (ENFORCE, ONE, DAY),  # [sts-policy-term] is optional at the end
     "blank-lines-at-the-end": (ENFORCE, ONE, DAY),  # beyond the grammar, on purpose
+    "blank-lines-in-between": (ENFORCE, ONE, DAY),
     "any-order": (ENFORCE, ONE, DAY),
     "no-space-after-colon": (ENFORCE, ONE, DAY),  # ":" *WSP
     "tabs-and-trailing-space": (ENFORCE, ONE, DAY),  # sts-policy-field *WSP
@@ -75,6 +77,7 @@ BAD_POLICIES = {
     "leading-space": "line 2 is not a key",
     "equals-for-colon": "line 2 is not a key",
     "line-without-colon": "line 5 is not a key",
+    "word-without-colon": "line 5 is not a key",
     "comment": "line 1 is not a key",  # there are none in the grammar
     "byte-order-mark": "line 1 is not a key",
     "utf-16": "line 1 is not a key",
@@ -121,6 +124,31 @@ def test_bad_policy(name: str) -> None:
     with pytest.raises(StsSyntaxError) as caught:
         parse_policy((DATA / "bad" / f"{name}.txt").read_bytes())
     assert BAD_POLICIES[name] in str(caught.value)
+
+
+def test_limits() -> None:
+    """RFC 8461 sections 3.2 and 3.3."""
+    assert timedelta(seconds=31557600) == MAX_AGE_LIMIT
+    assert MAX_POLICY_OCTETS == 64 * 1024
+
+
+LONG = "x" * 81
+SHOWN = "x" * 80
+
+
+@pytest.mark.parametrize(
+    ("version", "mode", "max_age", "mx", "message"),
+    [
+        (LONG, "none", "1", "a", f"the version is '{SHOWN}', not STSv1"),
+        ("STSv1", LONG, "1", "a", f"the mode '{SHOWN}' is none of enforce, testing and none"),
+        ("STSv1", "none", LONG, "a", f"the max_age '{SHOWN}' is not a number of seconds of up to 10 digits"),
+        ("STSv1", "none", "1", f"{LONG}*", f"line 4: '{SHOWN}' is neither a host name nor *. and a domain name"),
+    ],
+)
+def test_long_values_are_cut_for_the_reader(version: str, mode: str, max_age: str, mx: str, message: str) -> None:
+    with pytest.raises(StsSyntaxError) as caught:
+        parse_policy(f"version: {version}\nmode: {mode}\nmax_age: {max_age}\nmx: {mx}\n".encode())
+    assert str(caught.value) == message
 
 
 def test_every_policy_file_is_in_a_table() -> None:
@@ -194,6 +222,7 @@ LISTED = [
     ("single label", "localhost", "localhost", True),
     ("a single label is under no star", "*.org", "org", False),
     ("no host", "*.example.org", "", False),
+    ("a star over nothing", "*.", "mx", False),  # no policy file has that
 ]
 
 

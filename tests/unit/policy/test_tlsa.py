@@ -9,14 +9,23 @@ import pytest
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.lab.certs import LabCa, Leaf, tlsa_data
-from relay.policy.certificate import public_key
-from relay.policy.tlsa import TlsaRecord, UsableTlsa, matches, matching_record, strongest, usable
+from relay.policy.certificate import public_key, signature
+from relay.policy.tlsa import (
+    TlsaLookupFailed,
+    TlsaRecord,
+    UsableTlsa,
+    matches,
+    matching_record,
+    strongest,
+    usable,
+    why_unusable,
+)
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CA = LabCa.make(NOW)
@@ -25,6 +34,7 @@ NAMES = (HOST, "good.test")
 LEAF, INTERMEDIATE = CA.issue([HOST]).chain_der
 ROOT = CA.der
 FULL_CHAIN = (LEAF, INTERMEDIATE, ROOT)
+STRANGER = CA.stranger.certificate.public_bytes(serialization.Encoding.DER)
 OTHER = CA.issue([HOST]).chain_der[0]
 
 Chain = tuple[bytes, ...]
@@ -56,7 +66,7 @@ ALL_FORMS = [(selector, matching_type) for selector in (0, 1) for matching_type 
         (2, LEAF, FULL_CHAIN, False),  # the leaf is not its own authority
         (2, LEAF, (LEAF, LEAF), False),  # not even when it is sent twice
         (2, OTHER, (LEAF, OTHER), False),  # in the chain, but not above the leaf
-        (2, CA.stranger.certificate.public_bytes(serialization.Encoding.DER), FULL_CHAIN, False),
+        (2, STRANGER, FULL_CHAIN, False),
     ],
 )
 def test_all_forms(usage: int, certificate: bytes, chain: Chain, good: bool, selector: int, matching_type: int) -> None:
@@ -66,7 +76,14 @@ def test_all_forms(usage: int, certificate: bytes, chain: Chain, good: bool, sel
 
 @pytest.mark.parametrize(("selector", "matching_type"), ALL_FORMS)
 @pytest.mark.parametrize(
-    ("anchor", "chain"), [(ROOT, (LEAF, INTERMEDIATE)), (INTERMEDIATE, (LEAF,)), (ROOT, (LEAF, INTERMEDIATE, OTHER))]
+    ("anchor", "chain"),
+    [
+        (ROOT, (LEAF, INTERMEDIATE)),
+        (INTERMEDIATE, (LEAF,)),
+        (ROOT, (LEAF, INTERMEDIATE, OTHER)),
+        (ROOT, (LEAF, INTERMEDIATE, STRANGER)),
+        (ROOT, (LEAF, STRANGER, INTERMEDIATE)),
+    ],
 )
 def test_an_authority_that_is_not_sent(selector: int, matching_type: int, anchor: bytes, chain: Chain) -> None:
     """Only when DNS holds all of it: a digest cannot be turned back into a key."""
@@ -165,7 +182,16 @@ def test_usage_2_goes_by_the_time_given(after: timedelta, good: bool) -> None:
     assert matches(tlsa(record(3, 1, 1, LEAF)), FULL_CHAIN, NOW + after) is None
 
 
-def custom_leaf(key: object, signer: object, names: list[str] | None = None, pss: bool = False) -> bytes:
+SHA256 = hashes.SHA256()
+
+
+def custom_leaf(
+    key: object,
+    signer: object,
+    names: list[str] | None = None,
+    pss: bool = False,
+    digest: hashes.HashAlgorithm = SHA256,
+) -> bytes:
     """Issued in the name of the root by whatever key is given."""
     builder = (
         x509.CertificateBuilder()
@@ -177,9 +203,9 @@ def custom_leaf(key: object, signer: object, names: list[str] | None = None, pss
         .not_valid_after(NOW + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names or [HOST]]), critical=False)
     )
-    digest = None if isinstance(signer, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else hashes.SHA256()
+    eddsa = isinstance(signer, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
     scheme = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH) if pss else None
-    signed = builder.sign(signer, digest, rsa_padding=scheme)  # type: ignore[arg-type]
+    signed = builder.sign(signer, None if eddsa else digest, rsa_padding=scheme)  # type: ignore[arg-type]
     return signed.public_bytes(serialization.Encoding.DER)
 
 
@@ -191,6 +217,7 @@ def spki(key: object) -> bytes:
     )
 
 
+DSA_KEY = spki(dsa.generate_private_key(1024))
 RSA_KEY, OTHER_RSA_KEY = (rsa.generate_private_key(65537, 2048) for _ in range(2))
 SIGNERS = {
     "P-256": ec.generate_private_key(ec.SECP256R1()),
@@ -214,6 +241,16 @@ def test_a_bare_key_that_signed_the_leaf(signer: object) -> None:
         assert matches(tlsa(bare), (custom_leaf(key, forger),), NOW) is not None
 
 
+@pytest.mark.parametrize("signer", [SIGNERS["P-384"], SIGNERS["RSA"]], ids=["ECDSA", "RSA"])
+@pytest.mark.parametrize(
+    ("digest", "good"),
+    [(hashes.SHA224(), False), (hashes.SHA256(), True), (hashes.SHA384(), True), (hashes.SHA512(), True)],
+)
+def test_a_bare_key_and_digests(signer: object, digest: hashes.HashAlgorithm, good: bool) -> None:
+    leaf = custom_leaf(ec.generate_private_key(ec.SECP256R1()), signer, digest=digest)
+    assert (matches(tlsa(TlsaRecord(2, 1, 0, spki(signer))), (leaf,), NOW) is None) is good
+
+
 def test_a_bare_key_that_signed_with_pss_or_sha1_does_not_count() -> None:
     """Nobody does; the authority's certificate can always be sent."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -222,6 +259,100 @@ def test_a_bare_key_that_signed_with_pss_or_sha1_does_not_count() -> None:
     leaf, issuer = CA.issue([HOST], Leaf.SHA1).chain_der
     assert matches(tlsa(record(2, 1, 0, issuer)), (leaf,), NOW) is not None
     assert matches(tlsa(record(2, 1, 0, issuer)), (leaf, issuer), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "called", "octets"),
+    [("Ed25519", "06032b6571", 64), ("Ed448", "06032b6570", 114)],  # each under the name of the other
+)
+def test_a_signature_under_the_name_of_another_algorithm(name: str, called: str, octets: int) -> None:
+    signer = SIGNERS[name]
+    right = bytes.fromhex({"06032b6571": "06032b6570", "06032b6570": "06032b6571"}[called])
+    leaf = custom_leaf(ec.generate_private_key(ec.SECP256R1()), signer)
+    renamed = leaf.replace(right, bytes.fromhex(called))
+    signed_again = renamed[:-octets] + signer.sign(signature(renamed).signed)  # type: ignore[attr-defined]
+    bare = tlsa(TlsaRecord(2, 1, 0, spki(signer)))
+    assert matches(bare, (leaf,), NOW) is None
+    assert matches(bare, (signed_again,), NOW) is not None
+
+
+def test_a_bare_key_that_no_library_knows() -> None:
+    unknown = public_key(LEAF).replace(bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d027f"))
+    broken = public_key(LEAF).replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d03017f"))
+    for key in (unknown, broken, public_key(LEAF)[:27] + b"\5" * 64, DSA_KEY):
+        why_not = matches(UsableTlsa(HOST, NAMES, (TlsaRecord(2, 1, 0, key),)), FULL_CHAIN, NOW)
+        assert why_not is not None and why_not.startswith("the TLSA record does not match")
+
+
+def authority(key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey) -> bytes:
+    """One that has the name of the root."""
+    name = CA.root.certificate.subject
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, NOW - timedelta(days=1), NOW + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(True, None), critical=True)
+        .sign(signer, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.DER)
+
+
+def test_a_bare_key_of_an_authority_that_has_a_new_one() -> None:
+    """The path ends at the first certificate that names itself as issuer: here the new key, signed with the old."""
+    old, new = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    leaf = custom_leaf(ec.generate_private_key(ec.SECP256R1()), new)
+    bare = tlsa(TlsaRecord(2, 1, 0, spki(old)))
+    assert matches(bare, (leaf, authority(new, old), authority(new, new)), NOW) is None
+    assert matches(bare, (leaf, authority(new, new)), NOW) is not None
+
+
+def test_a_bare_key_and_certificates_that_have_no_issuer() -> None:
+    assert matches(tlsa(record(2, 1, 0, ROOT)), (LEAF, b"\x30\x00"), NOW) is not None
+
+
+def test_the_first_fault_is_told() -> None:
+    expired = CA.issue([HOST], Leaf.EXPIRED_INTERMEDIATE).chain_der
+    of_root, of_intermediate = record(2, 0, 1, ROOT), record(2, 0, 1, expired[1])
+    for first, second in ((of_root, of_intermediate), (of_intermediate, of_root)):
+        why_not = matches(tlsa(first, second), (*expired, ROOT), NOW)
+        assert why_not == (
+            f"the TLSA record {first} names an authority of the chain, but "
+            "a certificate of an authority in the chain expired on 2026-10-25"
+        )
+
+
+def test_a_record_counts_wherever_it_stands_among_many() -> None:
+    """DNS gives them in any order, and there may be as many as an answer holds."""
+    wrong = [TlsaRecord(usage, 1, 1, number.to_bytes(32)) for usage in (2, 3) for number in range(800)]
+    assert matches(tlsa(*wrong, record(3, 1, 1, LEAF)), FULL_CHAIN, NOW) is None
+    assert matches(tlsa(*wrong, record(2, 0, 1, INTERMEDIATE)), FULL_CHAIN, NOW) is None
+    assert matches(tlsa(*wrong), FULL_CHAIN, NOW) is not None
+
+
+def test_so_much_full_data_and_so_many_certificates_are_looked_at() -> None:
+    """The limits bound what an answer full of records may cost: each is a path to be verified."""
+    wrong = [record(2, 0, 0, CA.issue([f"{number}.test"]).chain_der[0]) for number in range(32)]
+    right = record(2, 0, 0, ROOT)
+    assert matches(tlsa(*wrong[:31], right), (LEAF, INTERMEDIATE), NOW) is None
+    assert matches(tlsa(*wrong, right), (LEAF, INTERMEDIATE), NOW) is not None
+    assert matches(tlsa(*wrong, right), FULL_CHAIN, NOW) is None  # it was sent
+    named = tlsa(record(2, 0, 1, INTERMEDIATE))
+    assert matches(named, (LEAF, *[OTHER] * 14, INTERMEDIATE), NOW) is None
+    assert matches(named, (LEAF, *[OTHER] * 15, INTERMEDIATE), NOW) is not None
+
+
+@pytest.mark.parametrize(
+    ("octets", "shown"), [(37, f"2 0 0 {'aa' * 37}"), (38, f"2 0 0 {'aa' * 37}..."), (999, f"2 0 0 {'aa' * 37}...")]
+)
+def test_a_record_is_shown_up_to_a_length(octets: int, shown: str) -> None:
+    """In full data of 37 octets the text has 80 characters."""
+    data = b"\xaa" * octets
+    why_not = matches(UsableTlsa(HOST, NAMES, (TlsaRecord(2, 0, 0, data),)), (LEAF, data), NOW)
+    assert why_not == (
+        f"the TLSA record {shown} names an authority of the chain, but the certificate of the authority is broken"
+    )
+
+
+def test_a_lookup_that_failed_was_not_forged_unless_it_is_said() -> None:
+    assert not TlsaLookupFailed("SERVFAIL").bogus
 
 
 def test_a_bare_key_must_not_be_the_leafs_own() -> None:
@@ -350,6 +481,11 @@ def test_one_matching_record_is_enough_and_is_named() -> None:
             (b"odd",),
             f"the TLSA record does not match the certificate (3 0 1 {hashlib.sha256(b'odd').hexdigest()})",
         ),
+        (
+            (digest(2, 0, 1),),
+            FULL_CHAIN,
+            f"the TLSA record does not match the certificate (3 1 1 {tlsa_data(LEAF, 1, 1).hex()})",
+        ),
         ((digest(3, 1, 1),), (), "no certificate could be had from the server"),
     ],
 )
@@ -442,3 +578,24 @@ def test_a_flipped_octet_in_a_record_never_raises(at: int, change: int) -> None:
         data[at % len(data)] ^= change
         for chain in ((LEAF, INTERMEDIATE), (LEAF,), FULL_CHAIN):
             matches(UsableTlsa(HOST, NAMES, (TlsaRecord(2, selector, 0, bytes(data)),)), chain, NOW)
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (TlsaRecord(0, 0, 1, bytes(32)), "usage 0 is not for SMTP"),
+        (TlsaRecord(1, 1, 1, bytes(32)), "usage 1 is not for SMTP"),
+        (TlsaRecord(4, 1, 1, bytes(32)), "usage 4 is not for SMTP"),
+        (TlsaRecord(3, 2, 1, bytes(32)), "there is no selector 2"),
+        (TlsaRecord(3, 1, 3, bytes(32)), "there is no matching type 3"),
+        (TlsaRecord(3, 1, 1, bytes(31)), "the digest has 31 octets, not 32"),
+        (TlsaRecord(3, 1, 2, bytes(32)), "the digest has 32 octets, not 64"),
+        (TlsaRecord(3, 1, 0, b"no key"), "the data are not what the selector names"),
+        (TlsaRecord(3, 0, 0, b"no certificate"), "the data are not what the selector names"),
+        (TlsaRecord(3, 1, 1, bytes(32)), None),
+        (TlsaRecord(2, 0, 2, bytes(64)), None),
+    ],
+)
+def test_why_a_record_is_of_no_use(record: TlsaRecord, why: str | None) -> None:
+    assert why_unusable(record) == why
+    assert usable(record) is (why is None)

@@ -112,6 +112,13 @@ VERDICTS = [
     # MTA-STS
     Case("sts good", evidence(sts=sts()), session(), "verified", Rule.STS),
     Case("sts good, verified in handshake", evidence(sts=sts()), session(path_verified=True), "verified", Rule.STS),
+    Case(  # it was verified with the same roots, for less work
+        "sts, the path is not verified twice",
+        evidence(sts=sts()),
+        session(SELF_SIGNED, path_verified=True),
+        "verified",
+        Rule.STS,
+    ),
     Case("sts wildcard pattern", evidence(sts=sts(StsMode.ENFORCE, "*.good.test")), session(), "verified", Rule.STS),
     Case("sts wildcard certificate", evidence(sts=sts()), session(WILDCARD), "verified", Rule.STS),
     Case("sts no TLS", evidence(sts=sts()), CLEAR, "4.7.4", Rule.STS, R.STARTTLS_NOT_SUPPORTED),
@@ -195,6 +202,7 @@ VERDICTS = [
         Rule.OPPORTUNISTIC,
     ),
     Case("sts none", evidence(sts=sts(StsMode.NONE, "x.test")), CLEAR, "none", Rule.OPPORTUNISTIC),
+    Case("sts none, good TLS", evidence(sts=sts(StsMode.NONE)), session(), "encrypted", Rule.OPPORTUNISTIC),
     Case("sts not fetched", evidence(sts=StsFetchFailed("404")), CLEAR, "none", Rule.OPPORTUNISTIC),
     Case("sts bogus", evidence(sts=StsUnknown("bogus")), session(), "4.7.5", Rule.DNS_UNDECIDED, R.DNSSEC_INVALID),
     # DANE
@@ -233,6 +241,30 @@ VERDICTS = [
         "4.4.8",
         Rule.STS_NOT_LISTED,
         R.VALIDATION_FAILURE,
+    ),
+    Case(  # the handshake looks at certificates for the sake of MTA-STS
+        "dane and sts, the certificate failed the handshake",
+        evidence(tlsa(), sts()),
+        broken(HandshakeProblem.CERTIFICATE, 10),
+        "4.7.5",
+        Rule.STS,
+        R.CERTIFICATE_EXPIRED,
+    ),
+    Case(
+        "dane and sts, old TLS",
+        evidence(tlsa(), sts()),
+        broken(HandshakeProblem.VERSION),
+        "4.7.6",
+        Rule.DANE,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "dane only, the certificate failed the handshake",
+        evidence(tlsa()),
+        broken(HandshakeProblem.CERTIFICATE, 10),
+        "4.7.5",
+        Rule.DANE,
+        R.CERTIFICATE_EXPIRED,
     ),
     Case(
         "dane failed, sts good", evidence(TLSA_FAILED, sts()), session(), "4.7.5", Rule.DNS_UNDECIDED, R.DNSSEC_INVALID
@@ -323,6 +355,22 @@ VERDICTS = [
         R.VALIDATION_FAILURE,
     ),
     Case(
+        "required, a handshake that will fail again",
+        evidence(sts=sts(), demand=TlsDemand.REQUIRED),
+        broken(HandshakeProblem.VERSION),
+        "5.7.10",
+        Rule.REQUIRETLS,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "required, sts, expired",
+        evidence(sts=sts(), demand=TlsDemand.REQUIRED),
+        session(EXPIRED, requiretls=True),
+        "5.7.10",
+        Rule.REQUIRETLS,
+        R.CERTIFICATE_EXPIRED,
+    ),
+    Case(
         "required, sts",
         evidence(sts=sts(), demand=TlsDemand.REQUIRED),
         session(requiretls=True),
@@ -347,6 +395,28 @@ VERDICTS = [
     Case(
         "required, sts none",
         evidence(sts=sts(StsMode.NONE), demand=TlsDemand.REQUIRED),
+        session(requiretls=True),
+        "5.7.10",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, dane lookup failed",
+        evidence(TLSA_FAILED, demand=TlsDemand.REQUIRED, mx_secure=True),
+        session(requiretls=True),
+        "4.7.5",
+        Rule.DNS_UNDECIDED,
+        R.DNSSEC_INVALID,
+    ),
+    Case(
+        "required, dane, self-signed",
+        evidence(tlsa(SELF_SIGNED), demand=TlsDemand.REQUIRED, mx_secure=True),
+        session(SELF_SIGNED, requiretls=True),
+        "verified",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, sts testing, not listed",
+        evidence(sts=sts(StsMode.TESTING, "x.test"), demand=TlsDemand.REQUIRED),
         session(requiretls=True),
         "5.7.10",
         Rule.REQUIRETLS,
@@ -540,6 +610,14 @@ VERDICTS = [
         R.DANE_REQUIRED,
     ),
     Case(
+        "dane-only, no records, and TLS 1.3 asked for",
+        evidence(override=override(L.DANE_ONLY, minimum=TlsVersion.TLS_1_3)),
+        session(),
+        "4.7.5",
+        Rule.OVERRIDE,
+        R.DANE_REQUIRED,
+    ),
+    Case(
         "dane-only, unusable",
         evidence(UNUSABLE, override=override(L.DANE_ONLY)),
         session(),
@@ -563,6 +641,22 @@ VERDICTS = [
         "4.7.5",
         Rule.DANE,
         R.VALIDATION_FAILURE,
+    ),
+    Case(
+        "raised to encrypt, which the records ask for",
+        evidence(UNUSABLE, override=override(L.ENCRYPT, RAISE)),
+        CLEAR,
+        "4.7.4",
+        Rule.DANE_UNUSABLE,
+        R.STARTTLS_NOT_SUPPORTED,
+    ),
+    Case(
+        "raised to dane, unusable, MTA-STS stays",
+        evidence(UNUSABLE, sts(), override=override(L.DANE, RAISE)),
+        session(EXPIRED),
+        "4.7.5",
+        Rule.STS,
+        R.CERTIFICATE_EXPIRED,
     ),
     Case(
         "raised to encrypt, no TLS",
@@ -611,6 +705,14 @@ VERDICTS = [
         "4.7.5",
         Rule.STS,
         R.CERTIFICATE_HOST_MISMATCH,
+    ),
+    Case(
+        "raised by another name, the certificate failed the handshake",
+        evidence(sts=sts(), override=override(L.VERIFY, RAISE, names=("other.good.test",))),
+        broken(HandshakeProblem.CERTIFICATE, 10),
+        "4.7.5",
+        Rule.STS,
+        R.CERTIFICATE_EXPIRED,
     ),
     Case(
         "raised by another name, and only MTA-STS fits",
@@ -728,6 +830,26 @@ VERDICTS = [
         Rule.REQUIRETLS,
     ),
     Case(
+        "required, a fingerprint in place of MTA-STS",
+        evidence(sts=sts(), demand=TlsDemand.REQUIRED, override=override(L.FINGERPRINT, chain=EXPIRED)),
+        session(EXPIRED, requiretls=True),
+        "verified",
+        Rule.REQUIRETLS,
+    ),
+    Case(
+        "required, and TLS 1.3 asked for",
+        evidence(
+            tlsa(),
+            demand=TlsDemand.REQUIRED,
+            override=override(L.ENCRYPT, RAISE, minimum=TlsVersion.TLS_1_3),
+            mx_secure=True,
+        ),
+        session(version=TlsVersion.TLS_1_2, requiretls=True),
+        "5.7.10",
+        Rule.REQUIRETLS,
+        R.VALIDATION_FAILURE,
+    ),
+    Case(
         "required, a fingerprint of another",
         evidence(demand=TlsDemand.REQUIRED, override=override(L.FINGERPRINT, chain=EXPIRED)),
         session(requiretls=True),
@@ -746,6 +868,70 @@ def test_verdict(case: Case) -> None:
         assert HOST in verdict.reason or "good.test" in verdict.reason
     else:
         assert (verdict.tls.value, verdict.rule) == (case.answer, case.rule)
+
+
+NO_CERTAIN_NAME = (
+    "the sender demands TLS (REQUIRETLS), and good.test has neither signed DNS (DNSSEC) nor an MTA-STS policy by which "
+    "mx.good.test is known to be its mail host"
+)
+REASONS = [
+    (
+        evidence(sts=sts(StsMode.ENFORCE, "x.test", "y.test")),
+        CLEAR,
+        "the MTA-STS policy of good.test (enforce) does not list the mail host mx.good.test; it allows x.test, y.test",
+    ),
+    (
+        evidence(TLSA_FAILED),
+        CLEAR,
+        "whether mx.good.test publishes DANE (TLSA) records could not be found out: SERVFAIL",
+    ),
+    (
+        evidence(sts=StsUnknown("bogus")),
+        CLEAR,
+        "whether good.test publishes an MTA-STS policy could not be found out: bogus",
+    ),
+    (
+        evidence(override=override(L.DANE_ONLY)),
+        CLEAR,
+        "this server's own settings demand DANE, and mx.good.test has no usable TLSA record: securely absent",
+    ),
+    (
+        evidence(UNUSABLE, override=override(L.DANE_ONLY)),
+        CLEAR,
+        "this server's own settings demand DANE, and mx.good.test has no usable TLSA record: "
+        "none of its TLSA records can be used",
+    ),
+    (evidence(demand=TlsDemand.REQUIRED), CLEAR, NO_CERTAIN_NAME),
+    (evidence(sts=StsFetchFailed("404"), demand=TlsDemand.REQUIRED), CLEAR, f"{NO_CERTAIN_NAME}: 404"),
+    (evidence(sts=sts()), CLEAR, "the MTA-STS policy demands TLS, but mx.good.test does not offer STARTTLS"),
+    (
+        evidence(UNUSABLE),
+        replace(CLEAR, starttls_offered=True),
+        "the published DANE (TLSA) records demand TLS, but mx.good.test was spoken to without STARTTLS",
+    ),
+    (
+        evidence(sts=sts()),
+        session(version=TlsVersion.TLS_1_1),
+        "the MTA-STS policy demands TLS with TLS 1.2 or newer, but mx.good.test uses TLS 1.1",
+    ),
+    (
+        evidence(tlsa()),
+        broken(HandshakeProblem.RESET),
+        "DANE demands TLS, but with mx.good.test the connection was closed during the TLS handshake: as seen",
+    ),
+    (
+        evidence(tlsa()),
+        replace(CLEAR, handshake=HandshakeFailure(HandshakeProblem.TIMEOUT, "")),
+        "DANE demands TLS, but with mx.good.test the TLS handshake timed out",
+    ),
+]
+
+
+@pytest.mark.parametrize(("known", "seen", "reason"), REASONS)
+def test_reasons(known: Evidence, seen: ObservedSession, reason: str) -> None:
+    verdict = decide(known, seen, TRUST)
+    assert isinstance(verdict, Refuse)
+    assert verdict.reason == reason
 
 
 @pytest.mark.parametrize(
@@ -769,11 +955,58 @@ def test_testing_mode_says_what_it_would_have_refused(session: ObservedSession, 
         (UsableTlsa("real.good.test", (HOST,), tlsa().records), NoSts(), False, "real.good.test"),  # RFC 7672 §8.1
     ],
 )
-def test_what_is_asked_of_the_handshake(tlsa: TlsaResult, sts: StsResult, clear_text: bool, sni: str) -> None:
+def test_what_is_published_is_asked_of_the_handshake(
+    tlsa: TlsaResult, sts: StsResult, clear_text: bool, sni: str
+) -> None:
     need = require(evidence(tlsa, sts))
     assert not isinstance(need, Refuse)
     assert (need.clear_text, need.sni) == (clear_text, sni)
-    assert need.clear_text or need.minimum >= TlsVersion.TLS_1_2
+    assert need.minimum is (TlsVersion.TLS_1_0 if clear_text else TlsVersion.TLS_1_2)
+    assert need.starttls
+
+
+def test_a_name_is_asked_for_once() -> None:
+    need = require(evidence(sts=sts(), demand=TlsDemand.REQUIRED))
+    assert not isinstance(need, Refuse)
+    assert [(one.names, one.rule) for one in need.identities] == [((HOST,), Rule.STS)]
+
+
+@pytest.mark.parametrize(
+    ("known", "starttls", "clear_text", "minimum"),
+    [
+        (evidence(), True, True, "TLS 1.0"),
+        (evidence(override=override(L.NONE)), False, True, "TLS 1.0"),
+        (evidence(tlsa(), sts(), override=override(L.NONE)), False, True, "TLS 1.0"),
+        (evidence(override=override(L.NONE, RAISE)), True, True, "TLS 1.0"),
+        (evidence(tlsa(), override=override(L.NONE, RAISE)), True, False, "TLS 1.2"),
+        (evidence(demand=TlsDemand.REQUIRED, override=override(L.NONE), mx_secure=True), True, False, "TLS 1.2"),
+        (
+            evidence(tlsa(), demand=TlsDemand.REQUIRED, override=override(L.NONE), mx_secure=True),
+            True,
+            False,
+            "TLS 1.2",
+        ),
+        (evidence(override=override(L.OPPORTUNISTIC)), True, True, "TLS 1.0"),
+        (evidence(override=override(L.OPPORTUNISTIC, minimum=TlsVersion.TLS_1_3)), True, True, "TLS 1.0"),
+        (evidence(override=override(L.ENCRYPT)), True, False, "TLS 1.2"),
+        (evidence(override=override(L.ENCRYPT, minimum=TlsVersion.TLS_1_1)), True, False, "TLS 1.1"),
+        (evidence(override=override(L.ENCRYPT, minimum=TlsVersion.SSL_3)), True, False, "TLS 1.0"),
+        (evidence(override=override(L.ENCRYPT, RAISE, minimum=TlsVersion.TLS_1_1)), True, False, "TLS 1.2"),
+        (evidence(override=override(L.ENCRYPT, RAISE, minimum=TlsVersion.TLS_1_3)), True, False, "TLS 1.3"),
+        (  # REQUIRETLS asks for TLS 1.2 itself
+            evidence(
+                demand=TlsDemand.REQUIRED, override=override(L.VERIFY, minimum=TlsVersion.TLS_1_1), mx_secure=True
+            ),
+            *(True, False, "TLS 1.2"),
+        ),
+    ],
+)
+def test_what_an_override_asks_of_the_handshake(
+    known: Evidence, starttls: bool, clear_text: bool, minimum: str
+) -> None:
+    need = require(known)
+    assert not isinstance(need, Refuse)
+    assert (need.starttls, need.clear_text, str(need.minimum)) == (starttls, clear_text, minimum)
 
 
 # ---- a host that had TLS before ----------------------------------------------------------------------------------
@@ -840,6 +1073,7 @@ PROOFS = [
     (evidence(sts=sts(StsMode.TESTING)), session(EXPIRED), None),
     (evidence(tlsa(), sts()), session(), Rule.DANE),
     (evidence(override=override(L.VERIFY)), session(), Rule.OVERRIDE),
+    (evidence(sts=sts(), override=override(L.VERIFY, RAISE)), session(), Rule.STS),  # whose word was there first
     (evidence(override=override(L.FINGERPRINT, chain=GOOD)), session(), Rule.OVERRIDE),
     (evidence(sts=sts(), override=override(L.OPPORTUNISTIC)), session(), Rule.STS),
     (evidence(tlsa(), sts(StsMode.TESTING), override=override(L.ENCRYPT)), session(), Rule.DANE),
@@ -859,20 +1093,13 @@ def test_which_rule_proved_the_host(known: Evidence, seen: ObservedSession, rule
 # ---- laws --------------------------------------------------------------------------------------------------------
 
 chains = st.sampled_from([GOOD, WILDCARD, OTHER_NAME, EXPIRED, SELF_SIGNED, CN_ONLY, ()])
-tlsas = st.sampled_from(
-    [
-        NO_TLSA,
-        TLSA_FAILED,
-        UNUSABLE,
-        tlsa(),
-        tlsa(SELF_SIGNED),
-        UsableTlsa("b.test", ("b.test",), tlsa(EXPIRED).records),
-    ]
+USABLE = [tlsa(), tlsa(SELF_SIGNED), UsableTlsa("b.test", ("b.test",), tlsa(EXPIRED).records)]
+tlsas: st.SearchStrategy[TlsaResult] = st.sampled_from([NO_TLSA, TLSA_FAILED, UNUSABLE, *USABLE])
+FOUND = {mode: [sts(mode, pattern) for pattern in (HOST, "*.good.test", "x.test")] for mode in StsMode}
+policies: st.SearchStrategy[StsResult] = st.sampled_from(
+    [NoSts(), StsFetchFailed("404"), StsUnknown("bogus"), *(found for mode in StsMode for found in FOUND[mode])]
 )
-policies = st.sampled_from(
-    [NoSts(), StsFetchFailed("404"), StsUnknown("bogus")]
-    + [sts(mode, pattern) for mode in StsMode for pattern in (HOST, "*.good.test", "x.test")]
-)
+demands = st.sampled_from(TlsDemand)
 raises = st.builds(
     override,
     st.sampled_from(OverrideLevel),
@@ -884,16 +1111,21 @@ raises = st.builds(
 replaces = st.builds(lambda one: replace(one, mode=OverrideMode.REPLACE), raises)
 overrides = st.none() | raises | replaces
 memories = st.none() | st.builds(had_tls, st.sampled_from(OnTlsLoss), st.integers(6, 8), st.none() | st.just(2 * DAY))
-evidences = st.builds(
-    Evidence,
-    st.just("good.test"),
-    st.just(MxHost(HOST)),
-    tlsas,
-    policies,
-    st.sampled_from(TlsDemand),
-    overrides,
-    memories,
-)
+
+
+def evidences_of(
+    tlsas: st.SearchStrategy[TlsaResult] = tlsas,
+    policies: st.SearchStrategy[StsResult] = policies,
+    demands: st.SearchStrategy[TlsDemand] = demands,
+    overrides: st.SearchStrategy[Override | None] = overrides,
+) -> st.SearchStrategy[Evidence]:
+    """Of a kind from the start: to make any and throw most away takes long."""
+    host = st.just(MxHost(HOST))
+    return st.builds(Evidence, st.just("good.test"), host, tlsas, policies, demands, overrides, memories)
+
+
+evidences = evidences_of()
+unwaived = st.sampled_from([TlsDemand.DEFAULT, TlsDemand.REQUIRED])
 handshakes = st.builds(
     HandshakeFailure, st.sampled_from(HandshakeProblem), st.text(max_size=5), st.none() | st.integers(0, 99)
 )
@@ -955,10 +1187,8 @@ def test_one_more_requirement_never_turns_no_into_yes(
 
 
 @many
-@given(evidences, sessions)
+@given(evidences_of(tlsas=st.sampled_from(USABLE), demands=unwaived, overrides=st.none() | raises), sessions)
 def test_usable_tlsa_and_allowed_means_a_record_matched(e: Evidence, s: ObservedSession) -> None:
-    assume(isinstance(e.tlsa, UsableTlsa) and e.demand is not TlsDemand.WAIVED)
-    assume(e.override is None or e.override.mode is RAISE)
     if isinstance(decide(e, s, TRUST), Allow):
         assert s.tls is not None
         assert isinstance(e.tlsa, UsableTlsa)
@@ -966,10 +1196,11 @@ def test_usable_tlsa_and_allowed_means_a_record_matched(e: Evidence, s: Observed
 
 
 @many
-@given(evidences, sessions)
+@given(
+    evidences_of(policies=st.sampled_from(FOUND[StsMode.ENFORCE]), demands=unwaived, overrides=st.none() | raises),
+    sessions,
+)
 def test_sts_enforce_and_allowed_means_listed_and_a_good_certificate(e: Evidence, s: ObservedSession) -> None:
-    assume(isinstance(e.sts, StsFound) and e.sts.policy.mode is StsMode.ENFORCE and e.demand is not TlsDemand.WAIVED)
-    assume(e.override is None or e.override.mode is RAISE)
     if isinstance(decide(e, s, TRUST), Allow):
         assert s.tls is not None
         assert s.tls.version >= TlsVersion.TLS_1_2
@@ -995,10 +1226,8 @@ def test_waived_is_always_allowed_by_all_but_the_operator(e: Evidence, s: Observ
 
 
 @many
-@given(evidences, sessions)
+@given(evidences_of(demands=st.just(TlsDemand.DEFAULT), overrides=replaces), sessions)
 def test_what_is_published_is_reported_under_an_override(e: Evidence, s: ObservedSession) -> None:
-    assume(e.override is not None and e.override.mode is OverrideMode.REPLACE)
-    assume(e.demand is TlsDemand.DEFAULT)
     verdict = decide(e, s, TRUST)
     if isinstance(verdict, Allow):
         without = decide(replace(e, override=None, remembered=None), s, TRUST)
@@ -1017,9 +1246,8 @@ def test_an_override_that_raises_never_allows_what_is_refused_without(
 
 
 @many
-@given(evidences, sessions)
+@given(evidences_of(overrides=raises | replaces), sessions)
 def test_dane_only_allows_nothing_without_a_record_that_matches(e: Evidence, s: ObservedSession) -> None:
-    assume(e.override is not None)
     assert e.override is not None
     verdict = decide(replace(e, override=replace(e.override, level=L.DANE_ONLY)), s, TRUST)
     if isinstance(verdict, Allow):
