@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from relay.delivery import attempt
+from relay.delivery import attempt, plan
 from relay.lab.catalogue import ALL
 from relay.lab.command import chosen
 from relay.lab.play import PASSAGES, play
@@ -56,7 +56,8 @@ def nothing_is_required(patch: Patch) -> None:
     def asks_nothing(evidence: Evidence) -> Requirement:
         return Requirement(evidence.host.name, evidence.host.name, Level.ANY, Rule.OPPORTUNISTIC)
 
-    patch.setattr(attempt, "require", asks_nothing)
+    for module in (attempt, plan):
+        patch.setattr(module, "require", asks_nothing)
 
 
 def any_tlsa_record_matches(patch: Patch) -> None:
