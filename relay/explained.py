@@ -39,7 +39,7 @@ def _line(depth: int, label: str, text: str) -> str:
 def _domain(found: Explanation) -> Iterator[str]:
     believed = "believed" if found.dnssec else "NOT believed, so DANE is off"
     yield _line(0, "DNSSEC", f"{believed}: {found.dnssec_reason}")
-    if found.policy_domain != found.domain:
+    if _is_next_hop(found):
         yield _line(0, "next hop", f"all mail goes to {found.policy_domain} (delivery.next_hop), whose policies hold")
     yield _line(0, "MTA-STS", f"{words.of_sts(found.sts.found, found.now)}{_source(found)}")
     if found.problem is not None:
@@ -60,9 +60,17 @@ def _source(found: Explanation) -> str:
 
 def _place(host: MxHost, found: Explanation) -> str:
     port = "" if found.port == 25 else f", port {found.port}"
+    if _is_next_hop(found):
+        return f"the next hop{port}"
+    if found.domain.startswith("["):
+        return f"the address itself{port}"
     if host.name == found.policy_domain and not host.preference:
         return f"the domain itself{port}"
     return f"preference {host.preference}{port}"
+
+
+def _is_next_hop(found: Explanation) -> bool:
+    return found.policy_domain != found.domain and not found.domain.startswith("[")
 
 
 def _host(one: HostExplained, found: Explanation) -> Iterator[str]:

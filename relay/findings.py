@@ -18,6 +18,7 @@ from pathlib import Path
 from relay.policy.certificate import CertificateSyntaxError, validity
 from relay.policy.chain import EXPIRED, Roots, Trust, check_chain, name_fault
 from relay.policy.override import Override
+from relay.policy.words import of_end
 from relay.settings import DnsSettings, HostPort, TrustAd
 
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # no clock of this program can rightly show less
@@ -377,10 +378,10 @@ def overrides(entries: Sequence[Override], now: datetime) -> list[Finding]:
     for one in entries:
         whom = f"{', '.join(one.keys)} ({one.level.value}, by {one.owner})"
         if one.until <= now:
-            text = f"{whom} ended on {one.until:%Y-%m-%d %H:%M} UTC and is no longer in force"
+            text = f"{whom} was in force until {of_end(one.until)}, and is no longer"
             found.append(warn("overrides", text, "take it out of the settings, or give it a later `until`"))
         elif one.until <= now + EXPIRES_SOON:
-            text = f"{whom} ends on {one.until:%Y-%m-%d %H:%M} UTC"
+            text = f"{whom} is in force until {of_end(one.until)}"
             found.append(warn("overrides", text, "see whether it is needed any longer: from then on it has no effect"))
     current = sum(now < one.until for one in entries)
     return found or [ok("overrides", f"{current} in force" if entries else "there are none")]

@@ -36,7 +36,7 @@ def failure(error: Exception) -> HandshakeFailure:
     """Sort what `Wire.shake_hands` raised. A TLS alert of the other side is named in `detail`."""
     words = wording(error)
     alert = _ALERT.match(words)
-    detail = f"{words} (the host sent the alert {alert[1].lower()})" if alert else words
+    detail = f"the host sent the alert {alert[1].lower()}" if alert else words
     return HandshakeFailure(_problem(error), detail, getattr(error, "verify_code", None))
 
 

@@ -25,6 +25,7 @@ _NOTE_USE_EVERY = timedelta(days=1)
 REFRESH_AFTER = timedelta(days=1)  # or half of the policy's life, if that is less; RFC 8461 section 3.3
 UNUSED_AFTER = timedelta(days=180)
 WAIT_AFTER_LOSS = timedelta(days=1)  # for policies that cannot be fetched, when it is not known which there were
+_LOSS = ""  # in the cache, in place of a domain: when it was seen that policies were lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,6 @@ class StsFinder:
         self._clock = clock
         self._emit = emit
         self._fetches: InFlight[str, StsResult] = InFlight()
-        self._lost_since: datetime | None = None  # when it was seen that the cache has lost policies
 
     async def find(self, domain: str) -> StsResult:
         """The policy in force for `domain` (as Address.domain). Literals and the empty domain have none."""
@@ -101,12 +101,12 @@ class StsFinder:
         if isinstance(announced, _NotAnnounced):
             if live is None:
                 meaning = announced.meaning
-                return self._without(meaning.reason) if isinstance(meaning, StsFetchFailed) else meaning
+                return await self._without(meaning.reason) if isinstance(meaning, StsFetchFailed) else meaning
             live = replace(live, stale_reason=announced.reason)  # RFC 8461 §3.1: this alone does not end a policy
         elif anew or live is None or live.id != announced:
             failure = _backing_off(entry, now, announced)
             if failure is not None:
-                return self._after_failure(live, failure)
+                return await self._after_failure(live, failure)
             if live is not None and live.id == announced and now - live.fetched_at < BACK_OFF:
                 return live  # this is what `refresh` wants
             used_at = now if used or entry is None else entry.used_at
@@ -146,24 +146,34 @@ class StsFinder:
             return found
         await self._cache.put(domain, StsEntry(used_at, entry.found if entry else None, now, outcome, policy_id))
         self._emit(PolicyFetchFailed(domain, outcome, live.id if live else None))
-        return self._after_failure(live, outcome)
+        return await self._after_failure(live, outcome)
 
-    def _after_failure(self, live: StsFound | None, reason: str) -> StsResult:
+    async def _after_failure(self, live: StsFound | None, reason: str) -> StsResult:
         # RFC 8461 §3.3: the old policy stays in force while it lasts; without one it is as if there were no policy
-        return replace(live, stale_reason=reason) if live is not None else self._without(reason)
+        return replace(live, stale_reason=reason) if live is not None else await self._without(reason)
 
-    def _without(self, reason: str) -> StsResult:
+    async def _without(self, reason: str) -> StsResult:
         """What it means that there is no policy to be had, and none from before.
 
         When the cache was damaged, one may have been in force: that can't be decided, so mail waits for a while.
         """
-        if not self._cache.lost:
-            return StsFetchFailed(reason)
-        now = self._clock()
-        self._lost_since = self._lost_since or now
-        if now - self._lost_since >= WAIT_AFTER_LOSS:
+        lost_at = await self._policies_lost_at()
+        if lost_at is None or self._clock() - lost_at >= WAIT_AFTER_LOSS:
             return StsFetchFailed(reason)
         return StsUnknown(f"{reason}, and the policies that were fetched before are lost (damaged file)")
+
+    async def _policies_lost_at(self) -> datetime | None:
+        """When it was seen that damage has cost policies, in this run of the service or before."""
+        now = self._clock()
+        try:
+            entry = await self._cache.get(_LOSS)
+        except StsCacheError:
+            return now
+        if self._cache.lost:
+            self._cache.lost = False  # from here on the entry says so
+            entry = StsEntry(now, failed_at=now, failure="the file was damaged")
+            await self._cache.put(_LOSS, entry)
+        return None if entry is None else entry.failed_at
 
 
 def _live(entry: StsEntry | None, now: datetime) -> StsFound | None:

@@ -5,10 +5,11 @@ Pure. What hosts say comes from strangers; whoever prints these words cleans the
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from functools import lru_cache
 from typing import assert_never
 
+from relay.mail.outcome import TlsUsed
 from relay.mail.status import Kind
 from relay.policy.certificate import CertificateSyntaxError, dns_names
 from relay.policy.chain import Trust, name_matches, shown_names
@@ -31,12 +32,13 @@ from relay.policy.verdict import Allow, Verdict
 
 _WHOLE_OCTETS = 64  # of a TLSA record: a digest is shown whole, a certificate is not
 _SHOWN_DIGITS = 40
+_SHOWN_RECORDS = 6
 
 
 def of_requirement(need: Requirement | Refuse) -> str:
     """What a session must prove, and which rule asks for it: `TLS 1.2 or newer, a certificate that ... (dane)`."""
     if isinstance(need, Refuse):
-        return f"not tried, {need.status}: {need.reason} ({need.rule.value})"
+        return f"not called, {need.status}: {need.reason} ({need.rule.value})"
     if not need.starttls:
         return f"clear text: STARTTLS is left alone ({need.rule.value})"
     if need.level is Level.ANY:
@@ -91,7 +93,8 @@ def of_verdict(verdict: Verdict) -> str:
         what = "mail is returned" if verdict.status.kind is Kind.PERMANENT else "mail is kept back"
         return f"{what}, {verdict.status}: {verdict.reason}"
     found = f"; reported, not enforced: {verdict.would_refuse.reason}" if verdict.would_refuse else ""
-    return f"may carry mail, TLS {verdict.tls.value}{found}"
+    how = "in clear text" if verdict.tls is TlsUsed.NONE else f"TLS {verdict.tls.value}"
+    return f"may carry mail, {how}{found}"
 
 
 def of_proof(need: Requirement, seen: ObservedSession, verdict: Verdict, trust: Trust) -> str | None:
@@ -144,14 +147,19 @@ def of_tlsa(tlsa: TlsaResult) -> str:
             authority = any(record.usage == 2 for record in records)
             allowed = f" (names: {', '.join(names)})" if authority else ""
             useless = f"; of no use: {_of_unusable(others)}" if others else ""
-            return f"TLSA records at {base}: {'; '.join(map(of_record, records))}{allowed}{useless}"
+            return f"TLSA records at {base}: {_some([of_record(record) for record in records])}{allowed}{useless}"
         case TlsaLookupFailed(reason):
             return f"not known, so the host is not tried: {reason}"
     assert_never(tlsa)
 
 
 def _of_unusable(records: tuple[TlsaRecord, ...]) -> str:
-    return "; ".join(f"{of_record(record)} ({why_unusable(record)})" for record in records)
+    return _some([f"{of_record(record)} ({why_unusable(record)})" for record in records])
+
+
+def _some(texts: list[str]) -> str:
+    more = f"; and {len(texts) - _SHOWN_RECORDS} more" if len(texts) > _SHOWN_RECORDS else ""
+    return "; ".join(texts[:_SHOWN_RECORDS]) + more
 
 
 def of_record(record: TlsaRecord) -> str:
@@ -174,9 +182,16 @@ def of_override(override: Override) -> str:
     how = "in place of what is published" if override.mode is OverrideMode.REPLACE else "beside what is published"
     minimum = f", {override.minimum} or newer" if override.minimum is not None else ""
     return (
-        f"{override.level.value}{minimum}, {how}, until {override.until:%Y-%m-%d %H:%M} UTC, "
+        f"{override.level.value}{minimum}, {how}, until {of_end(override.until)}, "
         f"by {override.owner}: {override.reason}"
     )
+
+
+def of_end(until: datetime) -> str:
+    """The end of something, as it is written in the settings: a last day, or a time."""
+    if until == datetime.combine(until.date(), time(), until.tzinfo):
+        return f"the end of {until - timedelta(days=1):%Y-%m-%d} (UTC)"
+    return f"{until:%Y-%m-%d %H:%M} UTC"
 
 
 def in_words(span: timedelta) -> str:

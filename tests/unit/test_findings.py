@@ -21,6 +21,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HERE, THERE = (HostPort(host=host, port=53) for host in ("127.0.0.1", "192.0.2.53"))
 HOST = HostPort(host="mx.test", port=25)
 MIB = 1 << 20
+DAY = timedelta(days=1)
 CA = LabCa.make(NOW)
 ROOTS = Roots(CA.pem)
 
@@ -280,9 +281,13 @@ def override(until: datetime) -> Override:
         (
             NOW,
             Level.WARN,
-            "a.test, mx.b.test (encrypt, by ops) ended on 2026-11-24 12:00 UTC and is no longer in force",
+            "a.test, mx.b.test (encrypt, by ops) was in force until 2026-11-24 12:00 UTC, and is no longer",
         ),
-        (NOW + timedelta(days=14), Level.WARN, "a.test, mx.b.test (encrypt, by ops) ends on 2026-12-08 12:00 UTC"),
+        (
+            NOW + timedelta(days=14),
+            Level.WARN,
+            "a.test, mx.b.test (encrypt, by ops) is in force until 2026-12-08 12:00 UTC",
+        ),
         (NOW + timedelta(days=15), Level.OK, "1 in force"),
     ],
 )

@@ -802,6 +802,8 @@ async def test_after_damage_a_policy_that_cannot_be_had_keeps_mail_back_for_a_da
         assert result == StsUnknown(f"{FAILED}, and the policies that were fetched before are lost (damaged file)")
         play.clock.pass_(minutes=4)
         assert isinstance(await play.find(), StsUnknown)  # in the back-off too
+        await play.restart()
+        assert isinstance(await play.find(), StsUnknown)
         play.zones.set_fault("_mta-sts.a.test", "TXT", Fault.SERVFAIL)
         assert isinstance(await play.find(), StsUnknown)
         play.zones.set_fault("_mta-sts.a.test", "TXT", None)

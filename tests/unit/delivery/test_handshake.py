@@ -30,7 +30,7 @@ ERRORS = [
     (
         tls_error("TLSV1_ALERT_PROTOCOL_VERSION"),
         HandshakeProblem.VERSION,
-        "TLSV1_ALERT_PROTOCOL_VERSION (the host sent the alert protocol_version)",
+        "the host sent the alert protocol_version",
         None,
     ),
     (tls_error("NO_PROTOCOLS_AVAILABLE"), HandshakeProblem.VERSION, "NO_PROTOCOLS_AVAILABLE", None),
@@ -39,14 +39,14 @@ ERRORS = [
     (
         tls_error("SSLV3_ALERT_HANDSHAKE_FAILURE"),
         HandshakeProblem.CIPHER,
-        "SSLV3_ALERT_HANDSHAKE_FAILURE (the host sent the alert handshake_failure)",
+        "the host sent the alert handshake_failure",
         None,
     ),
     (tls_error("DH_KEY_TOO_SMALL"), HandshakeProblem.CIPHER, "DH_KEY_TOO_SMALL", None),
     (
         tls_error("TLSV1_ALERT_INTERNAL_ERROR"),
         HandshakeProblem.OTHER,
-        "TLSV1_ALERT_INTERNAL_ERROR (the host sent the alert internal_error)",
+        "the host sent the alert internal_error",
         None,
     ),
     (ssl.SSLEOFError(8, "EOF occurred"), HandshakeProblem.RESET, "EOF occurred", None),

@@ -42,7 +42,7 @@ LATER = Refuse(Status(Kind.TEMPORARY, 7, 5), "it expired", Rule.STS)
 NEVER = Refuse(Status(Kind.PERMANENT, 7, 30), "it does not offer REQUIRETLS", Rule.REQUIRETLS)
 
 REQUIREMENTS = [
-    (LATER, "not tried, 4.7.5: it expired (sts)"),
+    (LATER, "not called, 4.7.5: it expired (sts)"),
     (ANY, "nothing: TLS when it works, clear text otherwise (opportunistic)"),
     (replace(ANY, starttls=False), "clear text: STARTTLS is left alone (opportunistic)"),
     (ENCRYPTED, "TLS 1.2 or newer, no matter whose certificate (override)"),
@@ -74,12 +74,12 @@ def test_of_requirement(need: Requirement | Refuse, sentence: str) -> None:
         (None, None),
         (ANY, None),
         (ENCRYPTED, "TLS 1.2 or newer, no matter whose certificate (override)"),
-        (LATER, "not tried, 4.7.5: it expired (sts)"),
+        (LATER, "not called, 4.7.5: it expired (sts)"),
         (
             replace(ANY, reported=ENCRYPTED),
             "TLS 1.2 or newer, no matter whose certificate (override)",
         ),
-        (replace(ANY, reported=replace(ANY, reported=LATER)), "not tried, 4.7.5: it expired (sts)"),
+        (replace(ANY, reported=replace(ANY, reported=LATER)), "not called, 4.7.5: it expired (sts)"),
         (replace(ENCRYPTED, reported=LATER), "TLS 1.2 or newer, no matter whose certificate (override)"),
     ],
 )
@@ -127,7 +127,7 @@ ALLOWED = Allow(TlsUsed.VERIFIED, Rule.STS)
         (ALLOWED, "may carry mail, TLS verified"),
         (
             Allow(TlsUsed.NONE, Rule.OPPORTUNISTIC, would_refuse=LATER),
-            "may carry mail, TLS none; reported, not enforced: it expired",
+            "may carry mail, in clear text; reported, not enforced: it expired",
         ),
     ],
 )
@@ -284,3 +284,22 @@ def test_in_words(seconds: float, shown: str) -> None:
 )
 def test_of_memory(memory: TlsMemory, sentence: str) -> None:
     assert words.of_memory(memory, NOW) == sentence
+
+
+@pytest.mark.parametrize(
+    ("until", "shown"),
+    [
+        (datetime(2027, 4, 1, tzinfo=UTC), "the end of 2027-03-31 (UTC)"),
+        (datetime(2027, 4, 1, 0, 0, 1, tzinfo=UTC), "2027-04-01 00:00 UTC"),
+        (datetime(2027, 3, 31, 18, tzinfo=UTC), "2027-03-31 18:00 UTC"),
+    ],
+)
+def test_of_end(until: datetime, shown: str) -> None:
+    assert words.of_end(until) == shown
+
+
+@pytest.mark.parametrize(("records", "more"), [(6, ""), (7, "; and 1 more"), (100, "; and 94 more")])
+def test_many_records(records: int, more: str) -> None:
+    assert words.of_tlsa(UsableTlsa(HOST, (HOST,), (AA,) * records)) == (
+        f"TLSA records at mx.good.test: {'; '.join([SHOWN_AA] * 6)}{more}"
+    )
