@@ -58,9 +58,7 @@ class Settlement:
     def delayed(self) -> tuple[SettledRecipient, ...]:
         """The recipients that a delay notice must name, now and not again."""
         return tuple(
-            settled
-            for settled in self.recipients
-            if not settled.state.closed and settled.delay_notified and not settled.recipient.delay_notified
+            settled for settled in self.recipients if settled.delay_notified and not settled.recipient.delay_notified
         )
 
 

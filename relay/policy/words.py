@@ -80,11 +80,16 @@ def of_session(seen: ObservedSession) -> str:
 
 @lru_cache(maxsize=256)
 def _of_tls(tls: TlsSeen) -> str:
+    names = shown_names(_names(tls.chain))
+    return f"{tls.version}, {tls.cipher}, chain of {len(tls.chain)}, certificate for {names}"
+
+
+def _names(chain: tuple[bytes, ...]) -> tuple[str, ...]:
+    """What can be read of the names in the leaf."""
     try:
-        names = dns_names(tls.chain[0]) if tls.chain else ()
+        return dns_names(chain[0]) if chain else ()
     except CertificateSyntaxError:
-        names = ()
-    return f"{tls.version}, {tls.cipher}, chain of {len(tls.chain)}, certificate for {shown_names(names)}"
+        return ()
 
 
 def of_verdict(verdict: Verdict) -> str:
@@ -106,13 +111,11 @@ def of_proof(need: Requirement, seen: ObservedSession, verdict: Verdict, trust: 
         record = matching_record(need.tlsa, seen.tls.chain, trust.now)
         if isinstance(record, TlsaRecord):
             proofs.append(f"TLSA record {of_record(record)} at {need.tlsa.base}")
+    present = _names(seen.tls.chain)
     for identity in need.identities:
-        try:
-            present = dns_names(seen.tls.chain[0])
-        except CertificateSyntaxError:
-            continue
         fitting = [p for p in present if any(name_matches(p, name) for name in identity.names)]
-        proofs.append(f"name {shown_names(fitting)} in the certificate, of a trusted authority")
+        if fitting:
+            proofs.append(f"name {shown_names(fitting)} in the certificate, of a trusted authority")
     if need.fingerprints:
         proofs.append("a fingerprint in the settings")
     return "; ".join(proofs) or None
