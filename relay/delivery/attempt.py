@@ -168,7 +168,10 @@ class Attempt:
         return None
 
     def _override(self, host: str, address: str | None = None) -> Override | None:
-        override = self._tools.overrides.find(self._claim.domain, address or host, self._tools.clock())
+        overrides = self._tools.overrides
+        if not overrides.entries:
+            return None
+        override = overrides.find(self._claim.domain, address or host, self._tools.clock())
         if override is not None:
             self._trail.override(host, override)
         return override
