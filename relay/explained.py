@@ -107,6 +107,11 @@ def _signed(host: MxHost) -> str:
 
 
 def _session(session: SessionExplained) -> Iterator[str]:
+    if session.override is not None:
+        yield _line(5, "override", words.of_override(session.override))
+    if session.seen is None and session.verdict is not None:
+        yield _line(5, "verdict", f"{words.of_verdict(session.verdict)} (rule {session.verdict.rule.value})")
+        return
     if session.seen is None:
         yield _line(5, "problem", session.problem or "no session")
         yield _line(5, "verdict", "mail goes on to the next address or host, or waits")
@@ -187,6 +192,7 @@ def _session_object(session: SessionExplained) -> dict[str, object]:
     return {
         "address": session.address,
         "problem": session.problem,
+        "override": None if session.override is None else words.of_override(session.override),
         "ehlo": list(session.ehlo),
         "seen": None if seen is None else words.of_session(seen),
         "tls_version": None if tls is None else str(tls.version),

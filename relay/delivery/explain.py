@@ -69,7 +69,10 @@ async def explain_host(domain: str, named: MxHost, route: Route, means: Means, c
         special = means.overrides.find(domain, address, means.clock()) if override is None else None
         asked = need if special is None else require(replace(evidence, override=special))
         if isinstance(asked, Requirement):
-            sessions.append(await _call(Target(host.name, address, route.port), asked, means))
+            called = await _call(Target(host.name, address, route.port), asked, means)
+            sessions.append(replace(called, override=special))
+        elif special is not None:
+            sessions.append(SessionExplained(address, verdict=asked, override=special))
     return HostExplained(host, None, tlsa, need, override, memory, tuple(sessions))
 
 

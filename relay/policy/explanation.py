@@ -18,6 +18,7 @@ from relay.policy.verdict import Refuse, Requirement, Verdict
 class SessionExplained:
     """One address that was called. Either a session was `seen` and judged, or there is a `problem`.
 
+    `override`: one for this address; where it refuses before a session, there is a verdict alone.
     `ehlo` are the keywords of the last EHLO, `proof` which record, name or fingerprint matched. `shown`: what a host
     whose certificate was not accepted shows to those who do not ask.
     """
@@ -29,6 +30,7 @@ class SessionExplained:
     ehlo: tuple[str, ...] = ()
     proof: str | None = None
     shown: TlsSeen | None = None
+    override: Override | None = None
 
 
 @dataclass(frozen=True, slots=True)

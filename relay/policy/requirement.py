@@ -140,11 +140,7 @@ def require(evidence: Evidence) -> Requirement | Refuse:
         need = published if isinstance(published, Refuse) else _under(published, evidence, override)
     if isinstance(need, Refuse):
         return need
-    if evidence.demand is TlsDemand.REQUIRED:
-        return _authenticated_for_requiretls(need, evidence)
-    if need.rule is Rule.OPPORTUNISTIC and evidence.remembered is not None:
-        return replace(need, remembered=evidence.remembered)  # RFC 3207 §6
-    return need
+    return _authenticated_for_requiretls(need, evidence) if evidence.demand is TlsDemand.REQUIRED else need
 
 
 def _is_replaced(evidence: Evidence, override: Override) -> bool:
@@ -158,7 +154,9 @@ def _is_replaced(evidence: Evidence, override: Override) -> bool:
 
 def _nothing_required(evidence: Evidence, rule: Rule) -> Requirement:
     sni = evidence.tlsa.base if isinstance(evidence.tlsa, UsableTlsa) else evidence.host.name
-    return Requirement(evidence.host.name, sni, Level.ANY, rule)
+    # RFC 3207 §6; of no account once something is required.
+    remembered = evidence.remembered if rule is Rule.OPPORTUNISTIC else None
+    return Requirement(evidence.host.name, sni, Level.ANY, rule, remembered=remembered)
 
 
 def _published(evidence: Evidence) -> Requirement | Refuse:

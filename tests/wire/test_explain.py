@@ -81,6 +81,27 @@ async def test_it_says_what_mail_meets(leaf: Leaf | None, sts: StsMode | None, s
             assert (verdict.status, verdict.reason) == (outcome.status, outcome.reason)
 
 
+@pytest.mark.parametrize("mode", OverrideMode)
+@pytest.mark.parametrize("level", [level for level in OverrideLevel if level is not OverrideLevel.FINGERPRINT])
+@pytest.mark.parametrize("hosts", [(), ("mx1.a.test",), ("127.2.0.1",)], ids=["domain", "host", "address"])
+@pytest.mark.parametrize(("leaf", "sts"), [(None, None), (Leaf.EXPIRED, StsMode.ENFORCE), (Leaf.GOOD, None)])
+async def test_it_says_what_mail_meets_under_an_override(
+    mode: OverrideMode, level: OverrideLevel, hosts: tuple[str, ...], leaf: Leaf | None, sts: StsMode | None
+) -> None:
+    one = Override(() if hosts else ("a.test",), hosts, level, mode, "ticket 7", "ops", NOW + DAY)
+    async with world(overrides=Overrides([one])) as there:
+        await there.domain("a.test", OK, leaf=leaf, sts=sts)
+        (host,) = (await explained_way(there, "a.test")).hosts
+        verdict = host.sessions[0].verdict if host.sessions else host.need
+        (outcome,) = await there.attempt(make_claim("b@a.test"))
+        if isinstance(outcome, Delivered):
+            assert isinstance(verdict, Allow)
+            assert verdict.tls is outcome.tls
+        else:
+            assert isinstance(verdict, Refuse)
+            assert (verdict.status, verdict.reason) == (outcome.status, outcome.reason)
+
+
 async def test_the_page_and_the_object() -> None:
     one = Override(("a.test",), (), OverrideLevel.ENCRYPT, OverrideMode.RAISE, "ticket 7", "ops", NOW + DAY)
     async with world(overrides=Overrides([one])) as there:

@@ -19,6 +19,7 @@ from relay.policy.memory import MemoryRules, OnTlsLoss, Remembered, TlsMemory
 from relay.policy.mx import MxHost
 from relay.policy.observed import HandshakeFailure, HandshakeProblem, ObservedSession, TlsSeen, TlsVersion
 from relay.policy.override import Override, OverrideLevel, OverrideMode, fits
+from relay.policy.requirement import Unenforced
 from relay.policy.sts import NoSts, StsFetchFailed, StsFound, StsMode, StsPolicy, StsResult, StsUnknown
 from relay.policy.tlsa import NoTlsa, TlsaLookupFailed, TlsaRecord, TlsaResult, UnusableTlsa, UsableTlsa
 from relay.policy.verdict import Allow, Evidence, Refuse, ReportResult, Rule, decide, judge, require
@@ -943,6 +944,32 @@ def test_testing_mode_says_what_it_would_have_refused(session: ObservedSession, 
     assert isinstance(verdict, Allow)
     assert verdict.would_refuse is not None
     assert str(verdict.would_refuse.status) == status
+
+
+U = Unenforced
+NOT_ENFORCED = [
+    (evidence(sts=sts(StsMode.TESTING)), session(EXPIRED), "4.7.5", U.TESTING),
+    (evidence(sts=sts(StsMode.TESTING, "x.test")), session(), "4.4.8", U.TESTING),
+    (evidence(sts=sts(), override=override(L.OPPORTUNISTIC)), session(EXPIRED), "4.7.5", U.REPLACED),
+    (evidence(sts=sts(), override=override(L.NONE)), CLEAR, "4.7.4", U.REPLACED),
+    (evidence(sts=sts(StsMode.ENFORCE, "x.test"), override=override(L.ENCRYPT)), session(), "4.4.8", U.REPLACED),
+    (evidence(TLSA_FAILED, override=override(L.ENCRYPT)), session(), "4.7.5", U.REPLACED),
+    (evidence(sts=sts(StsMode.TESTING), override=override(L.ENCRYPT)), session(EXPIRED), "4.7.5", U.TESTING),
+    (evidence(sts=sts(StsMode.TESTING), override=override(L.NONE)), CLEAR, "4.7.4", U.TESTING),
+    (evidence(tlsa(), sts(StsMode.TESTING), override=override(L.NONE)), CLEAR, "4.7.4", U.REPLACED),
+    (evidence(sts=sts(), override=override(L.ENCRYPT)), session(), None, None),
+    (evidence(sts=sts()), session(), None, None),
+]
+
+
+@pytest.mark.parametrize(("known", "seen", "status", "why"), NOT_ENFORCED)
+def test_what_is_not_enforced_and_why(
+    known: Evidence, seen: ObservedSession, status: str | None, why: Unenforced | None
+) -> None:
+    verdict = decide(known, seen, TRUST)
+    assert isinstance(verdict, Allow)
+    assert verdict.unenforced is why
+    assert (str(verdict.would_refuse.status) if verdict.would_refuse else None) == status
 
 
 @pytest.mark.parametrize(
