@@ -114,8 +114,10 @@ def _reported(
     proven_by = _proof(need)
     while need.reported is not None:
         more = need.reported
-        refusal = more if isinstance(more, Refuse) else _refusal(more, seen, trust)
-        if refusal is not None or isinstance(more, Refuse):
+        if isinstance(more, Refuse):
+            return more, need.unenforced, proven_by
+        refusal = _refusal(more, seen, trust)
+        if refusal is not None:
             return refusal, need.unenforced, proven_by
         proven_by = proven_by or _proof(more)
         need = more

@@ -599,3 +599,10 @@ def test_a_flipped_octet_in_a_record_never_raises(at: int, change: int) -> None:
 def test_why_a_record_is_of_no_use(record: TlsaRecord, why: str | None) -> None:
     assert why_unusable(record) == why
     assert usable(record) is (why is None)
+
+
+def test_records_of_no_use_make_no_difference() -> None:
+    record = TlsaRecord(3, 1, 1, bytes(32))
+    plain = UsableTlsa(HOST, NAMES, (record,))
+    assert plain.others == ()
+    assert UsableTlsa(HOST, NAMES, (record,), (TlsaRecord(1, 1, 1, bytes(32)),)) == plain
