@@ -20,6 +20,7 @@ from relay.policy.chain import (
     Trust,
     check_chain,
     check_path,
+    described,
     name_fault,
     name_matches,
     names_match,
@@ -387,3 +388,50 @@ def test_a_flipped_octet_never_raises_and_never_helps(kind: Leaf, data: st.DataO
 
 def test_the_tables_are_whole() -> None:
     assert set(CODES) == set(Leaf)
+
+
+def signed_by_itself(subject: x509.Name, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Root\n1")]))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + timedelta(days=90))
+    )
+    digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    return made.sign(key, digest).public_bytes(serialization.Encoding.DER)
+
+
+def name(*parts: tuple[x509.ObjectIdentifier, str]) -> x509.Name:
+    return x509.Name([x509.NameAttribute(which, value) for which, value in parts])
+
+
+DESCRIBED = [
+    (name((NameOID.COMMON_NAME, "mx.a.test"), (NameOID.ORGANIZATION_NAME, "A")), "mx.a.test"),
+    (name((NameOID.COMMON_NAME, "first"), (NameOID.COMMON_NAME, "second")), "first"),
+    (name((NameOID.ORGANIZATION_NAME, "A"), (NameOID.COUNTRY_NAME, "DE")), "C=DE,O=A"),
+    (name(), "nobody"),
+]
+
+
+@pytest.mark.parametrize(("subject", "whose"), DESCRIBED)
+def test_a_certificate_for_people(subject: x509.Name, whose: str) -> None:
+    found = described(signed_by_itself(subject, ec.generate_private_key(ec.SECP256R1())))
+    assert found == f"{whose}, issued by Root?1, valid 2026-11-24 to 2027-02-22, EC 256"
+
+
+def test_keys_for_people() -> None:
+    assert described(CA.issue((HOST,), Leaf.RSA_1024).chain_der[0]).endswith(", RSA 1024")
+    of_edwards = signed_by_itself(name((NameOID.COMMON_NAME, "x")), ed25519.Ed25519PrivateKey.generate())
+    assert described(of_edwards).endswith(", Ed25519")
+
+
+def test_what_is_no_certificate_for_people() -> None:
+    unknown = signed_by_itself(name(), ec.generate_private_key(ec.SECP256R1())).replace(
+        bytes.fromhex("06072a8648ce3d0201"),
+        bytes.fromhex("06072a8648ce3d0209"),  # the kind of key
+    )
+    assert described(b"no certificate") == "a certificate that cannot be parsed"
+    assert described(unknown) == "a certificate that cannot be parsed"
