@@ -1164,7 +1164,7 @@ sessions = st.one_of(
         ObservedSession, st.just(HOST), st.just("192.0.2.1"), st.just(True), st.booleans(), st.none(), handshakes
     ),
 )
-many = settings(max_examples=400, suppress_health_check=[HealthCheck.filter_too_much])
+many = settings(max_examples=250, suppress_health_check=[HealthCheck.filter_too_much])
 
 
 @many
