@@ -14,8 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from corpus import messages
@@ -130,9 +132,13 @@ postlog unix-dgram n - n - 1 postlogd
         self._master = subprocess.Popen(
             ["/usr/lib/postfix/sbin/master", "-c", str(self._configuration), "-d"], start_new_session=True
         )
-        wait_until("Postfix", lambda: answers(self.port))
+        try:
+            wait_until("Postfix", lambda: answers(self.port))
+        except BaseException:
+            self.close()
+            raise
 
-    def stop(self) -> None:
+    def close(self) -> None:
         self._master.terminate()
         self._master.wait(20)
 
@@ -170,13 +176,10 @@ allow_private_addresses = true
 @pytest.fixture(scope="module")
 def arrived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[bytes]]:
     """Submit the whole corpus, wait for all of it, and give what Postfix wrote."""
-    folder = tmp_path_factory.mktemp("postfix")
-    folder.parent.chmod(0o755)
-    folder.parent.parent.chmod(0o755)
     relay_folder = tmp_path_factory.mktemp("relay")
     ca = LabCa.make(datetime.now(UTC))
-    postfix = Postfix(folder, ca)
-    try:
+    # Not among pytest's own folders: another run of pytest closes those for other users, and Postfix is several.
+    with TemporaryDirectory(prefix="relay-postfix-") as folder, closing(Postfix(Path(folder), ca)) as postfix:
         service = Service(relay_folder, postfix.port, ca)
         try:
             for name, octets in CORPUS.items():
@@ -186,8 +189,6 @@ def arrived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[bytes]]:
         finally:
             service.stop()
         yield [path.read_bytes() for path in postfix.mail.iterdir()]
-    finally:
-        postfix.stop()
 
 
 def swaks(port: int, path: Path, octets: bytes) -> None:
