@@ -6,6 +6,8 @@ from relay.policy.explanation import Explanation, StsExplained
 from relay.policy.sts import NoSts
 
 
-def test_hosts_have_not_been_called_unless_it_is_said() -> None:
+def test_what_is_not_said() -> None:
+    """Hosts were not called, mail goes to the port of mail, and a policy is from the cache."""
     now, sts = datetime(2026, 11, 24, tzinfo=UTC), StsExplained(NoSts())
-    assert not Explanation("a.test", now, True, "because", "a.test", sts).connected
+    found = Explanation("a.test", now, True, "because", "a.test", sts)
+    assert (found.connected, found.port, sts.fetched_now) == (False, 25, False)
