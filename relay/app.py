@@ -48,8 +48,6 @@ from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Claim, MessageId
 from relay.mail.record import Attempted
 from relay.policy.chain import Roots
-from relay.policy.memory import MemoryRules
-from relay.policy.override import Overrides
 from relay.policy.retry import Schedule
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
@@ -110,8 +108,6 @@ class App:
         if settings.admin.listen:  # else nobody can ask
             self._emit = self._metrics.counting(self._emit)
         self._new_id = id_source(clock)
-        memory = settings.tls_memory
-        self._memory_rules = MemoryRules(memory.on_loss, memory.after, memory.defer_for)
         self._store = SqliteStore(folder)
         self._guard = AddressGuard(settings.delivery.allow_private_addresses)
         self._stack = AsyncExitStack()
@@ -145,7 +141,9 @@ class App:
         cache = StsCache(self._folder, lambda reason: self._emit(PolicyCacheFailed(reason)))
         self._stack.push_async_callback(cache.close)
         finder = self._finder(resolver, cache, roots_pem)
-        memories = TlsMemories(self._folder, self._memory_rules, lambda reason: self._emit(TlsMemoryFailed(reason)))
+        memories = TlsMemories(
+            self._folder, settings.tls_memory.rules, lambda reason: self._emit(TlsMemoryFailed(reason))
+        )
         self._stack.push_async_callback(memories.close)
         worker = self._worker(resolver, finder, memories, roots_pem)
         front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users)
@@ -243,9 +241,8 @@ class App:
             read=self._store.read,
             clock=self._clock,
             emit=self._emit,
-            overrides=Overrides(override.value() for override in settings.override),
+            overrides=settings.overrides,
             memories=memories,
-            memory_rules=self._memory_rules,
         )
 
         async def deliver(claim: Claim) -> Attempted:
@@ -288,12 +285,11 @@ class App:
 
     async def _watch_overrides(self) -> None:
         """Tell of each override that has ended, once."""
-        current = list(self._settings.override)
+        current = list(self._settings.overrides.entries)
         while current:
             for ended in [one for one in current if one.until <= self._clock()]:
                 current.remove(ended)
-                destinations = ", ".join((*ended.domains, *ended.hosts))
-                self._emit(OverrideEnded(destinations, ended.level.value, ended.owner, ended.until))
+                self._emit(OverrideEnded(", ".join(ended.keys), ended.level.value, ended.owner, ended.until))
             await asyncio.sleep(WATCH_OVERRIDES_EVERY_SECONDS)
 
     async def _refresh_again(self, finder: StsFinder) -> None:

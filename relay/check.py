@@ -184,7 +184,7 @@ async def _memories(at: Scene) -> list[Finding]:
 
 
 async def _overrides(at: Scene) -> list[Finding]:
-    return findings.overrides([one.value() for one in at.settings.override], at.now)
+    return findings.overrides(at.settings.overrides.entries, at.now)
 
 
 async def _authorities(at: Scene) -> list[Finding]:

@@ -217,7 +217,7 @@ def policy_list(as_json: bool, file: Path | None) -> None:
     from relay import policies
     from relay.config import load_without_files
 
-    overrides = [one.value() for one in load_without_files(file, os.environ).override]
+    overrides = load_without_files(file, os.environ).overrides.entries
     show = policies.as_json if as_json else policies.page
     click.echo(show(overrides, datetime.now(UTC)))
 

@@ -360,6 +360,9 @@ def example() -> str:
         lines += ["", f"# {entry.description} ({entry.type})", f"#{entry.key} = {entry.default}"]
     for table, kind in _tables().items():
         lines += ["", f"# [[{table}]]", f"# {(kind.__doc__ or '').strip()}"]
-    for entry in table_reference():
-        lines += [f"# {entry.key} = {entry.default or '...'}  ({entry.type}: {entry.description})"]
+        lines += [
+            f"# {entry.key} = {entry.default or '...'}  ({entry.type}: {entry.description})"
+            for entry in table_reference()
+            if entry.section == table
+        ]
     return "\n".join(lines) + "\n"

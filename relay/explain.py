@@ -23,8 +23,6 @@ from relay.lookup.sts import StsFinder
 from relay.lookup.sts_fetch import PolicyFetcher
 from relay.policy.chain import Roots
 from relay.policy.explanation import Explanation, StsExplained
-from relay.policy.memory import MemoryRules
-from relay.policy.override import Overrides
 from relay.policy.sts import StsResult
 from relay.settings import Settings
 from relay.tls import ClientContexts, https_context, load_roots
@@ -52,9 +50,7 @@ async def explain(
         with suppress(sts_cache.StsCacheError):
             await cache.open()
         stack.push_async_callback(cache.close)
-        given = settings.tls_memory
-        rules = MemoryRules(given.on_loss, given.after, given.defer_for)
-        memories = tls_memory.TlsMemories(copy, rules, _ignore_words)
+        memories = tls_memory.TlsMemories(copy, settings.tls_memory.rules, _ignore_words)
         await memories.open()
         stack.push_async_callback(memories.close)
         guard = AddressGuard(settings.delivery.allow_private_addresses)
@@ -70,9 +66,8 @@ async def explain(
             hostname=hostname,
             clock=clock,
             timeouts=_PATIENCE,
-            overrides=Overrides(override.value() for override in settings.override),
+            overrides=settings.overrides,
             memories=memories,
-            memory_rules=rules,
         )
         route = await means.router.route(domain)
         if not isinstance(route, Route):

@@ -13,7 +13,8 @@ from enum import Enum
 from pydantic import Field
 
 from relay.override_settings import OverrideSettings
-from relay.policy.memory import OnTlsLoss
+from relay.policy.memory import MemoryRules, OnTlsLoss
+from relay.policy.override import Overrides
 from relay.setting_types import (
     COUNT_LIMIT,
     Duration,
@@ -163,6 +164,11 @@ class TlsMemorySettings(Section):
         default=timedelta(days=1), description="how long mail waits for TLS to come back when on_loss is defer"
     )
 
+    @property
+    def rules(self) -> MemoryRules:
+        """The settings as the decision takes them."""
+        return MemoryRules(self.on_loss, self.after, self.defer_for)
+
 
 class RetrySettings(Section):
     """When to try again, and when to give up."""
@@ -202,3 +208,8 @@ class Settings(Section):
     retry: RetrySettings = RetrySettings()
     admin: AdminSettings = AdminSettings()
     override: tuple[OverrideSettings, ...] = Field(default=(), description="local rules on TLS for some destinations")
+
+    @property
+    def overrides(self) -> Overrides:
+        """The overrides as the decision takes them."""
+        return Overrides(override.value() for override in self.override)

@@ -44,7 +44,7 @@ from relay.mail.outcome import Deferred, Delivered, Failed, Outcome
 from relay.mail.record import Attempted, AttemptRecord
 from relay.mail.status import Kind, Reply
 from relay.policy.chain import Roots, Trust
-from relay.policy.memory import MemoryRules, OnTlsLoss, Remembered, waits_until
+from relay.policy.memory import waits_until
 from relay.policy.mx import MxHost, conclude
 from relay.policy.observed import ObservedSession
 from relay.policy.override import Override, Overrides
@@ -86,10 +86,9 @@ class Tools:
     read: Callable[[Body], AsyncGenerator[bytes, None]]
     clock: Callable[[], datetime]
     emit: Emit
+    memories: TlsMemories
     timeouts: Timeouts = field(default_factory=Timeouts)
     overrides: Overrides = field(default_factory=Overrides)
-    memories: TlsMemories | None = None  # None: whether hosts had TLS before is of no concern
-    memory_rules: MemoryRules | None = None
 
 
 class Attempt:
@@ -151,7 +150,7 @@ class Attempt:
             return None
         tlsa = await self._tools.router.tlsa(host, route)
         self._trail.tlsa(host.name, tlsa)
-        remembered = await self._remembered(host.name)
+        remembered = await self._tools.memories.remembered(host.name)
         evidence = Evidence(route.domain, host, tlsa, route.sts, self._demand, override, remembered)
         need = require(evidence)
         for address in addresses:
@@ -192,21 +191,20 @@ class Attempt:
         self._trail.not_called(host, why)
         self._note(refused(why, host) if isinstance(why, Refuse) else why)
 
-    async def _remembered(self, host: str) -> Remembered | None:
-        tools = self._tools
-        if tools.memories is None or tools.memory_rules is None or tools.memory_rules.on_loss is OnTlsLoss.OFF:
-            return None
-        memory = await tools.memories.get(host)
-        return None if memory is None else Remembered(memory, tools.memory_rules)
-
     async def _try_address(self, target: Target, need: Requirement) -> None:
         key = session_key(target, need)
         idle = self._tools.pool.take(key)
-        if idle is not None and await self._judge_and_send(idle, key, need, fresh=False):
+        if idle is not None and await self._send_if_allowed(idle, key, need, self._judged(idle, need), fresh=False):
             return
         session = await self._open_session(target, need)
         if session is not None and self._open:
-            await self._judge_and_send(session, key, need, fresh=True)
+            verdict = self._judged(session, need)
+            # It may write to disk, so before the message: nothing must take time between its 250 and our commit.
+            await self._remember(session.observed, need, verdict)
+            await self._send_if_allowed(session, key, need, verdict, fresh=True)
+
+    def _judged(self, session: OpenSession, need: Requirement) -> Verdict:
+        return judge(need, session.observed, self._trust())
 
     async def _open_session(self, target: Target, need: Requirement) -> OpenSession | None:
         """A new session, in clear text after a failed handshake only where nothing is required."""
@@ -246,11 +244,10 @@ class Attempt:
             self._trail.no_session(need.host, failed.observed.address, need, broken, failed.dialogue)
             self._note(broken)
 
-    async def _judge_and_send(self, session: OpenSession, key: SessionKey, need: Requirement, fresh: bool) -> bool:
+    async def _send_if_allowed(
+        self, session: OpenSession, key: SessionKey, need: Requirement, verdict: Verdict, *, fresh: bool
+    ) -> bool:
         """Send over `session` if the verdict allows it. False: it was an idle one that is gone, or out of date."""
-        verdict = judge(need, session.observed, self._trust())
-        if fresh:
-            await self._remember(session, need, verdict)
         if isinstance(verdict, Refuse):
             dialogue = session.dialogue()
             await session.quit()
@@ -268,10 +265,10 @@ class Attempt:
             return True
         return await self._send(session, key, need, verdict, fresh)
 
-    async def _remember(self, session: OpenSession, need: Requirement, verdict: Verdict) -> None:
+    async def _remember(self, seen: ObservedSession, need: Requirement, verdict: Verdict) -> None:
         """Note whether the host has TLS, and tell of one that had it and has it no more. RFC 3207 section 6."""
-        tools, seen = self._tools, session.observed
-        if tools.memories is None or not need.starttls:
+        tools = self._tools
+        if not need.starttls:
             return
         by = verdict.proven_by if isinstance(verdict, Allow) else None
         now = tools.clock()

@@ -6,7 +6,7 @@ What an attempt would do with what is found is `relay.delivery.attempt`; this on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from relay.delivery.plan import tls_plan, unlisted
@@ -27,7 +27,6 @@ from relay.mail.outcome import Deferred, Failed
 from relay.policy import words
 from relay.policy.chain import Roots, Trust
 from relay.policy.explanation import HostExplained, SessionExplained
-from relay.policy.memory import MemoryRules, Remembered
 from relay.policy.mx import MxHost
 from relay.policy.observed import HandshakeProblem, TlsSeen
 from relay.policy.override import Overrides
@@ -46,9 +45,8 @@ class Means:
     hostname: str
     clock: Callable[[], datetime]
     timeouts: Timeouts
-    overrides: Overrides = field(default_factory=Overrides)
-    memories: TlsMemories | None = None
-    memory_rules: MemoryRules | None = None
+    overrides: Overrides
+    memories: TlsMemories
 
 
 async def explain_host(domain: str, named: MxHost, route: Route, means: Means, connect: bool) -> HostExplained:
@@ -59,9 +57,8 @@ async def explain_host(domain: str, named: MxHost, route: Route, means: Means, c
     if isinstance(host, Deferred | Failed):
         return HostExplained(named, host.reason, need=unseen, override=override)
     tlsa = await means.router.tlsa(host, route)
-    memory = await means.memories.get(host.name) if means.memories is not None else None
-    rules = means.memory_rules
-    remembered = Remembered(memory, rules) if memory is not None and rules is not None else None
+    remembered = await means.memories.remembered(host.name)
+    memory = None if remembered is None else remembered.memory
     evidence = Evidence(route.domain, host, tlsa, route.sts, override=override, remembered=remembered)
     need = unseen or require(evidence)
     sessions: list[SessionExplained] = []

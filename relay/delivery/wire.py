@@ -43,9 +43,10 @@ class Broken:
     words: str = ""  # what it sent, or the system's error: for the reader of a log
     reply: Reply | None = None  # the reply that came out of turn
 
-    def told(self, when: str) -> str:
-        """The fault with its moment (`after EHLO`) and details."""
-        return f"{self.fault} {when}: {self.words}" if self.words else f"{self.fault} {when}"
+    def told(self, when: str = "") -> str:
+        """The fault with its moment (`after EHLO`), if it is given, and details."""
+        fault = f"{self.fault} {when}".rstrip()
+        return f"{fault}: {self.words}" if self.words else fault
 
 
 class Wire(SMTPProtocol, asyncio.BufferedProtocol):
@@ -158,7 +159,7 @@ class Wire(SMTPProtocol, asyncio.BufferedProtocol):
         if isinstance(found, Reply):
             self.transcript.received(found)
         else:
-            self.transcript.happened(f"the host {found.told('now')}")
+            self.transcript.happened(f"the host {found.told()}")
         return found
 
     async def _next_reply(self, seconds: float) -> Reply | Broken:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from relay.lookup.disk_table import DiskTable, DiskTableError, Layout, Row, parse_time
-from relay.policy.memory import MemoryRules, TlsMemory, noted
+from relay.policy.memory import MemoryRules, Remembered, TlsMemory, noted
 
 FILE_NAME = "tls.sqlite3"
 WRITE_EVERY = timedelta(hours=1)  # at most, while nothing but the time of the latest session changes
@@ -61,6 +61,11 @@ class TlsMemories:
         except DiskTableError:
             return None
         return kept.memory if kept is not None else None
+
+    async def remembered(self, host: str) -> Remembered | None:
+        """The same with the rules that say what it means, for a verdict."""
+        memory = await self.get(host)
+        return None if memory is None else Remembered(memory, self._rules)
 
     async def note(self, host: str, *, tls: bool, authenticated_by: str | None, now: datetime) -> None:
         """Remember a session with `host`, made now. On disk on return, if it is more than a run that goes on.

@@ -236,7 +236,6 @@ async def world(
             timeouts=timeouts or Timeouts(),
             overrides=overrides or Overrides(),
             memories=memories,
-            memory_rules=rules,
         )
         built = World(zones, site, resolver, tools, port, events, memories)
         worlds.append(built)

@@ -39,7 +39,6 @@ async def explained_way(there: World, domain: str, connect: bool = True) -> Expl
         tools.timeouts,
         tools.overrides,
         there.memories,
-        tools.memory_rules,
     )
     route = await tools.router.route(domain)
     assert isinstance(route, Route)
