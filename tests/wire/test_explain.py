@@ -15,7 +15,7 @@ from relay.lab.certs import Leaf
 from relay.lab.sink import SinkScript
 from relay.lab.zones import Security
 from relay.mail.outcome import Deferred, Delivered
-from relay.policy.explanation import Explanation, StsExplained
+from relay.policy.explanation import Explanation, HostExplained, StsExplained
 from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Override, OverrideLevel, OverrideMode, Overrides
 from relay.policy.sts import StsMode
@@ -49,6 +49,19 @@ async def explained_way(there: World, domain: str, connect: bool = True) -> Expl
     )
 
 
+async def assert_mail_meets(there: World, host: HostExplained) -> None:
+    """What was said of the only host of a.test is what becomes of mail."""
+    verdict = host.sessions[0].verdict if host.sessions else host.need
+    (outcome,) = await there.attempt(make_claim("b@a.test"))
+    if isinstance(outcome, Delivered):
+        assert isinstance(verdict, Allow)
+        assert verdict.tls is outcome.tls
+    else:
+        assert isinstance(outcome, Deferred)
+        assert isinstance(verdict, Refuse)
+        assert (verdict.status, verdict.reason) == (outcome.status, outcome.reason)
+
+
 @pytest.mark.parametrize(
     ("leaf", "sts", "sts_mx", "dane"),
     [
@@ -69,15 +82,7 @@ async def test_it_says_what_mail_meets(leaf: Leaf | None, sts: StsMode | None, s
         found = await explained_way(there, "a.test")
         assert sinks[0].received == []
         (host,) = found.hosts
-        verdict = host.sessions[0].verdict if host.sessions else host.need
-        (outcome,) = await there.attempt(make_claim("b@a.test"))
-        if isinstance(outcome, Delivered):
-            assert isinstance(verdict, Allow)
-            assert verdict.tls is outcome.tls
-        else:
-            assert isinstance(outcome, Deferred)
-            assert isinstance(verdict, Refuse)
-            assert (verdict.status, verdict.reason) == (outcome.status, outcome.reason)
+        await assert_mail_meets(there, host)
 
 
 @pytest.mark.parametrize("mode", OverrideMode)
@@ -91,14 +96,7 @@ async def test_it_says_what_mail_meets_under_an_override(
     async with world(overrides=Overrides([one])) as there:
         await there.domain("a.test", OK, leaf=leaf, sts=sts)
         (host,) = (await explained_way(there, "a.test")).hosts
-        verdict = host.sessions[0].verdict if host.sessions else host.need
-        (outcome,) = await there.attempt(make_claim("b@a.test"))
-        if isinstance(outcome, Delivered):
-            assert isinstance(verdict, Allow)
-            assert verdict.tls is outcome.tls
-        else:
-            assert isinstance(verdict, Refuse)
-            assert (verdict.status, verdict.reason) == (outcome.status, outcome.reason)
+        await assert_mail_meets(there, host)
 
 
 async def test_the_page_and_the_object() -> None:
