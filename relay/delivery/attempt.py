@@ -109,7 +109,7 @@ class Attempt:
 
     async def run(self) -> Attempted:
         """Try the hosts in turn until every recipient has its answer."""
-        route = await self._tools.router.route(self._claim.domain)
+        route = await self._tools.router.route(self._claim.destination)
         if not isinstance(route, Route):
             return Attempted(dict.fromkeys(self._open, route), AttemptRecord())
         await self._walk(route)
@@ -170,7 +170,7 @@ class Attempt:
         overrides = self._tools.overrides
         if not overrides.entries:
             return None
-        override = overrides.find(self._claim.domain, address or host, self._tools.clock())
+        override = overrides.find(self._claim.destination, address or host, self._tools.clock())
         if override is not None:
             self._trail.override(host, override)
         return override
@@ -281,11 +281,11 @@ class Attempt:
             until = waits_until(memory, need.remembered.rules, now) if kept_back else None
             known = (memory.since, memory.last, memory.authenticated_by)
             action = "deferred" if kept_back else "delivered"
-            tools.emit(TlsLost(self._claim.domain, need.host, seen.address, *known, action, until))
+            tools.emit(TlsLost(self._claim.destination, need.host, seen.address, *known, action, until))
 
     def _report(self, seen: ObservedSession, allow: Allow, refuse: Refuse) -> None:
         """Tell what is published and not enforced: by a policy in testing mode, or under an override."""
-        find, domain, now = self._tools.overrides.find, self._claim.domain, self._tools.clock()
+        find, domain, now = self._tools.overrides.find, self._claim.destination, self._tools.clock()
         override = find(domain, seen.host, now) or find(domain, seen.address, now)
         if override is not None and allow.unenforced is Unenforced.REPLACED:
             asked = override.level.value

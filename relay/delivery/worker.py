@@ -174,10 +174,10 @@ class Worker:
         if self._stopping.is_set():
             await self._give_back(claim)
             return
-        name = "" if self._limits.shared_lane else claim.domain
+        name = "" if self._limits.shared_lane else claim.destination
         lane = self._lanes.setdefault(name, _Lane(deque()))
         lane.waiting.append(claim)
-        self._held[claim.id, claim.domain] = claim
+        self._held[claim.id, claim.destination] = claim
         if lane.running < self._limits.per_lane:
             lane.running += 1
             task = asyncio.create_task(self._run_lane(name, lane))
@@ -196,7 +196,7 @@ class Worker:
                 except Exception as error:  # noqa: BLE001  a defect must not stop other mail, nor become a bounce
                     self._office.emit(DefectFound(f"delivery of {claim.id}", repr(error)))
                 finally:
-                    self._held.pop((claim.id, claim.domain), None)
+                    self._held.pop((claim.id, claim.destination), None)
                     self._room.set()
         finally:
             lane.running -= 1

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum, IntEnum
+from enum import Enum, Flag, IntEnum
 from pathlib import Path
 
 from relay.mail.address import Address
+from relay.mail.outcome import Deferred
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
 _PAIRS = [first + second for first in _BASE32 for second in _BASE32]
@@ -35,6 +36,42 @@ class SmtpUtf8(IntEnum):
     UNASKED = 0
     ASKED = 1  # by the client: passed on where the host offers it
     NEEDED = 2  # an address or the header is not ASCII
+
+
+class Notify(Flag):
+    """Of what the sender wants to hear, for one recipient. RFC 3461 section 4.1."""
+
+    NEVER = 0
+    SUCCESS = 1
+    FAILURE = 2
+    DELAY = 4
+
+
+class Ret(Enum):
+    """How much of the message a failure notice gives back. RFC 3461 section 4.3."""
+
+    FULL = "FULL"
+    HDRS = "HDRS"
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientDsn:
+    """What the client asked for at RCPT. `orcpt` is as it was sent, type and xtext: `rfc822;bob@example.org`."""
+
+    notify: Notify | None = None  # None: not said
+    orcpt: str | None = None
+
+    def wants(self, event: Notify) -> bool:
+        """Whether the sender is to be told of `event`. RFC 3461 section 4.1: unasked, of failure and delay."""
+        return bool((Notify.FAILURE | Notify.DELAY if self.notify is None else self.notify) & event)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDsn:
+    """What the client asked for at MAIL. `envid` is as it was sent, in xtext."""
+
+    ret: Ret | None = None
+    envid: str | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -92,10 +129,14 @@ Body = InlineBody | FileBody
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Sender (None: the null sender `<>`) and recipients, as the client gave them."""
+    """Sender (None: the null sender `<>`) and recipients, as the client gave them.
+
+    `dsn` has an entry for each recipient, or none at all when nothing was asked for.
+    """
 
     sender: Address | None
     recipients: tuple[Address, ...]
+    dsn: tuple[RecipientDsn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +151,23 @@ class NewMessage:
     eight_bit: bool = False  # some octet is over 127: needs 8BITMIME (RFC 6152)
     smtputf8: SmtpUtf8 = SmtpUtf8.UNASKED
     demand: TlsDemand = TlsDemand.DEFAULT
+    dsn: MessageDsn = MessageDsn()
+    login: str | None = None  # under which the client sent it
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One recipient of a claim. `index` is its place in the envelope; `attempts` counts this attempt too."""
+    """One recipient of a claim. `index` is its place in the envelope; `attempts` counts this attempt too.
+
+    `delay_notices`: how many the sender has had. `last`: what the attempt before this one came to, if there was one.
+    """
 
     index: int
     address: Address
     attempts: int
-    delay_notified: bool = False
+    delay_notices: int = 0
+    dsn: RecipientDsn = RecipientDsn()
+    last: Deferred | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +179,7 @@ class Claim:
 
     id: MessageId
     sender: Address | None
-    domain: str  # the recipients' common domain, as Address.domain
+    destination: str  # where they go: their common domain (Address.domain), or the name of the route that takes them
     recipients: tuple[Recipient, ...]
     body: Body
     arrived: datetime
@@ -141,3 +189,5 @@ class Claim:
     eight_bit: bool = False
     smtputf8: SmtpUtf8 = SmtpUtf8.UNASKED
     demand: TlsDemand = TlsDemand.DEFAULT
+    dsn: MessageDsn = MessageDsn()
+    login: str | None = None

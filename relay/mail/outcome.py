@@ -19,25 +19,43 @@ class TlsUsed(Enum):
     VERIFIED = "verified"
 
 
+class Cause(Enum):
+    """Why mail waits; each cause has its own schedule and lifetime (`policy.cause` says which one a reply is)."""
+
+    GREYLISTING = "greylisting"  # the host wants to see us come again
+    THROTTLING = "throttling"  # too much, too fast, too many at once
+    OUTAGE = "outage"  # no host can be reached, or none stays
+    DNS = "dns"
+    TLS_POLICY = "tls-policy"  # what is required of the session was not there
+    REPUTATION = "reputation"  # of our address, our domain or the message
+    MAILBOX_FULL = "mailbox-full"
+    LOGIN = "login"  # the next hop does not take our name and password
+    LOCAL = "local"  # this machine is short of something
+    UNKNOWN = "unknown"  # the reply to the whole message was lost: it may have arrived
+    OTHER = "other"  # the host's own reason
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The next host took responsibility for this recipient."""
+    """The next host took responsibility for this recipient. `dsn`: for its delivery reports too (RFC 3461)."""
 
     status: Status
     reply: Reply
     host: str
     tls: TlsUsed
+    dsn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Not now; the message stays in the queue. `status` is of class 4."""
+    """Not now; the message stays in the queue. `status` is of class 4. `cause`: None where only the reply tells it."""
 
     status: Status
     reason: str
     host: str | None = None
     reply: Reply | None = None
     tls: TlsUsed = TlsUsed.NONE
+    cause: Cause | None = None
 
     def __post_init__(self) -> None:
         if self.status.kind is not Kind.TEMPORARY:
@@ -71,8 +89,9 @@ class State(Enum):
     HELD = "held"
     DELIVERED = "delivered"
     FAILED = "failed"
+    DROPPED = "dropped"  # by the operator or a route; nobody is told
 
     @property
     def closed(self) -> bool:
         """Whether nothing more will be tried."""
-        return self in (State.DELIVERED, State.FAILED)
+        return self in (State.DELIVERED, State.FAILED, State.DROPPED)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from relay.mail.message import Claim, Recipient
-from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, State
+from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, State
 from relay.mail.status import Kind
 
 JITTER = 0.2  # a delay is spread over ten percent either way, so that what failed together does not return together
@@ -34,13 +34,21 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class SettledRecipient:
-    """What is written down for one recipient. `next_attempt` is None when it is closed."""
+    """What is written down for one recipient. `next_attempt` is None when it is closed.
+
+    `rule`: which line of the schedule gave `next_attempt`, in words. `review`: when it expires or its sender is to be
+    told that it is late, whichever comes first, whether or not it is tried. `route`: that takes it from now on.
+    """
 
     recipient: Recipient
     state: State
     outcome: Outcome
     next_attempt: datetime | None
-    delay_notified: bool
+    delay_notices: int = 0
+    cause: Cause | None = None
+    rule: str | None = None
+    review: datetime | None = None
+    route: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +65,7 @@ class Settlement:
     @property
     def delayed(self) -> tuple[SettledRecipient, ...]:
         """The recipients that a delay notice must name, now and not again."""
-        return tuple(
-            settled for settled in self.recipients if settled.delay_notified and not settled.recipient.delay_notified
-        )
+        return tuple(settled for settled in self.recipients if settled.delay_notices > settled.recipient.delay_notices)
 
 
 def settle(
@@ -83,20 +89,20 @@ def _settle_one(
 ) -> SettledRecipient:
     match outcome:
         case Delivered():
-            return SettledRecipient(recipient, State.DELIVERED, outcome, None, recipient.delay_notified)
+            return SettledRecipient(recipient, State.DELIVERED, outcome, None, recipient.delay_notices)
         case Failed():
-            return SettledRecipient(recipient, State.FAILED, outcome, None, recipient.delay_notified)
+            return SettledRecipient(recipient, State.FAILED, outcome, None, recipient.delay_notices)
         case Deferred():
             end = claim.arrived + schedule.expire
             if now >= end:
-                return SettledRecipient(recipient, State.FAILED, _expired(outcome), None, recipient.delay_notified)
+                return SettledRecipient(recipient, State.FAILED, _expired(outcome), None, recipient.delay_notices)
             notice_due = schedule.delay_notice is not None and now >= claim.arrived + schedule.delay_notice
             return SettledRecipient(
                 recipient,
                 State.DEFERRED,
                 outcome,
                 min(now + schedule.delay(recipient.attempts, jitter), end),
-                recipient.delay_notified or notice_due,
+                recipient.delay_notices or int(notice_due),
             )
     assert_never(outcome)
 

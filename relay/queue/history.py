@@ -26,10 +26,10 @@ MAX_WORDS: Final = 500  # characters of a reason or a reply; the recipient's row
 MAX_WAITING: Final = 16 << 10  # octets; when it is more, reasons and replies go
 
 INSERT_ATTEMPT: Final = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-DROP_MIDDLE: Final = "DELETE FROM attempt WHERE message = ? AND domain = ? AND number > ? AND number <= ?"
+DROP_MIDDLE: Final = "DELETE FROM attempt WHERE message = ? AND destination = ? AND number > ? AND number <= ?"
 SELECT_MESSAGE: Final = "SELECT id, message_id, sender, size, demand, arrived, about FROM message"
 SELECT_ATTEMPTS: Final = (
-    "SELECT domain, number, began, ended, closed, waiting, notices, record"
+    "SELECT destination, number, began, ended, closed, waiting, notices, record"
     " FROM attempt WHERE message = ? ORDER BY began, lease"
 )
 
@@ -100,7 +100,7 @@ def attempt_row(
     return (
         claim.id.number,
         claim.lease,
-        claim.domain,
+        claim.destination,
         max([recipient.attempts for recipient in claim.recipients]),
         to_micros(began),
         to_micros(ended),

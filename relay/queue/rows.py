@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from relay.mail.address import Address
-from relay.mail.message import Claim, InlineBody, MessageId, NewMessage
-from relay.mail.outcome import Delivered, Outcome, State, TlsUsed
+from relay.mail.message import (
+    Claim,
+    InlineBody,
+    MessageDsn,
+    MessageId,
+    NewMessage,
+    Notify,
+    Recipient,
+    RecipientDsn,
+    Ret,
+)
+from relay.mail.outcome import Cause, Deferred, Delivered, Outcome, State, TlsUsed
+from relay.mail.status import Kind, Reply, Status
 from relay.policy.retry import SettledRecipient
 from relay.queue.store import QueueEntry
 
 Row = tuple[Any, ...]
 
+_CHANGING = re.compile(r"[+=-]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)"
+INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?)"
 INSERT_BODY = "INSERT INTO body VALUES (?, ?)"
 INSERT_RECIPIENT = (
-    "INSERT INTO recipient (message, number, address, domain, state, attempts, next_attempt, lease, tls, changed,"
-    " delay_notified) VALUES (?, ?, ?, ?, 'queued', ?, ?, ?, 'none', ?, 0)"
+    "INSERT INTO recipient (message, number, address, domain, destination, flow, notify, orcpt, state, attempts,"
+    " next_attempt, lease, tls, changed, delay_notices)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, 'none', ?, 0)"
 )
 SETTLE_RECIPIENT = (
     "UPDATE recipient SET state = ?, next_attempt = ?, lease = NULL, status = ?, reply = ?, reason = ?, host = ?,"
-    " tls = ?, changed = ?, delay_notified = ? WHERE message = ? AND number = ? AND lease = ?"
+    " tls = ?, changed = ?, delay_notices = ?, cause = ?, rule = ?, review = ?"
+    " WHERE message = ? AND number = ? AND lease = ?"
 )
+RECIPIENT = "number, address, domain, attempts, delay_notices, notify, orcpt, status, reply, reason, host, tls, cause"
 SELECT_ENTRY = (
     "SELECT m.id, m.message_id, m.sender, r.address, r.domain, r.state, r.attempts, r.status, r.reply, r.reason,"
     " r.host, r.tls, iif(r.lease IS NULL, r.next_attempt, NULL), m.arrived, r.changed"
@@ -63,6 +79,9 @@ def message_row(message: NewMessage, about: MessageId | None = None) -> Row:
         message.body.size,
         to_micros(message.arrived),
         None if about is None else about.number,
+        message.login,
+        None if message.dsn.ret is None else message.dsn.ret.value,
+        message.dsn.envid,
     )
 
 
@@ -74,12 +93,62 @@ def body_row(message: NewMessage) -> Row:
 def recipient_rows(message: NewMessage, claims: Sequence[Claim]) -> list[Row]:
     """For INSERT_RECIPIENT: each is leased by the one of `claims` that has its domain, or else due on arrival."""
     id, arrived = message.id.number, to_micros(message.arrived)
-    leased = {claim.domain: (1, to_micros(claim.lease_until), claim.lease) for claim in claims}
+    leased = {claim.destination: (1, to_micros(claim.lease_until), claim.lease) for claim in claims}
     waiting = 0, arrived, None
+    flow = flow_of(message)
+    asked = message.envelope.dsn or (RecipientDsn(),) * len(message.envelope.recipients)
     return [
-        (id, number, address.text, address.domain, *leased.get(address.domain, waiting), arrived)
-        for number, address in enumerate(message.envelope.recipients)
+        (
+            id,
+            number,
+            address.text,
+            address.domain,
+            address.domain,
+            flow,
+            None if dsn.notify is None else dsn.notify.value,
+            dsn.orcpt,
+            *leased.get(address.domain, waiting),
+            arrived,
+        )
+        for number, (address, dsn) in enumerate(zip(message.envelope.recipients, asked, strict=True))
     ]
+
+
+def flow_of(message: NewMessage) -> str:
+    """Whose mail it is, for fairness: the login, or the sender without what changes from message to message (VERP)."""
+    if message.login is not None:
+        return message.login
+    sender = message.envelope.sender
+    return "" if sender is None else f"{_CHANGING.split(sender.local, 1)[0]}@{sender.domain}"
+
+
+def to_recipient(row: Row) -> Recipient:
+    """From the columns RECIPIENT."""
+    index, address, domain, attempts, notices, notify, orcpt, status, reply, reason, host, tls, cause = row
+    last = None
+    if status is not None and reason is not None:
+        last = Deferred(
+            Status.parse(status).with_kind(Kind.TEMPORARY),
+            reason,
+            host,
+            _to_reply(reply),
+            TlsUsed(tls),
+            None if cause is None else Cause(cause),
+        )
+    dsn = RecipientDsn(None if notify is None else Notify(notify), orcpt)
+    return Recipient(index, to_address(address, domain), attempts, notices, dsn, last)
+
+
+def _to_reply(text: str | None) -> Reply | None:
+    """What Reply.text gave: the code, and all lines on one."""
+    if text is None:
+        return None
+    return Reply.of(int(text[:3]), (text[4:],))
+
+
+def to_dsn(ret: str | None, envid: str | None) -> MessageDsn:
+    """From the columns of the message."""
+    return MessageDsn(None if ret is None else Ret(ret), envid)
 
 
 def settled_row(message: int, lease: int, settled: SettledRecipient, now: int) -> Row:
@@ -94,7 +163,10 @@ def settled_row(message: int, lease: int, settled: SettledRecipient, now: int) -
         storable(outcome.host),
         outcome.tls.value,
         now,
-        settled.delay_notified,
+        settled.delay_notices,
+        None if settled.cause is None else settled.cause.value,
+        settled.rule,
+        None if settled.review is None else to_micros(settled.review),
         message,
         settled.recipient.index,
         lease,

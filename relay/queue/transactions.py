@@ -14,7 +14,18 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
-from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, NewMessage, Recipient, SmtpUtf8, TlsDemand
+from relay.mail.message import (
+    Body,
+    Claim,
+    FileBody,
+    InlineBody,
+    MessageId,
+    NewMessage,
+    Recipient,
+    RecipientDsn,
+    SmtpUtf8,
+    TlsDemand,
+)
 from relay.policy.retry import Settlement
 from relay.queue.destinations import Place
 from relay.queue.history import DROP_MIDDLE, INSERT_ATTEMPT, middle_of
@@ -22,6 +33,7 @@ from relay.queue.rows import (
     INSERT_BODY,
     INSERT_MESSAGE,
     INSERT_RECIPIENT,
+    RECIPIENT,
     SETTLE_RECIPIENT,
     Row,
     body_row,
@@ -31,6 +43,8 @@ from relay.queue.rows import (
     recipient_rows,
     settled_row,
     to_address,
+    to_dsn,
+    to_recipient,
 )
 from relay.queue.store import StoreUnavailable
 from relay.queue.writer import Transaction
@@ -42,31 +56,32 @@ CRASH_DELAYS = 60
 TIDY_BATCH = 500  # messages forgotten in one item, so that nobody waits long behind it
 _FIRST_RUN, _LONGEST_RUN = 4, 128  # rows read at once from one domain
 
-_DESTINATIONS = "SELECT domain, min(next_attempt) FROM recipient WHERE next_attempt IS NOT NULL GROUP BY domain"
+_DESTINATIONS = (
+    "SELECT destination, min(next_attempt) FROM recipient WHERE next_attempt IS NOT NULL GROUP BY destination"
+)
 _FIRST = (
     "SELECT next_attempt, message FROM recipient INDEXED BY recipient_due"
-    " WHERE domain = ? AND next_attempt IS NOT NULL ORDER BY next_attempt, message LIMIT 1"
+    " WHERE destination = ? AND next_attempt IS NOT NULL ORDER BY next_attempt, message LIMIT 1"
 )
 _DUE_RUN = (
     "SELECT DISTINCT next_attempt, message FROM recipient INDEXED BY recipient_due"
-    " WHERE domain = ? AND next_attempt <= ? AND (next_attempt, message) > (?, ?)"
+    " WHERE destination = ? AND next_attempt <= ? AND (next_attempt, message) > (?, ?)"
     " ORDER BY next_attempt, message LIMIT ?"
 )
 _MESSAGE = (
-    "SELECT id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, size, octets"
-    " FROM message LEFT JOIN body ON body.message = message.id WHERE id = ?"
+    "SELECT id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid,"
+    " size, octets FROM message LEFT JOIN body ON body.message = message.id WHERE id = ?"
 )
 # The plus signs keep the planner to the primary key: the other index would walk all that is due for the domain.
 _LEASE = (
     "UPDATE recipient SET attempts = attempts + 1, lease = ?, next_attempt = ?"
-    " WHERE message = ? AND +domain = ? AND +next_attempt <= ?"
-    " RETURNING number, address, attempts, delay_notified"
+    f" WHERE message = ? AND +destination = ? AND +next_attempt <= ? RETURNING {RECIPIENT}"  # noqa: S608  our own words
 )
 _RENEW = "UPDATE recipient SET next_attempt = ? WHERE message = ? AND lease = ?"
 _RELEASE = (
     "UPDATE recipient SET next_attempt = ?, attempts = attempts - 1, lease = NULL WHERE message = ? AND lease = ?"
 )
-_ANY_OPEN = "SELECT 1 FROM recipient WHERE message = ? AND state NOT IN ('delivered', 'failed') LIMIT 1"
+_ANY_OPEN = "SELECT 1 FROM recipient WHERE message = ? AND state NOT IN ('delivered', 'failed', 'dropped') LIMIT 1"
 _WAITING_OF_ALL = (
     "SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE next_attempt IS NOT NULL AND lease IS NULL"
 )
@@ -124,20 +139,21 @@ def put(
     connection.execute(INSERT_BODY, body_row(message))
     rows = recipient_rows(message, claims)
     connection.executemany(INSERT_RECIPIENT, rows)
-    for _, _, _, domain, _, time, *_ in rows:
-        transaction.destinations.note(domain, (time, message.id.number))
+    for row in rows:
+        transaction.destinations.note(row[4], (row[9], message.id.number))
 
 
 def first_claims(message: NewMessage, lease_until: datetime, numbers: Iterator[int]) -> tuple[Claim, ...]:
     """The claims on a message that is about to be put: one for each domain, as `claim` would make them."""
     domains: dict[str, list[Recipient]] = {}
-    for index, address in enumerate(message.envelope.recipients):
-        domains.setdefault(address.domain, []).append(Recipient(index, address, attempts=1))
+    asked = message.envelope.dsn or (RecipientDsn(),) * len(message.envelope.recipients)
+    for index, (address, dsn) in enumerate(zip(message.envelope.recipients, asked, strict=True)):
+        domains.setdefault(address.domain, []).append(Recipient(index, address, attempts=1, dsn=dsn))
     return tuple(
         Claim(
             id=message.id,
             sender=message.envelope.sender,
-            domain=domain,
+            destination=domain,
             recipients=tuple(recipients),
             body=message.body,
             arrived=message.arrived,
@@ -147,6 +163,8 @@ def first_claims(message: NewMessage, lease_until: datetime, numbers: Iterator[i
             eight_bit=message.eight_bit,
             smtputf8=message.smtputf8,
             demand=message.demand,
+            dsn=message.dsn,
+            login=message.login,
         )
         for domain, recipients in domains.items()
     )
@@ -174,7 +192,7 @@ def claim(transaction: Transaction, order: Order, file_of: Callable[[MessageId, 
 def renew(transaction: Transaction, claim: Claim, until: int) -> bool:
     """Move the end of a lease. False: it was lost."""
     cursor = transaction.connection.execute(_RENEW, (until, claim.id.number, claim.lease))
-    transaction.destinations.note(claim.domain, (until, claim.id.number))
+    transaction.destinations.note(claim.destination, (until, claim.id.number))
     return cursor.rowcount > 0
 
 
@@ -190,7 +208,7 @@ def settle(transaction: Transaction, claim: Claim, settlement: Settlement, now: 
     for settled in settlement.recipients:
         time = due(settled)
         if time is not None:
-            transaction.destinations.note(claim.domain, (time, id))
+            transaction.destinations.note(claim.destination, (time, id))
     if not any(settled.state.closed for settled in settlement.recipients):
         return False
     if connection.execute(_ANY_OPEN, (id,)).fetchone():
@@ -214,7 +232,7 @@ def remember(transaction: Transaction, attempt: Row) -> None:
 def release(transaction: Transaction, claim: Claim, next_attempt: int) -> bool:
     """Give up a lease and its attempt. False: it was lost."""
     cursor = transaction.connection.execute(_RELEASE, (next_attempt, claim.id.number, claim.lease))
-    transaction.destinations.note(claim.domain, (next_attempt, claim.id.number))
+    transaction.destinations.note(claim.destination, (next_attempt, claim.id.number))
     return cursor.rowcount > 0
 
 
@@ -341,16 +359,13 @@ def _due_places(connection: sqlite3.Connection, domain: str, now: int) -> Iterat
 
 
 def _claim(message: Row, body: Body, domain: str, leased: Sequence[Row], lease: tuple[int, int]) -> Claim:
-    id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, _, _ = message
+    id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid, *_ = message
     number, until = lease
     return Claim(
         id=MessageId(id),
         sender=None if sender is None else to_address(sender, sender_domain),
-        domain=domain,
-        recipients=tuple(
-            Recipient(index, to_address(address, domain), attempts, bool(notified))
-            for index, address, attempts, notified in sorted(leased)
-        ),
+        destination=domain,
+        recipients=tuple(map(to_recipient, sorted(leased))),
         body=body,
         arrived=from_micros(arrived),
         lease=number,
@@ -359,6 +374,8 @@ def _claim(message: Row, body: Body, domain: str, leased: Sequence[Row], lease: 
         eight_bit=bool(eight_bit),
         smtputf8=SmtpUtf8(smtputf8),
         demand=TlsDemand(demand),
+        dsn=to_dsn(ret, envid),
+        login=login,
     )
 
 

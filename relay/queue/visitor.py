@@ -20,7 +20,7 @@ from relay.queue.rows import SELECT_ENTRY, Row, from_micros, storable, to_entry,
 from relay.queue.store import Depth, QueueEntry, QueueError
 
 _ORDER = "ORDER BY m.id, r.number"
-_OPEN = "r.state NOT IN ('delivered', 'failed')"
+_OPEN = "r.state NOT IN ('delivered', 'failed', 'dropped')"
 _ALL = f"{SELECT_ENTRY} {_ORDER}"
 _ALL_OPEN = f"{SELECT_ENTRY} WHERE m.closed IS NULL AND {_OPEN} {_ORDER}"
 _ONE = f"{SELECT_ENTRY} WHERE m.id = ? {_ORDER}"

@@ -59,7 +59,7 @@ def make_settlement(claim: Claim, *states: State, next_attempt: datetime | None 
                 state=state,
                 outcome=OUTCOMES[state],
                 next_attempt=None if state.closed else next_attempt or NOW + timedelta(hours=1),
-                delay_notified=recipient.delay_notified,
+                delay_notices=recipient.delay_notices,
             )
             for recipient, state in zip(claim.recipients, each, strict=True)
         )

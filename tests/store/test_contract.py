@@ -71,13 +71,13 @@ async def test_a_claim_has_everything_that_was_put(store: SqliteStore, message: 
         arrived=NOW + timedelta(microseconds=1),
     )
     await store.put((put,))
-    first, second = sorted(await claim(store, NOW + MINUTE), key=lambda claim: claim.domain)
-    assert (first.domain, second.domain) == ("example.net", "example.org")
+    first, second = sorted(await claim(store, NOW + MINUTE), key=lambda claim: claim.destination)
+    assert (first.destination, second.destination) == ("example.net", "example.org")
     assert [(recipient.index, recipient.address) for recipient in second.recipients] == [
         (0, parse_address(b"Jo@Example.ORG")),
         (1, parse_address(b'"a@b"@example.org')),
     ]
-    assert [(recipient.attempts, recipient.delay_notified) for recipient in second.recipients] == [(1, False)] * 2
+    assert [(recipient.attempts, recipient.delay_notices) for recipient in second.recipients] == [(1, False)] * 2
     for taken in (first, second):
         assert taken.lease_until == NOW + MINUTE + LEASE
         assert taken.sender == put.envelope.sender
@@ -175,7 +175,7 @@ async def test_the_recipients_of_a_domain_go_together_even_when_due_at_different
 async def test_the_bare_postmaster_is_a_destination(store: SqliteStore, message: MakeMessage) -> None:
     await store.put((message(1, "Postmaster"),))
     (taken,) = await claim(store)
-    assert (taken.domain, taken.recipients[0].address.text) == ("", "Postmaster")
+    assert (taken.destination, taken.recipients[0].address.text) == ("", "Postmaster")
 
 
 # leases
@@ -257,7 +257,7 @@ async def test_put_claimed_is_a_put_and_a_claim(
     assert await settle(store, claims[0], settlement(claims[0], State.DELIVERED), (), NOW)
     store = await reopen(store, NOW)
     assert not await settle(store, claims[1], settlement(claims[1], State.DELIVERED), (), NOW)
-    assert {(one.id, one.domain) for one in await claim(store, NOW + MINUTE)} == {
+    assert {(one.id, one.destination) for one in await claim(store, NOW + MINUTE)} == {
         (MessageId(1), "a.example"),
         (MessageId(1), "b.example"),
         (MessageId(2), "b.example"),
@@ -329,10 +329,10 @@ async def test_what_was_deferred_comes_back_with_its_marks(
     await store.put((message(1),))
     (taken,) = await claim(store)
     (settled,) = settlement(taken, State.DEFERRED, next_attempt=NOW + MINUTE).recipients
-    await settle(store, taken, Settlement((replace(settled, delay_notified=True),)), (), NOW)
+    await settle(store, taken, Settlement((replace(settled, delay_notices=True),)), (), NOW)
     assert await claim(store) == ()
     (again,) = await claim(store, NOW + MINUTE)
-    assert (again.recipients[0].attempts, again.recipients[0].delay_notified) == (2, True)
+    assert (again.recipients[0].attempts, again.recipients[0].delay_notices) == (2, True)
 
 
 async def test_held_mail_is_kept_and_not_tried(
@@ -404,7 +404,7 @@ async def test_find_shows_open_mail_by_arrival_and_closed_mail_on_request(
     store: SqliteStore, message: MakeMessage, settlement: MakeSettlement
 ) -> None:
     await store.put((message(2, "x@a.example", "x@b.example"), message(1, "x@c.example"), message(3)))
-    claims = {taken.domain: taken for taken in await claim(store)}
+    claims = {taken.destination: taken for taken in await claim(store)}
     for domain in ("a.example", "c.example"):
         await settle(store, claims[domain], settlement(claims[domain], State.DELIVERED), (), NOW)
 

@@ -109,7 +109,8 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(to=domains, octets=bodies, lease=seconds, target=claims)
     def put_claimed(self, to: Sequence[str], octets: bytes, lease: timedelta) -> MultipleResults[Claim]:
         taken = self.runner.run(self._put_claimed(self._new(to, octets), self.now + lease))
-        assert {recipient.index: one.domain for one in taken for recipient in one.recipients} == dict(enumerate(to))
+        found = {recipient.index: one.destination for one in taken for recipient in one.recipients}
+        assert found == dict(enumerate(to))
         for one in taken:
             for recipient in one.recipients:
                 known = self.model[one.id.number, recipient.index]
@@ -126,13 +127,13 @@ class QueueMachine(RuleBasedStateMachine):
             assert recipient.next_attempt is not None
             first.setdefault((id, recipient.domain), recipient.next_attempt)
         places = [(due, id) for (id, _), due in first.items()]
-        assert [(first[claim.id.number, claim.domain], claim.id.number) for claim in taken] == places[:limit]
-        assert len({(claim.id, claim.domain) for claim in taken}) == len(taken)
+        assert [(first[claim.id.number, claim.destination], claim.id.number) for claim in taken] == places[:limit]
+        assert len({(claim.id, claim.destination) for claim in taken}) == len(taken)
         for one in taken:
             numbers = [
                 number
                 for (id, number), known in sorted(expected.items(), key=lambda item: item[0])
-                if (id, known.domain) == (one.id.number, one.domain)
+                if (id, known.domain) == (one.id.number, one.destination)
             ]
             assert [recipient.index for recipient in one.recipients] == numbers
             assert one.lease_until == self.now + lease
@@ -167,7 +168,7 @@ class QueueMachine(RuleBasedStateMachine):
         if kept:
             states = {one.recipient.index: one.state for one in settlement.recipients}
             number = max(one.attempts for one in claim.recipients)
-            self.evidence.append(Evidence(claim.id.number, claim.domain, number, self.now, claim.lease, states))
+            self.evidence.append(Evidence(claim.id.number, claim.destination, number, self.now, claim.lease, states))
             for settled in settlement.recipients:
                 known = self.model[claim.id.number, settled.recipient.index]
                 known.state, known.next_attempt = settled.state, settled.next_attempt

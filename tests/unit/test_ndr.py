@@ -36,7 +36,7 @@ def claim(sender: bytes | None = b"s@a.test", message_id: str | None = "m1@a.tes
     return Claim(
         id=MessageId(5),
         sender=parse_address(sender) if sender is not None else None,
-        domain="b.test",
+        destination="b.test",
         recipients=(),
         body=InlineBody(b""),
         arrived=ARRIVED,

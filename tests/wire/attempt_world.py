@@ -63,7 +63,7 @@ def make_claim(
     return Claim(
         id=MessageId(1),
         sender=None if sender is None else parse_address(sender.encode()),
-        domain=addresses[0].domain,
+        destination=addresses[0].domain,
         recipients=tuple(Recipient(index, address, 1) for index, address in enumerate(addresses)),
         body=InlineBody(body),
         arrived=NOW,

@@ -120,7 +120,7 @@ async def test_the_sender_is_told_of_a_failure_once(tmp_path: Path) -> None:
         at.pass_time(5 * MINUTE)
         await at.settled(5)
         await at.calm()
-        notice = next(claim for claim in at.courier.begun if claim.domain == "sender.test")
+        notice = next(claim for claim in at.courier.begun if claim.destination == "sender.test")
         assert notice.sender is None
         assert isinstance(notice.body, InlineBody)
         for words in (b"never@a.test", b"550 5.1.1 who?", b"Subject: the original\r\n"):

@@ -72,18 +72,18 @@ class Courier:
 
     async def __call__(self, claim: Claim) -> Attempted:
         self.begun.append(claim)
-        for name in ("", claim.domain):
+        for name in ("", claim.destination):
             self.running[name] += 1
             self.most[name] = max(self.most[name], self.running[name])
         self.changed.set()
         try:
-            gate = self._gates.get(claim.domain) or self._gates.get("")
+            gate = self._gates.get(claim.destination) or self._gates.get("")
             if gate is not None:
                 await gate.wait()
         finally:
-            self.running.subtract(("", claim.domain))
+            self.running.subtract(("", claim.destination))
             self.changed.set()
-        outcomes = {one.index: self._result(one.address.text, claim.domain) for one in claim.recipients}
+        outcomes = {one.index: self._result(one.address.text, claim.destination) for one in claim.recipients}
         return Attempted(outcomes, RECORD)
 
     def shut(self, domain: str = "") -> None:

@@ -20,13 +20,13 @@ DONE = Delivered(Status(Kind.SUCCESS, 0, 0), Reply.of(250, ("ok",)), "mx.b.test"
 NEVER = Failed(Status(Kind.PERMANENT, 1, 1), "refused", "mx.b.test")
 
 
-def claim(attempts: int = 1, delay_notified: bool = False, recipients: int = 1) -> Claim:
+def claim(attempts: int = 1, delay_notices: bool = False, recipients: int = 1) -> Claim:
     address = parse_address(b"r@b.test")
     return Claim(
         id=MessageId(1),
         sender=parse_address(b"s@a.test"),
-        domain="b.test",
-        recipients=tuple(Recipient(index, address, attempts, delay_notified) for index in range(recipients)),
+        destination="b.test",
+        recipients=tuple(Recipient(index, address, attempts, delay_notices) for index in range(recipients)),
         body=InlineBody(b""),
         arrived=ARRIVED,
         lease=1,
@@ -98,14 +98,14 @@ def test_recipients_are_settled_one_by_one() -> None:
 def test_delay_notice(age: timedelta, notified: bool, due: bool) -> None:
     settlement = settle(claim(5, notified), {0: LATER}, SCHEDULE, ARRIVED + age, 0.5)
     assert (len(settlement.delayed) == 1) is due
-    assert settlement.recipients[0].delay_notified is (notified or due)
+    assert settlement.recipients[0].delay_notices == int(notified or due)
 
 
 @pytest.mark.parametrize("outcome", [DONE, NEVER])
 @pytest.mark.parametrize("notified", [True, False])
 def test_what_is_closed_was_told_of_or_not_as_before(outcome: Outcome, notified: bool) -> None:
     settlement = settle(claim(5, notified), {0: outcome}, SCHEDULE, ARRIVED + timedelta(days=1), 0.5)
-    assert settlement.recipients[0].delay_notified is notified
+    assert settlement.recipients[0].delay_notices == int(notified)
     assert settlement.delayed == ()
 
 
