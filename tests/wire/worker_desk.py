@@ -14,16 +14,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from relay.delivery.worker import Limits, Office, Worker
+from relay.delivery.settling import Office
+from relay.delivery.worker import Limits, Worker
 from relay.events import DefectFound, Event
-from relay.mail.address import parse_address
+from relay.mail.address import Address, parse_address
 from relay.mail.message import Body, Claim, Envelope, InlineBody, MessageId, NewMessage
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.record import Attempted, AttemptRecord, HostRecord
 from relay.mail.status import Kind, Reply, Status
+from relay.policy.limits import DestinationLimits
 from relay.policy.retry import Schedule
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import QueueEntry
+from relay.queue.store import QueueEntry, by_domain
 
 E = TypeVar("E", bound=Event)
 
@@ -147,7 +149,7 @@ class Desk:
         """Give the worker ample opportunity to do what it should not: several trips to the queue and back."""
         for _ in range(5):
             self.store.wake()
-            await self.store.next_due(())
+            await self.store.next_due((), self.now)
             await self.store.find(None, history=False)
 
     async def entries(self) -> list[QueueEntry]:
@@ -169,6 +171,11 @@ class Desk:
         return MessageId(self.notices)
 
 
+def _one_place(sender: Address | None, login: str | None, recipient: Address, chosen: str | None = None) -> str:
+    """All mail goes to one next hop."""
+    return "route:next-hop"
+
+
 @asynccontextmanager
 async def desk(
     folder: Path,
@@ -182,11 +189,11 @@ async def desk(
 ) -> AsyncIterator[Desk]:
     """Open the queue and make the worker; `start` is up to the test. `defects`: they are no surprise."""
     courier = Courier()
-    store = SqliteStore(folder)
+    store = SqliteStore(folder, _one_place if shared else by_domain)
     await store.open(NOON)
     made = Desk(folder, store, courier)
     office = Office(schedule, "relay.test", clock or (lambda: made.now), made.new_id, lambda: 0.5, made.emit)
-    made.worker = Worker(store, courier, Limits(total, per_lane, shared), office)
+    made.worker = Worker(store, courier, Limits(total, DestinationLimits(per_lane)), office)
     try:
         yield made
     finally:
