@@ -14,6 +14,7 @@ from relay.mail.outcome import Cause, Deferred
 from relay.mail.status import Reply, Status
 
 _ENHANCED = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?![\d.])")  # Google says it again on every line
+_ADDRESS = re.compile(r"[^\s<>]*@[^\s<>]*")  # no sign of anything, whatever it is called
 _LONGEST = 2000  # characters that are looked at
 
 
@@ -70,8 +71,8 @@ _SIGNS = (
         | (temporarily|been)\s(blocked|banned|restricted|suspended) | \bbanned\b | access\s(temporarily\s)?denied
         | s3150 | s3140 | \btss(09|11)\b | complaints | too\smany\s(spam|bad\smail) | suspicious | unsolicited
         | unauthenticated | not\s(pass|authenticated) | \bdmarc\b | \bspf\b | \bdkim\b | looks\slike\sspam
-        | (likely|identified\sas|detected\sas|considered|contains?)\s(unsolicited|spam) | spam\s(content|detected|message)
-        | policy\s(reasons|restrictions|violation) | local\spolicy | \b(dt:(rbl|spm)|wm:bl[iu]|hl:rep)\b""",
+        | (likely|identified\sas|detected\sas|considered|contains?)\s(unsolicited|spam)
+        | spam\s(content|detected|message) | policy\s(reasons|restrictions|violation) | local\spolicy | \b(dt:(rbl|spm)|wm:bl[iu]|hl:rep)\b""",
     ),
     _sign(
         Cause.MAILBOX_FULL,
@@ -94,7 +95,8 @@ _SIGNS = (
     ),
     _sign(
         Cause.DNS,
-        words=r"""cannot\s(find|resolve)\syour | (domain|host(name)?|\bmx)\b.{0,60}(not\s(found|exist)|unresolv|lookup\sfail)
+        words=r"""cannot\s(find|resolve)\syour
+        | (domain|host(name)?|\bmx)\b.{0,60}(not\s(found|exist)|unresolv|lookup\sfail)
         | (does|do|could|did|can)\s?(not|n't)\s(be\s)?resolve | reverse\s(dns|hostname|lookup|ip) | \bptr\b | \brdns\b
         | \bdns\b.{0,40}(error|fail|timeout|timed|problem|lookup|query|resol) | no\smx\b | unresolvable""",
     ),
@@ -103,18 +105,19 @@ _SIGNS = (
     ),
     _sign(
         Cause.TLS_POLICY,
-        words=r"""must\sissue\sa\sstarttls | \b(start)?tls\s(is\s|currently\s)?(required|needed|mandatory|not\savailable
-        |unavailable) | (requires?|needs?|only\saccepts?)\s(encryption|tls|starttls|a\ssecure) | encryption\s(is\s)?(required
-        |needed)""",
+        words=r"""must\sissue\sa\sstarttls | encryption\s(is\s)?(required|needed)
+        | \b(start)?tls\s(is\s|currently\s)?(required|needed|mandatory|not\savailable|unavailable)
+        | (requires?|needs?|only\saccepts?)\s(encryption|tls|starttls|a\ssecure)""",
     ),
     _sign(
         Cause.OUTAGE,
-        words=r"""shut(ting)?\s?down | (system|server|service|host)\s(is\s)?(temporarily\s|currently\s)?(down|offline)
-        | service\s(is\s)?(temporarily\s|currently\s)?(unavailable|not\s(available|ready)) | maintenance | no\sresources
-        | local\s(problem|error) | (internal|backend|software|database|ldap|configuration)\s(server\s)?(error|problem|fail)
-        | temporary\s(server|system|lookup|internal|database|backend)\s(error|problem|fail) | server\s(configuration|error)
-        | insufficient | (disk|file)\s(system\s)?(space|full) | (out|short)\s(of|on)\s(disk|memory|space) | no\s(more\s)?space
-        | space\sshortage | queue\sfile | out\sof\sorder | time[d-]?\s?out | connection\s(refused|dropped|reset|lost)
+        words=r"""shut(ting)?\s?down | maintenance | insufficient | queue\sfile | out\sof\sorder | no\sresources
+        | (system|server|service|host)\s(is\s)?(temporarily\s|currently\s)?(down|offline)
+        | service\s(is\s)?(temporarily\s|currently\s)?(unavailable|not\s(available|ready)) | local\s(problem|error)
+        | (internal|backend|software|database|ldap|configuration)\s(server\s)?(error|problem|fail)
+        | temporary\s(server|system|lookup|internal|database|backend)\s(error|problem|fail)
+        | server\s(configuration|error) | space\sshortage | no\s(more\s)?space | (disk|file)\s(system\s)?(space|full)
+        | (out|short)\s(of|on)\s(disk|memory|space) | time[d-]?\s?out | connection\s(refused|dropped|reset|lost)
         | unexpected\sfailure | (virus|content|spam)\s(scanner|filter|scan\w*)\b.{0,40}(unavailable|fail|error|unable)
         | (not|unable\sto)\s(accept\w*|receiv\w+)\s(any\s)?(mail|network)?\s?messages""",
     ),
@@ -125,12 +128,7 @@ _SIGNS = (
     _sign(Cause.REPUTATION, status=r"7\.\d+", code="5.."),  # in place of a greeting
     _sign(Cause.THROTTLING, status=r"7\.[01]", code="421"),
     _sign(Cause.GREYLISTING, status=r"7\.1", code="45[01]"),
-    _sign(
-        Cause.GREYLISTING,
-        status=r"([27]\.0 | 0\.0 | 1\.0)",
-        code="45[01]",
-        words=r"\blater\b | again | deferred | retry",
-    ),
+    _sign(Cause.GREYLISTING, status=r"[0127]\.0", code="45[01]", words=r"\blater\b | again | deferred | retry"),
     _sign(Cause.OUTAGE, status=r"0\.0", code="421 | 431 | 44[127] | 452"),  # RFC 5321 §4.2.3
 )
 
@@ -146,7 +144,8 @@ def cause_of(outcome: Deferred) -> Cause:
 
 def _of_reply(status: Status, reply: Reply) -> Cause:
     short, code = f"{status.subject}.{status.detail}", str(reply.code)
-    words = " ".join(_ENHANCED.sub(" ", " ".join(reply.lines)[:_LONGEST]).lower().split())
+    said = " ".join(reply.lines)[:_LONGEST].lower()
+    words = " ".join(_ADDRESS.sub(" ", _ENHANCED.sub(" ", said)).split())
     return next((sign.cause for sign in _SIGNS if sign.fits(short, code, words)), Cause.OTHER)
 
 

@@ -72,8 +72,8 @@ REPLIES: dict[Cause, list[str]] = {
         "451 4.7.500 Server busy. Please try again later from [192.0.2.1]. (S77719) [AM0EUR02FT003]",
         "451 4.5.1 The recipient has exceeded message rate limit. Try again later.",
         "432 4.3.2 STOREDRV.Deliver; recipient thread limit exceeded",
-        "421 RP-001 (SNT004-MC4F16) Unfortunately, some messages from 192.0.2.1 weren't sent. Please try again. We have "
-        "limits for how many messages can be sent per hour and per day.",
+        "421 RP-001 (SNT004-MC4F16) Unfortunately, some messages from 192.0.2.1 weren't sent. Please try again. We "
+        "have limits for how many messages can be sent per hour and per day.",
         "421 4.1.0 192.0.2.1 Throttled - try again later. Please see "
         "http://postmaster.comcast.net/smtp-error-codes.php#RL000001",
         "450 4.7.1 Error: too much mail from 192.0.2.1",
@@ -91,20 +91,20 @@ REPLIES: dict[Cause, list[str]] = {
         "421 Server too busy.",
     ],
     Cause.REPUTATION: [
-        "421 4.7.0 [192.0.2.1      15] Our system has detected that this message is|4.7.0 suspicious due to the very low "
-        "reputation of the sending IP address.",
+        "421 4.7.0 [192.0.2.1      15] Our system has detected that this message is|4.7.0 suspicious due to the very "
+        "low reputation of the sending IP address.",
         "451 4.7.650 The mail server [192.0.2.1] has been temporarily rate limited due to IP reputation. For e-mail "
         "delivery information, see https://postmaster.live.com (S3113)",
         "451 4.7.651 The mail server [192.0.2.1] has been temporarily rate limited due to IP reputation. (S3114)",
-        "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent. Please contact your Internet service provider "
-        "since part of their network is on our block list (S3150).",
+        "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent. Please contact your Internet service "
+        "provider since part of their network is on our block list (S3150).",
         "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org",
         "450 4.7.1 Service unavailable; Client host [192.0.2.1] blocked using bl.spamcop.net",
         "554 Blocked - see https://ipcheck.proofpoint.com/?ip=192.0.2.1",
         "554 mx.b.test|Your access to this mail system has been rejected due to the sending MTA's poor reputation.",
         "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to user complaints - 4.16.55.1",
-        "421 4.7.26 This mail has been rate limited because it is unauthenticated.|4.7.26 Gmail requires all senders to "
-        "authenticate with either SPF or DKIM.",
+        "421 4.7.26 This mail has been rate limited because it is unauthenticated.|4.7.26 Gmail requires all senders "
+        "to authenticate with either SPF or DKIM.",
         "421 4.7.27 Your email has been rate limited because SPF authentication didn't pass for this message.",
         "421 4.7.30 Your email has been rate limited because DKIM authentication didn't pass for this message.",
         "421 4.7.32 Your email has been rate limited because the From: header (RFC5322) isn't aligned",
@@ -192,6 +192,7 @@ REPLIES: dict[Cause, list[str]] = {
         "450 4.1.1 <r@b.test>: Recipient address rejected: unverified address: Address verification in progress",
         "450 Requested mail action not taken: mailbox unavailable (e.g., mailbox busy)",
         "450 4.2.1 mailbox disabled",
+        "450 4.2.1 <blacklist.full.quota@dnsbl.test>: try it tomorrow",
         "454 4.7.1 <r@b.test>: Relay access denied",
         "450 4.7.1 <r@b.test>: Relay access denied",
         "451 could not complete sender verify callout",
