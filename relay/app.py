@@ -48,7 +48,6 @@ from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Claim, MessageId
 from relay.mail.record import Attempted
 from relay.policy.chain import Roots
-from relay.policy.retry import Schedule
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
 from relay.settings import HostPort, Settings
@@ -253,9 +252,7 @@ class App:
             settings.delivery.concurrency_per_destination,
             shared_lane=settings.delivery.next_hop is not None,
         )
-        retry = settings.retry
-        schedule = Schedule(retry.schedule, retry.expire, retry.delay_notice)
-        office = Office(schedule, self._hostname, self._clock, self._new_id, random.random, self._emit)
+        office = Office(settings.retry.schedules, self._hostname, self._clock, self._new_id, random.random, self._emit)
         return Worker(self._store, deliver, limits, office)
 
     async def _assess(self, resolver: Resolver, first: bool = False) -> None:

@@ -72,7 +72,8 @@ _SIGNS = (
         | s3150 | s3140 | \btss(09|11)\b | complaints | too\smany\s(spam|bad\smail) | suspicious | unsolicited
         | unauthenticated | not\s(pass|authenticated) | \bdmarc\b | \bspf\b | \bdkim\b | looks\slike\sspam
         | (likely|identified\sas|detected\sas|considered|contains?)\s(unsolicited|spam)
-        | spam\s(content|detected|message) | policy\s(reasons|restrictions|violation) | local\spolicy | \b(dt:(rbl|spm)|wm:bl[iu]|hl:rep)\b""",
+        | spam\s(content|detected|message)
+        | policy\s(reasons|restrictions|violation) | local\spolicy | \b(dt:(rbl|spm)|wm:bl[iu]|hl:rep)\b""",
     ),
     _sign(
         Cause.MAILBOX_FULL,
