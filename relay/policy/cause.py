@@ -35,102 +35,164 @@ class _Sign:
         )
 
 
-def _sign(cause: Cause, *, status: str = "", code: str = "", words: str = "") -> _Sign:
-    """`status` and `code` must fit whole, `words` (in lower case, one space between them) somewhere."""
+def _sign(cause: Cause, *words: str, status: str = "", code: str = "") -> _Sign:
+    """`status` and `code` must fit whole, one of `words` (lower case, one space between them) somewhere."""
 
     def pattern(text: str) -> re.Pattern[str] | None:
-        return re.compile(text, re.VERBOSE) if text else None
+        return re.compile(text) if text else None
 
-    return _Sign(cause, pattern(status), pattern(code), pattern(words))
+    return _Sign(cause, pattern(status), pattern(code), pattern("|".join(words)))
 
 
-# The first line that fits decides. Spaces in `words` are written \s, as the patterns are laid out (re.VERBOSE).
+# The first line that fits decides.
 _SIGNS = (
     # What leaves no doubt. RFC 3463 §3, RFC 7372; 7.26 to 7.40 as Google uses them.
     _sign(Cause.MAILBOX_FULL, status=r"2\.2"),
-    _sign(Cause.MAILBOX_FULL, code="422"),
-    _sign(Cause.THROTTLING, status=r"5\.3 | 7\.28"),
-    _sign(Cause.TLS_POLICY, status=r"7\.29", words=r"\btls\b"),
-    _sign(Cause.REPUTATION, status=r"7\.(2[0-3] | 26 | 27 | 29 | 30 | 32 | 40)"),
-    _sign(Cause.DNS, status=r"1\.8 | 4\.3 | 7\.2[45] | 4\.31[0-4]"),
-    _sign(Cause.LOGIN, status=r"7\.(8 | 9 | 11 | 12)"),  # RFC 4954 §6
-    _sign(Cause.TLS_POLICY, status=r"7\.(4 | 10)"),
+    _sign(Cause.THROTTLING, status=r"5\.3|7\.28"),
+    _sign(Cause.TLS_POLICY, r"\btls\b", status=r"7\.29"),
+    _sign(Cause.REPUTATION, status=r"7\.(2[0-3]|26|27|29|30|32|40)"),
+    _sign(Cause.DNS, status=r"1\.8|4\.3|7\.2[45]|4\.31[0-4]"),
+    _sign(Cause.LOGIN, status=r"7\.(8|9|11|12)"),  # RFC 4954 §6
+    _sign(Cause.TLS_POLICY, status=r"7\.(4|10)"),
     # Greylisting by name, and those that never say its name: postscreen, Mimecast, Yandex.
-    _sign(Cause.GREYLISTING, words=r"gr[ae]y[\s-]?list | postgrey | gr[ae]ylst"),
-    _sign(Cause.GREYLISTING, status=r"3\.2", code="450", words=r"service\scurrently\sunavailable | try\sagain\slater"),
-    _sign(Cause.GREYLISTING, words=r"internal\sresources?\s((are|is)\s)?temporarily\sunavailable | come\sback\slater"),
-    _sign(Cause.OTHER, words=r"relay(ing)?\s(access\s)?(is\s)?(denied|not\spermitted|prohibited)"),
+    _sign(Cause.GREYLISTING, "gr[ae]y[ -]?list", "postgrey", "gr[ae]ylst"),
+    _sign(Cause.GREYLISTING, "service currently unavailable", "try again later", status=r"3\.2", code="450"),
+    _sign(Cause.GREYLISTING, "internal resources? ((are|is) )?temporarily unavailable", "come back later"),
+    _sign(Cause.OTHER, "relay(ing)? (access )?(is )?(denied|not permitted|prohibited)"),
     # Too much, where the same reply has words of reputation as well.
-    _sign(Cause.THROTTLING, words=r"unusual\srate | unexpected\svolume"),
-    _sign(Cause.DNS, words=r"(spf|dkim|dmarc|domainkeys).{0,60}(temporary|transient|dns|lookup) | \btemperror\b"),
+    _sign(Cause.THROTTLING, "unusual rate", "unexpected volume", "(queue|sending|daily|hourly) quota"),
+    _sign(Cause.DNS, "(spf|dkim|dmarc|domainkeys).{0,60}(temporary|transient|dns|lookup)", r"\btemperror\b"),
     _sign(
         Cause.REPUTATION,
-        words=r"""reputation | spam(haus|cop|rats|assassin|\sscore|\ssource) | barracudacentral | senderbase | cloudmark
-        | \brbl\b | dnsbl | rhsbl | surbl | uribl | sorbs | (black|block|deny)[\s-]?list
-        | blocked\s(using|by|due|because|for|-|since|see) | is\sblocked | is\sfiltered | ipcheck\.proofpoint
-        | (temporarily|been)\s(blocked|banned|restricted|suspended) | \bbanned\b | access\s(temporarily\s)?denied
-        | s3150 | s3140 | \btss(09|11)\b | complaints | too\smany\s(spam|bad\smail) | suspicious | unsolicited
-        | unauthenticated | not\s(pass|authenticated) | \bdmarc\b | \bspf\b | \bdkim\b | looks\slike\sspam
-        | (likely|identified\sas|detected\sas|considered|contains?)\s(unsolicited|spam)
-        | spam\s(content|detected|message)
-        | policy\s(reasons|restrictions|violation) | local\spolicy | \b(dt:(rbl|spm)|wm:bl[iu]|hl:rep)\b""",
+        "reputation",
+        "spam(haus|cop|rats|assassin| score| source)",
+        "barracudacentral",
+        "senderbase",
+        "cloudmark",
+        r"\brbl\b",
+        "dnsbl",
+        "rhsbl",
+        "surbl",
+        "uribl",
+        "sorbs",
+        "(black|block|deny)[ -]?list",
+        "blocked (using|by|due|because|for|-|since|see)",
+        "is blocked",
+        "is filtered",
+        r"ipcheck\.proofpoint",
+        "(temporarily|been) (blocked|banned|restricted|suspended)",
+        r"\bbanned\b",
+        "access (temporarily )?denied",
+        "s3150",
+        "s3140",
+        r"\btss(09|11)\b",
+        "complaints",
+        "too many (spam|bad mail)",
+        "suspicious",
+        "unsolicited",
+        "unauthenticated",
+        "not (pass|authenticated)",
+        r"\bdmarc\b",
+        r"\bspf\b",
+        r"\bdkim\b",
+        "looks like spam",
+        "(likely|identified as|detected as|considered|contains?) (unsolicited|spam)",
+        "spam (content|detected|message)",
+        r"policy rejection\W+abuse",
+        "policy (reasons|restrictions|violation)",
+        "local policy",
+        r"\b(dt:(rbl|spm)|wm:bl[iu]|hl:rep)\b",
     ),
     _sign(
         Cause.MAILBOX_FULL,
-        words=r"""(mailbox|inbox|user|recipient|account|storage|disk)\b.{0,60}\b(full|quota|out\sof\s(storage|space))\b
-        | over\s?quota | quota\s(is\s)?exceeded\s\(mailbox | quota.{0,20}\b(mailbox|storage)\b | mailbox\ssize\slimit
-        | (exceed\w*|over)\s(its|the|their|his|storage|mailbox|disk|allocated)\s.{0,20}(quota|storage|allocation)
-        | storage\s(limit|allocation)""",
+        r"(mailbox|inbox|user|recipient|account|storage|disk)\b.{0,60}\b(full|quota|out of (storage|space))\b",
+        "over ?quota",
+        "quota (is |has been )?exceeded",
+        r"quota.{0,20}\b(mailbox|storage)\b",
+        "mailbox size limit",
+        r"(exceed\w*|over) (its|the|their|his|storage|mailbox|disk|allocated) .{0,20}(quota|storage|allocation)",
+        "storage (limit|allocation)",
     ),
     _sign(
         Cause.THROTTLING,
-        words=r"""rate[\s-]?(is\s|was\s|has\sbeen\s)?(limit|control|exceeded|too) | ratelimit | throttl | \bflood
-        | too\s(many|much|frequent|fast|quick|often|busy) | receiving\smail\s(too|at\sa\srate) | slow(er|ing)?\sdown
-        | more\sslowly | frequen(cy|t)\slimit | frequency | (?<!size\s)limits?\s(is\s|was\s|has\sbeen\s|have\sbeen\s)?
-        (exceeded|reached) | exceed\w*\s.{0,60}(?<!size\s)(limit|rate|number|quota)\b | limits?\sfor\show\smany
-        | (connection|concurren\w+|session|message|sending|hourly|daily|recipient)s?\s(rate\s)?(limit|quota)s?\b
-        | maximum\s(number|concurrent|connections|simultaneous) | concurrent | simultaneous
-        | (server|system|service|ports?|host)\s(is|are|was)?\s?(temporarily\s|currently\s|too\s)?(busy|overloaded)
-        | all\sserver\sports | (high|heavy|system)\s(volume|load|traffic) | load\s.{0,20}high | congest
-        | \b(mi:(cel|dmc|ccl|sfq|stc)|rp:(drc|qrc|ccl|cel)|hl:(itc|icc))\b""",
+        "rate[ -]?(is |was |has been )?(limit|control|exceeded|too)",
+        "ratelimit",
+        "throttl",
+        r"\bflood",
+        "too (many|much|frequent|fast|quick|often|busy)",
+        "receiving mail (too|at a rate)",
+        "slow(ly|ing)? down",
+        "frequency",
+        "excessive",
+        "(?<!size )limits? (is |was |has been |have been )?(exceeded|reached)",
+        r"exceed\w* .{0,60}(?<!size )(limit|rate|number|quota)\b",
+        "limits? for how many",
+        r"(connection|concurren\w+|session|message|sending|hourly|daily|recipient)s? (rate )?(limit|quota)s?\b",
+        "max(imum)? (number|messages?|recipients?|concurrent|connections|simultaneous)",
+        "concurrent",
+        "simultaneous",
+        "(server|system|service|ports?|host) (is|are|was)? ?(temporarily |currently |too )?(busy|overloaded)",
+        "all server ports",
+        "(high|heavy|system) (volume|load|traffic)",
+        "load .{0,20}high",
+        "congest",
+        r"\b(mi:(cel|dmc|ccl|sfq|stc)|rp:(drc|qrc|ccl|cel)|hl:(itc|icc))\b",
     ),
     _sign(
         Cause.DNS,
-        words=r"""cannot\s(find|resolve)\syour
-        | (domain|host(name)?|\bmx)\b.{0,60}(not\s(found|exist)|unresolv|lookup\sfail)
-        | (does|do|could|did|can)\s?(not|n't)\s(be\s)?resolve | reverse\s(dns|hostname|lookup|ip) | \bptr\b | \brdns\b
-        | \bdns\b.{0,40}(error|fail|timeout|timed|problem|lookup|query|resol) | no\smx\b | unresolvable""",
+        "cannot (find|resolve) your",
+        r"(domain|host(name)?|\bmx)\b.{0,60}(not (found|exist)|unresolv|lookup fail)",
+        "(does|do|could|did|can) ?(not|n't) (be )?resolve",
+        "reverse (dns|hostname|lookup|ip)",
+        r"\bptr\b",
+        r"\brdns\b",
+        r"\bdns\b.{0,40}(error|fail|timeout|timed|problem|lookup|query|resol)",
+        r"no mx\b",
+        "unresolvable",
     ),
-    _sign(
-        Cause.LOGIN, code="4[35].", words=r"authenticat\w+\s(server\s|service\s)?(fail|error|is\s|temporar|unavailable)"
-    ),
+    _sign(Cause.LOGIN, r"authenticat\w+ (server |service )?(fail|error|is |temporar|unavailable)", code="4[35]."),
     _sign(
         Cause.TLS_POLICY,
-        words=r"""must\sissue\sa\sstarttls | encryption\s(is\s)?(required|needed)
-        | \b(start)?tls\s(is\s|currently\s)?(required|needed|mandatory|not\savailable|unavailable)
-        | (requires?|needs?|only\saccepts?)\s(encryption|tls|starttls|a\ssecure)""",
+        "must issue a starttls",
+        "encryption (is )?(required|needed)",
+        r"\b(start)?tls (is |currently )?(required|needed|mandatory|not available|unavailable)",
+        "(requires?|needs?|only accepts?) (encryption|tls|starttls|a secure)",
     ),
     _sign(
         Cause.OUTAGE,
-        words=r"""shut(ting)?\s?down | maintenance | insufficient | queue\sfile | out\sof\sorder | no\sresources
-        | (system|server|service|host)\s(is\s)?(temporarily\s|currently\s)?(down|offline)
-        | service\s(is\s)?(temporarily\s|currently\s)?(unavailable|not\s(available|ready)) | local\s(problem|error)
-        | (internal|backend|software|database|ldap|configuration)\s(server\s)?(error|problem|fail)
-        | temporary\s(server|system|lookup|internal|database|backend)\s(error|problem|fail)
-        | server\s(configuration|error) | space\sshortage | no\s(more\s)?space | (disk|file)\s(system\s)?(space|full)
-        | (out|short)\s(of|on)\s(disk|memory|space) | time[d-]?\s?out | connection\s(refused|dropped|reset|lost)
-        | unexpected\sfailure | (virus|content|spam)\s(scanner|filter|scan\w*)\b.{0,40}(unavailable|fail|error|unable)
-        | (not|unable\sto)\s(accept\w*|receiv\w+)\s(any\s)?(mail|network)?\s?messages""",
+        "shut(ting)? ?down",
+        "maintenance",
+        "insufficient",
+        "queue file",
+        "out of order",
+        "no resources",
+        "(system|server|service|host) (is )?(temporarily |currently )?(down|offline)",
+        "service (is )?(temporarily |currently )?(unavailable|not (available|ready))",
+        "local (problem|error)",
+        "(internal|backend|software|database|ldap|configuration) (server )?(error|problem|fail)",
+        "temporary (server|system|lookup|internal|database|backend) (error|problem|fail)",
+        "server (configuration|error)",
+        "licen[cs]e (has )?expired",
+        "space shortage",
+        "no (more )?space",
+        "(disk|file) (system )?(space|full)",
+        "(out|short) (of|on) (disk|memory|space)",
+        "time[d-]? ?out",
+        "connection (refused|dropped|reset|lost)",
+        "unexpected failure",
+        r"(virus|content|spam) (scanner|filter|scan\w*)\b.{0,40}(unavailable|fail|error|unable)",
+        r"(not|unable to) (accept\w*|receiv\w+) (any )?(mail|network)? ?messages",
     ),
     # What the code most often means.
     _sign(Cause.THROTTLING, status=r"4\.5"),  # congestion
-    _sign(Cause.OUTAGE, status=r"3\.\d+ | 4\.([012] | 31[5-9])"),
+    _sign(Cause.OUTAGE, status=r"3\.\d+|4\.([012]|31[5-9])"),
     _sign(Cause.REPUTATION, status=r"7\.[5-9]\d\d"),  # Exchange Online
     _sign(Cause.REPUTATION, status=r"7\.\d+", code="5.."),  # in place of a greeting
     _sign(Cause.THROTTLING, status=r"7\.[01]", code="421"),
     _sign(Cause.GREYLISTING, status=r"7\.1", code="45[01]"),
-    _sign(Cause.GREYLISTING, status=r"[0127]\.0", code="45[01]", words=r"\blater\b | again | deferred | retry"),
-    _sign(Cause.OUTAGE, status=r"0\.0", code="421 | 431 | 44[127] | 452"),  # RFC 5321 §4.2.3
+    _sign(Cause.GREYLISTING, r"\blater\b", "again", "deferred", "retry", status=r"[0127]\.0", code="45[01]"),
+    _sign(Cause.MAILBOX_FULL, code="422"),
+    _sign(Cause.OUTAGE, status=r"0\.0", code="421|431|44[127]|452"),  # RFC 5321 §4.2.3
 )
 
 

@@ -89,6 +89,10 @@ REPLIES: dict[Cause, list[str]] = {
         "451 4.4.5 Mail system congestion",
         "450 4.7.1 You've exceeded your sending limit to this domain",
         "421 Server too busy.",
+        "421 Max message per connection reached, closing transmission channel",
+        "421 4.7.1 Messages to r@b.test deferred due to excessive volume. Try again later",
+        "450 4.7.3 Organization queue quota exceeded.",
+        "450 User is receiving mail too quickly",
     ],
     Cause.REPUTATION: [
         "421 4.7.0 [192.0.2.1      15] Our system has detected that this message is|4.7.0 suspicious due to the very "
@@ -118,6 +122,9 @@ REPLIES: dict[Cause, list[str]] = {
         "554 5.7.1 Zugriff verweigert",
         "451 4.7.1 Your IP 192.0.2.1 is on our blacklist, try again later",
         "421 gmx.net (mxgmx017) Nemesis ESMTP Service not available|IP address has been temporarily blocked",
+        "450 cuda_nsu 4.7.1 <r@b.test>: Recipient address rejected: Policy Rejection- Abuse. Go away.",
+        "421 4.7.0 [192.0.2.1] Our system has detected that this message is suspicious due to the nature of the "
+        "content and/or the links within.",
         "554 5.2.0 sc969: IP reputation ratelimit in effect",
     ],
     Cause.MAILBOX_FULL: [
@@ -132,6 +139,8 @@ REPLIES: dict[Cause, list[str]] = {
         "452 4.2.2 Postfach voll",
         "452 4.1.1 <r@b.test> is over quota",
         "552 5.2.2 Over quota",
+        "452 Quota exceeded",
+        "422 <r@b.test>",
         "452 Account storage full",
     ],
     Cause.OUTAGE: [
@@ -162,6 +171,11 @@ REPLIES: dict[Cause, list[str]] = {
         "431 Not enough space on the disk",
         "421 Maintenance window until 04:00",
         "421 4.3.2 Wartungsarbeiten",
+        "422 License Expired",
+        "421 Temporary failure, please try again later.",
+        "421 Service Temporarily Unavailable",
+        "451 4.3.0 Mail server temporarily rejected message.",
+        "452 temporary domain failure <r@b.test>",
     ],
     Cause.DNS: [
         "450 4.1.8 <s@a.test>: Sender address rejected: Domain not found",
@@ -193,6 +207,11 @@ REPLIES: dict[Cause, list[str]] = {
         "450 Requested mail action not taken: mailbox unavailable (e.g., mailbox busy)",
         "450 4.2.1 mailbox disabled",
         "450 4.2.1 <blacklist.full.quota@dnsbl.test>: try it tomorrow",
+        "421 4.1.1 <r@b.test>: Recipient address rejected: unverified address: Address verification in progress",
+        "450 4.2.0 <r@b.test> - Recipient temporarily unavailable",
+        "451 Open relay not allowed",
+        "451 Invalid Recipient",
+        "450 Requested action aborted [9] 1-2",
         "454 4.7.1 <r@b.test>: Relay access denied",
         "450 4.7.1 <r@b.test>: Relay access denied",
         "451 could not complete sender verify callout",
