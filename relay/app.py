@@ -50,7 +50,6 @@ from relay.mail.message import Claim, MessageId
 from relay.mail.record import Attempted
 from relay.policy.chain import Roots
 from relay.policy.limits import DestinationLimits
-from relay.policy.retry import Schedule
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
 from relay.settings import HostPort, Settings
@@ -251,9 +250,7 @@ class App:
             return await Attempt(claim, tools).run()
 
         limits = Limits(settings.delivery.concurrency, DestinationLimits(settings.delivery.concurrency_per_destination))
-        retry = settings.retry
-        schedule = Schedule(retry.schedule, retry.expire, retry.delay_notice)
-        office = Office(schedule, self._hostname, self._clock, self._new_id, random.random, self._emit)
+        office = Office(settings.retry.schedules, self._hostname, self._clock, self._new_id, random.random, self._emit)
         return Worker(self._store, deliver, limits, office)
 
     async def _assess(self, resolver: Resolver, first: bool = False) -> None:

@@ -13,7 +13,7 @@ from relay.events import AttemptFinished, DefectFound, Emit, NoticeQueued, Store
 from relay.mail.message import Claim, MessageId, NewMessage
 from relay.mail.outcome import Delivered
 from relay.mail.record import Attempted
-from relay.policy.retry import Schedule, SettledRecipient, Settlement, settle
+from relay.policy.retry import Schedules, SettledRecipient, Settlement, settle
 from relay.queue.store import QueueStore, StoreUnavailable
 
 STORE_RETRY_SECONDS = 1.0
@@ -23,7 +23,7 @@ STORE_RETRY_SECONDS = 1.0
 class Office:
     """What is needed besides the queue. `draw` gives random numbers from 0 to below 1."""
 
-    schedule: Schedule
+    schedules: Schedules
     hostname: str
     clock: Callable[[], datetime]
     new_id: Callable[[], MessageId]
@@ -43,7 +43,7 @@ class Settler:
         """Close an attempt that began at `began`. None: the lease was lost, or the queue cannot be written."""
         office = self._office
         now = office.clock()
-        settlement = settle(claim, attempted.outcomes, office.schedule, now, office.draw())
+        settlement = settle(claim, attempted.outcomes, office.schedules, now, office.draw())
         while True:
             # The remote server may have the message already: hold on to the result until the disk takes it.
             notices = await self._notices(claim, settlement, now)  # with new ids each time: one may be taken
@@ -78,9 +78,8 @@ class Settler:
         notices = []
         for kind, recipients in wanted:
             if recipients and claim.sender is not None:
-                stamp = ndr.Stamp(
-                    self._office.new_id(), now, self._office.hostname, claim.arrived + self._office.schedule.expire
-                )
+                end = claim.arrived + self._office.schedules.general.expire
+                stamp = ndr.Stamp(self._office.new_id(), now, self._office.hostname, end)
                 notice = ndr.compose(kind, claim, recipients, await self._header(claim), stamp)
                 if notice is not None:
                     notices.append((kind, notice))

@@ -23,7 +23,7 @@ from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.record import Attempted, AttemptRecord, HostRecord
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.limits import DestinationLimits
-from relay.policy.retry import Schedule
+from relay.policy.retry import Schedule, Schedules
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import QueueEntry, by_domain
 
@@ -31,7 +31,9 @@ E = TypeVar("E", bound=Event)
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 PATIENCE_SECONDS = 10.0
-SCHEDULE = Schedule((timedelta(minutes=5), timedelta(minutes=20)), timedelta(days=5), timedelta(hours=4))
+SCHEDULES = Schedules(
+    Schedule((timedelta(minutes=5), timedelta(minutes=20)), timedelta(days=5)), notices=(timedelta(hours=4),)
+)
 FIRST_NOTICE = 1 << 40  # notices get ids from here on
 DELIVERED = Delivered(Status(Kind.SUCCESS, 0, 0), Reply.of(250, ("2.0.0 kept",)), "mx.test", TlsUsed.ENCRYPTED)
 LATER = Deferred(Status(Kind.TEMPORARY, 7, 5), "nobody is at home", "mx.test")
@@ -183,7 +185,7 @@ async def desk(
     total: int = 10,
     per_lane: int = 5,
     shared: bool = False,
-    schedule: Schedule = SCHEDULE,
+    schedules: Schedules = SCHEDULES,
     clock: Callable[[], datetime] | None = None,
     defects: bool = False,
 ) -> AsyncIterator[Desk]:
@@ -192,7 +194,7 @@ async def desk(
     store = SqliteStore(folder, _one_place if shared else by_domain)
     await store.open(NOON)
     made = Desk(folder, store, courier)
-    office = Office(schedule, "relay.test", clock or (lambda: made.now), made.new_id, lambda: 0.5, made.emit)
+    office = Office(schedules, "relay.test", clock or (lambda: made.now), made.new_id, lambda: 0.5, made.emit)
     made.worker = Worker(store, courier, Limits(total, DestinationLimits(per_lane)), office)
     try:
         yield made
