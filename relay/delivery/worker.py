@@ -245,7 +245,9 @@ class Worker:
         length = lane.pace.learn(sign, now, self._office.draw())
         if length is not None:
             last = next(outcome for outcome in outcomes.values() if isinstance(outcome, Deferred))
-            await self._rest(lane, now + length, last)
+            # Never longer than the schedule lets a message wait.
+            times = [one.next_attempt for one in settlement.recipients if one.next_attempt is not None]
+            await self._rest(lane, min([now + length, *times]), last)
         elif since is not None and lane.pace.since is None:
             await self._store.rest(lane.destination, None)
             self._office.emit(DestinationReached(lane.destination, since))
