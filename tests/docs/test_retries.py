@@ -1,4 +1,4 @@
-"""docs/retries.md lists what the code does: causes with their waits and lifetimes, and the ways to treat a lost reply."""
+"""docs/retries.md lists what the code does: causes with their waits and lifetimes, and what to do with a lost reply."""
 
 from __future__ import annotations
 
