@@ -76,16 +76,16 @@ class Schedules:
 
     def of(self, cause: Cause | None) -> Schedule:
         """For mail that waits for `cause`; None: for mail of which nothing is known yet."""
-        if cause is None or cause not in self.by_cause:
+        if cause not in self.by_cause.keys():  # noqa: SIM118  (of keys mypy knows that None is none)
             return self.general
         own = self.by_cause[cause]
         if own.expire <= self.general.expire:
             return own
         return replace(own, expire=self.general.expire, expire_named=self.general.expire_named)
 
-    def due_notices(self, age: timedelta) -> int:
-        """How many delay notices are due at this age."""
-        return sum(notice <= age for notice in self.notices)
+    def told(self, recipient: Recipient, age: timedelta) -> int:
+        """How many delay notices the sender has had when those that are due at this age are sent."""
+        return max(recipient.delay_notices, sum(notice <= age for notice in self.notices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def _wait(
     if now >= end:
         return _failed(recipient, _given_up(outcome, cause), cause, limit, end)
     planned, rule = now + schedule.delay(recipient.attempts, jitter), schedule.rule(recipient.attempts)
-    told = max(recipient.delay_notices, schedules.due_notices(now - claim.arrived))
+    told = schedules.told(recipient, now - claim.arrived)
     return SettledRecipient(
         recipient,
         State.DEFERRED,
@@ -215,7 +215,7 @@ def _held(
 ) -> SettledRecipient:
     """Kept for the operator, since another copy may be one too many."""
     end = claim.arrived + schedules.of(Cause.UNKNOWN).expire if schedules.expire_held else None
-    told = max(recipient.delay_notices, schedules.due_notices(now - claim.arrived))
+    told = schedules.told(recipient, now - claim.arrived)
     return SettledRecipient(
         recipient,
         State.HELD,
@@ -240,7 +240,7 @@ def _review_one(
     if end is not None and now >= end:
         failed = _given_up(known, cause) if known and recipient.last else _untried(resting, held)
         return _failed(recipient, failed, cause, f"{schedule.expire_named}: {format_duration(schedule.expire)}", end)
-    told = max(recipient.delay_notices, schedules.due_notices(now - claim.arrived))
+    told = schedules.told(recipient, now - claim.arrived)
     state = State.HELD if held else State.QUEUED if recipient.last is None else State.DEFERRED
     outcome = known or _not_yet(held)
     again = _next_review(claim, told, end, schedules)
