@@ -238,7 +238,7 @@ def _review_one(
     schedule = schedules.of(cause)
     end = claim.arrived + schedule.expire if schedules.expire_held or not held else None
     if end is not None and now >= end:
-        failed = _given_up(known, cause) if known and recipient.last else _untried(resting, held)
+        failed = _reviewed_too_late(recipient, known, cause, held)
         return _failed(recipient, failed, cause, f"{schedule.expire_named}: {format_duration(schedule.expire)}", end)
     told = schedules.told(recipient, now - claim.arrived)
     state = State.HELD if held else State.QUEUED if recipient.last is None else State.DEFERRED
@@ -271,14 +271,14 @@ def _given_up(last: Deferred, cause: Cause | None, *, expired: bool = True) -> F
     return Failed(last.status.with_kind(Kind.PERMANENT), reason, last.host, last.reply, last.tls, expired=expired)
 
 
-def _untried(resting: Deferred | None, held: bool) -> Failed:
-    """Of mail whose time ran out before its first attempt: what is known of its destination, if anything is."""
-    if resting is not None:
-        reason = f"it could not be tried before its time ran out: {resting.reason}"
-        status = resting.status.with_kind(Kind.PERMANENT)
-        return Failed(status, reason, resting.host, resting.reply, expired=True)
-    where = "on hold, and was not tried before that" if held else "before it could be tried"
-    return Failed(EXPIRED_5_4_7, f"its time ran out {where}", expired=True)
+def _reviewed_too_late(recipient: Recipient, known: Deferred | None, cause: Cause | None, held: bool) -> Failed:
+    if known is None:
+        where = "on hold, and was not tried before that" if held else "before it could be tried"
+        return Failed(EXPIRED_5_4_7, f"its time ran out {where}", expired=True)
+    failed = _given_up(known, cause)
+    if recipient.last is None:
+        return replace(failed, reason=f"it could not be tried before its time ran out: {failed.reason}")
+    return failed
 
 
 def _not_yet(held: bool) -> Deferred:
