@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import assert_never
 
 from relay.delivery.evidence import Trail
+from relay.delivery.opening import ConnectFailed, FailedHandshake, Target, open_session
 from relay.delivery.plan import session_key, tls_plan, unlisted
 from relay.delivery.pool import SessionKey, SessionPool
 from relay.delivery.results import (
@@ -26,16 +27,8 @@ from relay.delivery.results import (
     without_552,
 )
 from relay.delivery.route import Route, Router
-from relay.delivery.smtp import (
-    ConnectFailed,
-    FailedHandshake,
-    Lost,
-    MailOptions,
-    OpenSession,
-    Target,
-    Timeouts,
-    open_session,
-)
+from relay.delivery.smtp import MailOptions, OpenSession
+from relay.delivery.transaction import Lost, Timeouts
 from relay.events import Emit, PolicyOverridden, PolicyTestFailed, TlsLost
 from relay.guard import AddressGuard
 from relay.lookup.tls_memory import TlsMemories

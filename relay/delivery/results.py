@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relay.delivery.smtp import Capabilities, ConnectFailed, Lost, Stage, Target
+from relay.delivery.capabilities import Capabilities
+from relay.delivery.opening import ConnectFailed, Target
+from relay.delivery.transaction import Lost, Stage
 from relay.mail.message import Claim, SmtpUtf8
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.status import Kind, Reply, Status
