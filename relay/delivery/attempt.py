@@ -92,6 +92,7 @@ class Attempt:
         self._trail = Trail()
         self._sessions = 0
         self._addresses = 0
+        self._full = False  # the last session takes no more of the recipients, and another one with this host may
         # RFC 8689 §5: a bounce is not to be lost for want of REQUIRETLS, only to be sent with it where that is offered.
         bounce = claim.sender is None and claim.demand is TlsDemand.REQUIRED
         self._demand = TlsDemand.DEFAULT if bounce else claim.demand
@@ -182,15 +183,19 @@ class Attempt:
 
     async def _try_address(self, target: Target, need: Requirement) -> None:
         key = session_key(target, need)
+        self._full = False
         idle = self._tools.pool.take(key)
-        if idle is not None and await self._send_if_allowed(idle, key, need, self._judged(idle, need), fresh=False):
-            return
-        session = await self._open_session(target, need)
-        if session is not None and self._open:
-            verdict = self._judged(session, need)
-            # It may write to disk, so before the message: nothing must take time between its 250 and our commit.
-            await self._remember(session.observed, need, verdict)
-            await self._send_if_allowed(session, key, need, verdict, fresh=True)
+        sent = False
+        if idle is not None:
+            sent = await self._send_if_allowed(idle, key, need, self._judged(idle, need), fresh=False)
+        while self._open and (self._full or not sent) and self._sessions < MAX_SESSIONS:
+            sent, self._full = True, False
+            session = await self._open_session(target, need)
+            if session is not None:
+                verdict = self._judged(session, need)
+                # It may write to disk, so before the message: nothing must take time between its 250 and our commit.
+                await self._remember(session.observed, need, verdict)
+                await self._send_if_allowed(session, key, need, verdict, fresh=True)
 
     def _judged(self, session: OpenSession, need: Requirement) -> Verdict:
         return judge(need, session.observed, self._trust())
@@ -248,7 +253,9 @@ class Attempt:
             self._report(session.observed, verdict, verdict.would_refuse)
         sent = await send_message(self._claim, list(self._open.values()), session, verdict, self._tools.read)
         if sent.idled_out and not fresh:
+            await self._put_back(key, session)
             return False
+        self._full = sent.full
         self._settle(sent, session, need, verdict)
         await self._put_back(key, session)
         return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from relay.delivery.opening import ConnectFailed, Target
 from relay.delivery.transaction import Lost, Stage
-from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
+from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.verdict import Refuse
 
@@ -27,8 +27,11 @@ def of_answer(answer: Reply | Lost, host: str, tls: TlsUsed) -> tuple[Outcome, b
         case Reply(status=status):
             return Deferred(status, f"{host} asks us to come again later", host, answer, tls), True
         case Lost():
-            # RFC 5321 §4.2.5: after the final dot the outcome is unknown; another host now could mean a double.
-            return Deferred(BROKEN_4_4_2, f"{host} {answer.reason}", host, tls=tls), not answer.after_final_dot
+            if answer.after_final_dot:
+                # RFC 5321 §4.2.5, RFC 1047: the outcome is unknown; another host now could mean a double.
+                reason = f"{host} {answer.reason}; it may have taken the message all the same"
+                return Deferred(BROKEN_4_4_2, reason, host, tls=tls, cause=Cause.UNKNOWN), False
+            return Deferred(BROKEN_4_4_2, f"{host} {answer.reason}", host, tls=tls), True
 
 
 def refused(refuse: Refuse, host: str) -> Deferred | Failed:
