@@ -1,0 +1,112 @@
+"""Quoted-printable and base64, for octets that come in chunks of any size. Pure.
+
+RFC 2045 sections 6.7 and 6.8. `binascii.b2a_qp` does not do here: it needs whole lines, of any length, and lets dots
+and `From ` stand at the start of lines.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+
+# What may not stand for itself: all but printable ASCII, "="; blanks at the end of a line; and at the start of a line
+# a dot (a host that is bad at RFC 5321 §4.5.2) and "From " (mailboxes where it begins a message).
+_ESCAPED = re.compile(rb"[^\t\r\n -<>-~]+|[ \t](?=\r\n)|=+|(?<=\n)\.|(?<=\n)F(?=rom )")
+_LINE = 76  # RFC 2045 §6.7 (5)
+_LONG = 4_096  # so much of a line is waited for
+_AHEAD = 8  # so much must be known after the place where a line is cut, and after an octet: "From ", CRLF
+_TRIPLES = 57  # octets that make a line of 76 in base64
+
+
+class QuotedPrintable:
+    """Text whose lines end in CRLF, and in nothing else, into quoted-printable. Holds one line at most."""
+
+    def __init__(self) -> None:
+        self._raw = b""  # not yet looked at, after the last line end
+        self._line = b""  # the beginning of the line, encoded, from the last soft line break on
+        self._start = True  # whether `_raw` begins a line
+
+    def feed(self, octets: bytes) -> bytes:
+        """What is known of the encoded text after `octets`."""
+        raw = self._raw + octets
+        end = raw.rfind(b"\r\n") + 2
+        if end == 1:
+            end = 0
+        encoded = self._whole_lines(raw[:end]) if end else b""
+        self._raw = raw[end:]
+        if len(self._raw) <= _LONG:
+            return encoded
+        piece, self._raw = self._raw[:-_AHEAD], self._raw[-_AHEAD:]
+        self._line += self._escape(piece)
+        self._start = False
+        folded, self._line = _fold(self._line, _LINE + _AHEAD)
+        return encoded + folded
+
+    def end(self) -> bytes:
+        """The rest. Text that does not end in a line end gets none."""
+        raw, self._raw = self._raw, b""
+        # A blank at the very end stands before the line end of a delimiter.
+        return self._whole_lines(raw + b"\r\n")[:-2] if raw else b""
+
+    def _whole_lines(self, raw: bytes) -> bytes:
+        text = self._line + self._escape(raw)
+        self._line, self._start = b"", True
+        return b"\r\n".join(
+            [line if len(line) <= _LINE else b"".join(_fold(line, _LINE)) for line in text.split(b"\r\n")]
+        )
+
+    def _escape(self, raw: bytes) -> bytes:
+        if self._start:
+            return _ESCAPED.sub(_hex, b"\n" + raw)[1:]
+        return _ESCAPED.sub(_hex, raw)
+
+
+def _hex(match: re.Match[bytes]) -> bytes:
+    return b"=" + match[0].hex("=").upper().encode()
+
+
+def _fold(line: bytes, limit: int) -> tuple[bytes, bytes]:
+    """Cuts off the beginning of an encoded line with soft line breaks until no more than `limit` octets are left."""
+    cut: list[bytes] = []
+    at, first = 0, b""
+    while len(line) - at + len(first) > limit:
+        end = at + _LINE - 1 - len(first)
+        # No cut within =XX.
+        if line[end - 1] == 0x3D:
+            end -= 1
+        elif line[end - 2] == 0x3D:
+            end -= 2
+        cut += (first, line[at:end], b"=\r\n")
+        at, first = end, b""
+        if line.startswith((b".", b"From "), at):
+            first = b"=%02X" % line[at]
+            at += 1
+    return b"".join(cut), first + line[at:]
+
+
+class Base64:
+    """Octets into base64, in lines of 76."""
+
+    def __init__(self) -> None:
+        self._raw = b""
+        self._begun = False
+
+    def feed(self, octets: bytes) -> bytes:
+        """The lines that are full after `octets`, each but the first with the line end before it."""
+        raw = self._raw + octets
+        whole = len(raw) - len(raw) % _TRIPLES
+        self._raw = raw[whole:]
+        return self._lines(raw[:whole])
+
+    def end(self) -> bytes:
+        """The last line, without a line end."""
+        raw, self._raw = self._raw, b""
+        return self._lines(raw)
+
+    def _lines(self, raw: bytes) -> bytes:
+        if not raw:
+            return b""
+        encoded = binascii.b2a_base64(raw, newline=False)
+        lines = [encoded[at : at + _LINE] for at in range(0, len(encoded), _LINE)]
+        before, self._begun = (b"\r\n" if self._begun else b""), True
+        return before + b"\r\n".join(lines)
