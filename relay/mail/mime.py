@@ -51,9 +51,9 @@ class _Frame:
     delimiter: bytes | None
     digest: bool = False
     message: int | None = None  # the number of the embedded message's head
-    begun: bool = False  # a delimiter line was there
+    begun: bool = False  # a delimiter line was there that begins a part
     closed: bool = False  # the last delimiter line was there
-    eight_bit: bool = False  # in the text before the first part
+    eight_bit: bool = False  # in the text before the first or after the last part
 
 
 class Scanner:
@@ -109,6 +109,8 @@ class Scanner:
             if not whole:
                 return [], False
             if line.startswith(self._delimiters):
+                if not self._lines and not self._message_head:
+                    return [self._refuse("a part has neither a header nor an empty line")], False
                 return self._end_head(), True
             self._buffer = self._buffer[len(line) :]
             self._head_octets += len(line)
@@ -204,7 +206,7 @@ class Scanner:
             return [self._refuse("a multipart goes on after its end")]
         if any(inner.eight_bit and not inner.begun for inner in self._frames[at + 1 :]):
             return [self._refuse("a multipart has none of its parts")]
-        frame.begun, frame.closed = True, closes
+        frame.begun, frame.closed = frame.begun or not closes, closes
         del self._frames[at + 1 :]
         self._know_delimiters()
         octets, self._buffer = self._buffer[: end + 2], self._buffer[end + 2 :]

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)\Z", re.DOTALL)
+# RFC 5322 §4.5 lets old mail have blanks before the colon; for some readers the header ends there.
+_FIELD = re.compile(rb"([!-9;-~]+):(.*)\Z", re.DOTALL)
 _TOKEN = rb"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+"
 _TYPE = re.compile(rb"\s*(" + _TOKEN + rb")\s*/\s*(" + _TOKEN + rb")\s*(?=;|\Z)")
 # Values with = : / ? in them are often sent without the quotes that they need; all readers take them.

@@ -36,7 +36,7 @@ CONVERTED = {
         b"Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\nMIME-Version: 1.0\n\n=E9\n",
     ),
     "labelled 7bit": (
-        b"MIME-Version: 1.0\nContent-type: text/plain\ncontent-transfer-encoding :\n 7BIT (not so)\nX: y\n\n\xe9\n",
+        b"MIME-Version: 1.0\nContent-type: text/plain\ncontent-transfer-encoding:\n 7BIT (not so)\nX: y\n\n\xe9\n",
         b"MIME-Version: 1.0\nContent-type: text/plain\nContent-Transfer-Encoding: quoted-printable\nX: y\n\n=E9\n",
     ),
     "blanks at line ends, dots, From": (
@@ -185,6 +185,7 @@ UNCONVERTIBLE = {
         "a header has two Content-Type or two Content-Transfer-Encoding fields",
     ),
     "no header": (b"hello\n\n\xe9\n", "a header has a line that is no field"),
+    "a blank before the colon": (b"Subject : x\n\n\xe9\n", "a header has a line that is no field"),
     "a header that begins in the middle": (b" x: y\n\n\xe9\n", "a header has a line that is no field"),
     "a line like a boundary": (MIXED + b"\n--b\n\n\xe9\n--bc\n--b--\n", LIKE_A_BOUNDARY),
     "in a header": (MIXED + b"\n--b\nX: y\n--bc\n\n\xe9\n--b--\n", LIKE_A_BOUNDARY),
@@ -198,6 +199,11 @@ UNCONVERTIBLE = {
     ),
     "after the end": (MIXED + b"\n--b\n\nx\n--b--\n--b\n\n\xe9\n", "a multipart goes on after its end"),
     "no parts": (MIXED + b"\n\xe9\n", "a multipart has none of its parts"),
+    "an end and no parts": (MIXED + b"\n--b--\n\xe9\n", "a multipart has none of its parts"),
+    "two delimiter lines": (
+        MIXED + b"\n--b\n\nx\n--b\n--b--\n\xe9\n",
+        "a part has neither a header nor an empty line",
+    ),
     "no parts, within": (
         MIXED + b"\n--b\nContent-Type: multipart/x; boundary=c\n\n\xe9\n--b--\n",
         "a multipart has none of its parts",
