@@ -1,17 +1,13 @@
 """Quoted-printable and base64, for octets that come in chunks of any size. Pure.
 
-RFC 2045 sections 6.7 and 6.8. `binascii.b2a_qp` does not do here: it needs whole lines, of any length, and lets dots
-and `From ` stand at the start of lines.
+RFC 2045 sections 6.7 and 6.8. `binascii.b2a_qp` finds what must be escaped, but does not cut the lines: it needs whole
+ones, of any length, and lets dots and `From ` stand at the start of lines.
 """
 
 from __future__ import annotations
 
 import binascii
-import re
 
-# What may not stand for itself: all but printable ASCII, "="; blanks at the end of a line; and at the start of a line
-# a dot (a host that is bad at RFC 5321 §4.5.2) and "From " (mailboxes where it begins a message).
-_ESCAPED = re.compile(rb"[^\t\r\n -<>-~]+|[ \t](?=\r\n)|=+|(?<=\n)\.|(?<=\n)F(?=rom )")
 _LINE = 76  # RFC 2045 §6.7 (5)
 _LONG = 4_096  # so much of a line is waited for
 _AHEAD = 8  # so much must be known after the place where a line is cut, and after an octet: "From ", CRLF
@@ -56,13 +52,15 @@ class QuotedPrintable:
         )
 
     def _escape(self, raw: bytes) -> bytes:
-        if self._start:
-            return _ESCAPED.sub(_hex, b"\n" + raw)[1:]
-        return _ESCAPED.sub(_hex, raw)
-
-
-def _hex(match: re.Match[bytes]) -> bytes:
-    return b"=" + match[0].hex("=").upper().encode()
+        # With an octet more: `raw` can end within a line, and blanks there are not escaped.
+        encoded = binascii.b2a_qp(b"%bx" % raw, istext=True)[:-1]
+        # Its soft line breaks go, and dots are not escaped where it happens to have begun a line.
+        escaped = encoded.replace(b"=\r\n", b"").replace(b"=\n", b"").replace(b"=2E", b".")
+        lines = b"\n" + escaped if self._start else escaped
+        # At the start of a line: a dot (for hosts that are bad at RFC 5321 §4.5.2), and From (it begins a message in
+        # some mailboxes).
+        lines = lines.replace(b"\n.", b"\n=2E").replace(b"\nFrom ", b"\n=46rom ")
+        return lines[1:] if self._start else lines
 
 
 def _fold(line: bytes, limit: int) -> tuple[bytes, bytes]:
