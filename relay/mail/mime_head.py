@@ -44,7 +44,8 @@ class Head:
 
     `number` counts the heads of a message from 0. `messages`: the numbers of the messages around it, itself among them
     when it is one. `blank`: the empty line that ended it, or nothing. `encoding`: in lower case, 7bit where the header
-    says none. `is_text`: a leaf of the type text. `fixed`: why the body must stay as it is, or "".
+    says none. `is_text`: its type is text. `fixed`: why the body must stay as it is, or "". `boundary`: a multipart's.
+    `digest`: it is a multipart/digest.
     """
 
     number: int
@@ -53,10 +54,10 @@ class Head:
     blank: bytes
     kind: Kind
     encoding: bytes
-    is_text: bool = False
-    fixed: str = ""
-    boundary: bytes = b""
-    digest: bool = False
+    is_text: bool
+    fixed: str
+    boundary: bytes
+    digest: bool
 
     def has(self, name: bytes) -> bool:
         """Whether there is a field of this name (in lower case)."""
@@ -109,7 +110,7 @@ def read_head(
         blank=blank,
         kind=kind,
         encoding=encoding,
-        is_text=kind is Kind.LEAF and subtype.startswith(b"text/"),
+        is_text=subtype.startswith(b"text/"),
         fixed=fixed,
         boundary=boundary,
         digest=subtype == b"multipart/digest",
@@ -157,7 +158,7 @@ def _boundary(parameters: bytes) -> bytes | None:
         if name == b"boundary":
             if found is not None:
                 return None
-            found = re.sub(rb"\\(.)", rb"\1", match[2], flags=re.DOTALL) if match[2] is not None else match[3]
+            found = re.sub(rb"\\(.)", rb"\1", match[2]) if match[2] is not None else match[3]
     return found if found is not None and _BOUNDARY.match(found) else None
 
 

@@ -24,12 +24,8 @@ class QuotedPrintable:
 
     def feed(self, octets: bytes) -> bytes:
         """What is known of the encoded text after `octets`."""
-        raw = self._raw + octets
-        end = raw.rfind(b"\r\n") + 2
-        if end == 1:
-            end = 0
-        encoded = self._whole_lines(raw[:end]) if end else b""
-        self._raw = raw[end:]
+        lines, end, self._raw = (self._raw + octets).rpartition(b"\r\n")
+        encoded = self._whole_lines(lines + end) if end else b""
         if len(self._raw) <= _LONG:
             return encoded
         piece, self._raw = self._raw[:-_AHEAD], self._raw[-_AHEAD:]
@@ -42,7 +38,7 @@ class QuotedPrintable:
         """The rest. Text that does not end in a line end gets none."""
         raw, self._raw = self._raw, b""
         # A blank at the very end stands before the line end of a delimiter.
-        return self._whole_lines(raw + b"\r\n")[:-2] if raw else b""
+        return self._whole_lines(raw + b"\r\n")[:-2]
 
     def _whole_lines(self, raw: bytes) -> bytes:
         text = self._line + self._escape(raw)
@@ -53,7 +49,7 @@ class QuotedPrintable:
 
     def _escape(self, raw: bytes) -> bytes:
         # With an octet more: `raw` can end within a line, and blanks there are not escaped.
-        encoded = binascii.b2a_qp(b"%bx" % raw, istext=True)[:-1]
+        encoded = binascii.b2a_qp(b"%bx" % raw)[:-1]
         # Its soft line breaks go, and dots are not escaped where it happens to have begun a line.
         escaped = encoded.replace(b"=\r\n", b"").replace(b"=\n", b"").replace(b"=2E", b".")
         lines = b"\n" + escaped if self._start else escaped

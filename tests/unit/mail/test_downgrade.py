@@ -27,13 +27,13 @@ LIKE_A_BOUNDARY = "a line begins like a boundary and is none"
 CONVERTED = {
     "text": (UTF8 + b"\nGr\xc3\xbc\xc3\x9fe = 1\n", QP + b"\nGr=C3=BC=C3=9Fe =3D 1\n"),
     "no MIME": (
-        b"Subject: x\n\n\xe9\n",
-        b"Subject: x\nContent-Transfer-Encoding: quoted-printable\n"
+        b"Received: x\nReceived: y\n\n\xe9\n",
+        b"Received: x\nReceived: y\nContent-Transfer-Encoding: quoted-printable\n"
         b"Content-Type: text/plain; charset=unknown-8bit\nMIME-Version: 1.0\n\n=E9\n",
     ),
     "a type alone": (
-        b"Content-Type: text/html\n\n\xe9\n",
-        b"Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\nMIME-Version: 1.0\n\n=E9\n",
+        b"Content-Type:text/html\n\n.\xe9\n",
+        b"Content-Type:text/html\nContent-Transfer-Encoding: quoted-printable\nMIME-Version: 1.0\n\n=2E=E9\n",
     ),
     "labelled 7bit": (
         b"MIME-Version: 1.0\nContent-type: text/plain\ncontent-transfer-encoding:\n 7BIT (not so)\nX: y\n\n\xe9\n",
@@ -59,6 +59,10 @@ CONVERTED = {
     "a cut before a dot and before From": (
         UTF8 + b"\n\xe9\n" + b"x" * 75 + b".y\n" + b"x" * 75 + b"From y\n" + b"x" * 75 + b"Fromy\n",
         QP + b"\n=E9\n" + b"x" * 75 + b"=\n=2Ey\n" + b"x" * 75 + b"=\n=46rom y\n" + b"x" * 75 + b"=\nFromy\n",
+    ),
+    "a line that is cut before a dot and again": (
+        UTF8 + b"\n\xe9\n" + b"x" * 75 + b"." + b"y" * 74 + b"\n" + b"x" * 75 + b"." + b"y" * 73 + b"\n",
+        QP + b"\n=E9\n" + b"x" * 75 + b"=\n=2E" + b"y" * 72 + b"=\nyy\n" + b"x" * 75 + b"=\n=2E" + b"y" * 73 + b"\n",
     ),
     "a line of 10,000": (
         UTF8 + b"\n\xe9" + b"x" * 9_999 + b"\n",
@@ -131,9 +135,9 @@ CONVERTED = {
         b"Content-Transfer-Encoding: quoted-printable\n\n=E9\n--x\n--a:b(c)--\n",
     ),
     "a boundary that wants quotes and has none": (
-        MIXED.replace(b"=b", b"=--=_Part:1/2?")
+        MIXED.replace(b"=b", b"=--=_Part:1/2?;; x=y;")
         + b"\n----=_Part:1/2?\nContent-Type: text/x\n\n\xe9\n----=_Part:1/2?--\n",
-        MIXED.replace(b"=b", b"=--=_Part:1/2?")
+        MIXED.replace(b"=b", b"=--=_Part:1/2?;; x=y;")
         + b"\n----=_Part:1/2?\nContent-Type: text/x\n"
         b"Content-Transfer-Encoding: quoted-printable\n\n=E9\n----=_Part:1/2?--\n",
     ),
@@ -167,6 +171,8 @@ UNCONVERTIBLE = {
         MIXED.replace(b"=b", b"=b; boundary=c") + b"\n--b\n\n\xe9\n",
         UNREADABLE,
     ),
+    "a boundary with a blank and no quotes": (MIXED.replace(b"=b", b"=b c") + b"\n--b c\n\n\xe9\n", UNREADABLE),
+    "a boundary, and one in pieces": (MIXED.replace(b"=b", b"=b; boundary*0=c") + b"\n--b\n\n\xe9\n", UNREADABLE),
     "a boundary in pieces": (
         MIXED.replace(b"y=b", b"y*0=b") + b"\n--b\n\n\xe9\n",
         UNREADABLE,
@@ -249,7 +255,7 @@ def test_nothing_is_left_to_do(after: bytes) -> None:
     assert found.is_empty
 
 
-@pytest.mark.parametrize("size", [1, 50, 1 << 16])
+@pytest.mark.parametrize("size", [7, 50, 1 << 16])
 @pytest.mark.parametrize(("octets", "reason"), UNCONVERTIBLE.values(), ids=UNCONVERTIBLE)
 def test_unconvertible(octets: bytes, reason: str, size: int) -> None:
     assert plan(in_chunks(crlf(octets), size)) == Unconvertible(reason)

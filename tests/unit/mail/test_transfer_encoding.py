@@ -61,6 +61,11 @@ def test_any_octets(octets: bytes, sizes: tuple[int, ...]) -> None:
     assert encoded == base64.encodebytes(octets).replace(b"\n", b"\r\n").removesuffix(b"\r\n")
 
 
+def test_lines_of_base64() -> None:
+    octets = Random(1).randbytes(200)
+    assert encode(Base64(), octets, (1,)) == base64.encodebytes(octets).replace(b"\n", b"\r\n").removesuffix(b"\r\n")
+
+
 def test_random_octets_in_one_line() -> None:
     octets = Random(1).randbytes(50_000).translate(None, b"\r\n")
     encoded = encode(QuotedPrintable(), octets, (9_999, 1, 5_000))
