@@ -103,6 +103,14 @@ CONVERTED = {
         MIXED + b"\n--b\nContent-Type: multipart/x; boundary=a\n\n--a\nContent-Type: text/x\n\nx\n--b\n"
         b"Content-Type: text/y\nContent-Transfer-Encoding: quoted-printable\n\n=E9\n--b--\n",
     ),
+    "labelled binary: a multipart and a signed part get another label, a leaf another encoding": (
+        MIXED + b"Content-Transfer-Encoding: binary\n\n--b\nContent-Type: multipart/signed\n"
+        b"Content-Transfer-Encoding: Binary\n\nx\n--b\nContent-Type: text/x\nContent-Transfer-Encoding: binary\n\n=\n"
+        b"--b--\n",
+        MIXED + b"Content-Transfer-Encoding: 7bit\n\n--b\nContent-Type: multipart/signed\n"
+        b"Content-Transfer-Encoding: 7bit\n\nx\n--b\nContent-Type: text/x\n"
+        b"Content-Transfer-Encoding: quoted-printable\n\n=3D\n--b--\n",
+    ),
     "an embedded message": (
         b"Content-Type: message/rfc822\nContent-Transfer-Encoding: 8bit\n\nSubject: inner\n\n\xe9\n",
         b"Content-Type: message/rfc822\nContent-Transfer-Encoding: 7bit\nMIME-Version: 1.0\n\nSubject: inner\n"
@@ -285,6 +293,20 @@ def test_what_a_plan_says() -> None:
     assert plan([crlf(UTF8 + b"\n\xe9\n")]) == Plan({0: Encoding.QUOTED_PRINTABLE}, frozenset({0}))
     assert plan([crlf(QP + b"\nx\n")]) == Plan()
     assert plan([]) == Plan()
+    assert plan([crlf(MIXED + b"\n\xe9\n--b\n\nx\n--b--\n")]) == Plan(margins=True)
+    assert plan([crlf(MIXED + b"\n--b\n\nx\n--b--\n\xe9\n\nx\n")]) == Plan(margins=True)
+
+
+def test_an_empty_plan() -> None:
+    assert Plan().is_empty
+    assert not Plan(margins=True).is_empty
+    assert not Plan({0: Encoding.SEVEN_BIT}).is_empty
+
+
+def test_the_first_reason_is_told() -> None:
+    message = crlf(b"Subject: \xe9\nContent-Type: message/partial\n\n\xe9\n")
+    for size in (1, len(message)):
+        assert plan(in_chunks(message, size)) == Unconvertible("a header has 8-bit octets")
 
 
 def test_memory() -> None:
