@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
+from relay.delivery.body import ReadBody
 from relay.delivery.evidence import Trail
 from relay.delivery.opening import ConnectFailed, FailedHandshake, Target, open_session
 from relay.delivery.plan import session_key, tls_plan, unlisted
@@ -22,7 +23,7 @@ from relay.delivery.results import (
     refused,
 )
 from relay.delivery.route import Route, Router
-from relay.delivery.sending import ReadBody, Sent, send_message
+from relay.delivery.sending import Sent, send_message
 from relay.delivery.smtp import OpenSession
 from relay.delivery.transaction import Timeouts
 from relay.events import Emit, PolicyOverridden, PolicyTestFailed, TlsLost

@@ -9,25 +9,24 @@ RFC 5321 section 4.5.3.1.10 (too many recipients), RFC 1870 (SIZE), RFC 6152 (8B
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from relay.delivery.body import Outgoing, ReadBody, body_for
 from relay.delivery.capabilities import Capabilities
 from relay.delivery.results import BROKEN_4_4_2, of_answer
 from relay.delivery.smtp import MailOptions, OpenSession, domain_of
 from relay.delivery.transaction import Lost, Stage
-from relay.mail.message import Body, Claim, Recipient, SmtpUtf8, TlsDemand
+from relay.mail.message import Claim, Recipient, SmtpUtf8, TlsDemand
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.verdict import Allow
 
 TOO_MANY_4_5_3 = Status(Kind.TEMPORARY, 5, 3)
 TOO_LARGE_5_3_4 = Status(Kind.PERMANENT, 3, 4)
-EIGHT_BIT_5_6_3 = Status(Kind.PERMANENT, 6, 3)
 SMTPUTF8_5_6_7 = Status(Kind.PERMANENT, 6, 7)
 
-ReadBody = Callable[[Body], AsyncGenerator[bytes, None]]
 Answer = Reply | Lost
 
 
@@ -71,10 +70,11 @@ async def send_message(
     `read` gives the octets of a body. `max_recipients`: at once, at most; the host's own limit counts too.
     Raises what `read` raises; the session is closed then.
     """
-    lacking = unfit(claim, session.capabilities, session.observed.host)
-    if lacking is not None:
-        return Sent({recipient.index: Told(lacking, may_go_on=True) for recipient in recipients})
-    sending = _Sending(claim, session, allow, read)
+    can, host = session.capabilities, session.observed.host
+    body = unfit(claim, can, host) or await body_for(claim, can, host, read)
+    if isinstance(body, Failed):
+        return Sent({recipient.index: Told(body, may_go_on=True) for recipient in recipients})
+    sending = _Sending(claim, session, allow, body)
     await sending.run(list(recipients), max_recipients)
     return Sent(sending.told, sending.idled_out, sending.full)
 
@@ -82,7 +82,7 @@ async def send_message(
 class _Sending:
     """One message to one host: as many transactions as it takes. See `Sent` for what is there after `run`."""
 
-    def __init__(self, claim: Claim, session: OpenSession, allow: Allow, read: ReadBody) -> None:
+    def __init__(self, claim: Claim, session: OpenSession, allow: Allow, body: Outgoing) -> None:
         self.told: dict[int, Told] = {}
         self.idled_out = False
         self.full = False
@@ -90,7 +90,7 @@ class _Sending:
         self._session = session
         self._host = session.observed.host
         self._allow = allow
-        self._read = read
+        self._body = body
         self._taken = False  # over this session, for somebody
 
     async def run(self, waiting: list[Recipient], max_recipients: int | None) -> None:
@@ -120,8 +120,9 @@ class _Sending:
         claim, session = self._claim, self._session
         sender = claim.sender.wire if claim.sender is not None else b""
         wires = [recipient.address.wire for recipient in batch]
-        async with aclosing(self._read(claim.body)) as body:
-            return await session.send(sender, wires, body, mail_options(claim, batch, session), self._allow)
+        options = mail_options(claim, batch, session, self._body)
+        async with aclosing(self._body.read()) as octets:
+            return await session.send(sender, wires, octets, options, self._allow)
 
     def _settle(self, batch: list[Recipient], answers: Sequence[Answer]) -> list[Recipient]:
         """Take the answers. Returns those of the batch that this host should hear of again, in another transaction."""
@@ -155,13 +156,13 @@ class _Sending:
             self.told.setdefault(recipient.index, told)
 
 
-def mail_options(claim: Claim, recipients: Sequence[Recipient], session: OpenSession) -> MailOptions:
+def mail_options(claim: Claim, recipients: Sequence[Recipient], session: OpenSession, body: Outgoing) -> MailOptions:
     """What this host is told of the message, and how it gets it."""
     can = session.capabilities
     passes_dsn = can.dsn and _asks_dsn(claim, recipients)
     return MailOptions(
-        size=claim.body.size,
-        eight_bit=claim.eight_bit,
+        size=body.size,
+        eight_bit=body.eight_bit,
         # RFC 6531 §3.4: not for a message that can do without, whatever the client asked for. Many ask always, and the
         # next host but one, which may lack it, would have to send such a message back.
         smtputf8=claim.smtputf8 is SmtpUtf8.NEEDED,
@@ -181,8 +182,6 @@ def unfit(claim: Claim, can: Capabilities, host: str) -> Failed | None:
         return Failed(TOO_LARGE_5_3_4, f"the message has {claim.body.size} octets and {host} takes {can.size}", host)
     if claim.smtputf8 is SmtpUtf8.NEEDED and not can.smtputf8:
         return Failed(SMTPUTF8_5_6_7, f"the message needs SMTPUTF8, which {host} does not offer", host)
-    if claim.eight_bit and not can.eight_bit_mime:
-        return Failed(EIGHT_BIT_5_6_3, f"the message has 8-bit octets and {host} does not offer 8BITMIME", host)
     return None
 
 

@@ -28,9 +28,10 @@ from pathlib import Path
 import pytest
 from smtp_peer import BODY, CHUNK, CLOSE, RESET, STALL, Step, host, octet_by_octet
 
-from relay.delivery.opening import ConnectFailed, OpenSession, Target, open_session
+from relay.delivery.opening import ConnectFailed, Target, open_session
 from relay.delivery.results import connect_failed
 from relay.delivery.sending import send_message
+from relay.delivery.smtp import OpenSession
 from relay.delivery.transaction import Timeouts
 from relay.mail.address import parse_address
 from relay.mail.message import Body, Claim, InlineBody, MessageId, Recipient
@@ -144,7 +145,7 @@ async def play(dialogue: Dialogue) -> tuple[list[str], str]:
         most = int(fields["most"]) if "most" in fields else None
         async with asyncio.timeout(20):
             sent = await send_message(claim, claim.recipients, session, ALLOW, read, most)
-        assert list(sorted(sent.told)) == [recipient.index for recipient in claim.recipients]
+        assert sorted(sent.told) == [recipient.index for recipient in claim.recipients]
         results = [in_words(told.outcome, told.may_go_on) for _, told in sorted(sent.told.items())]
         state = "full" if sent.full else "kept" if session.reusable() else "gone"
         session.close()
