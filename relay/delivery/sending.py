@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from relay.delivery.body import Outgoing, ReadBody, body_for
 from relay.delivery.capabilities import Capabilities
+from relay.delivery.content import PART_OCTETS
 from relay.delivery.results import BROKEN_4_4_2, of_answer
 from relay.delivery.smtp import MailOptions, OpenSession, domain_of
 from relay.delivery.transaction import Lost, Stage
@@ -126,17 +127,18 @@ class _Sending:
 
     def _settle(self, batch: list[Recipient], answers: Sequence[Answer]) -> list[Recipient]:
         """Take the answers. Returns those of the batch that this host should hear of again, in another transaction."""
-        session = self._session
         answers = without_552(answers, self._taken)
-        for recipient, answer in zip(batch, answers, strict=True):
-            self.told[recipient.index] = self._of_answer(answer, recipient)
-        taken = any(not isinstance(answer, Lost) and answer.status.kind is Kind.SUCCESS for answer in answers)
-        self._taken = self._taken or taken
-        without_bdat = session.reusable() and not session.capabilities.chunking
+        told = [self._of_answer(answer, recipient) for answer, recipient in zip(answers, batch, strict=True)]
+        self.told.update((recipient.index, one) for recipient, one in zip(batch, told, strict=True))
+        delivered = sum(isinstance(one.outcome, Delivered) for one in told)
+        self._taken = self._taken or delivered > 0
+        if delivered == len(batch):
+            return []
+        without_bdat = self._session.reusable() and not self._session.capabilities.chunking
         return [
             recipient
             for recipient, answer in zip(batch, answers, strict=True)
-            if (taken and _too_many(answer))  # with no progress it would go on for ever
+            if (delivered and _too_many(answer))  # with no progress it would go on for ever
             or (self._taken and _idled_out(answer))  # an end after so many messages, and nothing of the host
             or (without_bdat and isinstance(answer, Lost) and answer.stage is Stage.CHUNK)
         ]
@@ -168,12 +170,17 @@ def mail_options(claim: Claim, recipients: Sequence[Recipient], session: OpenSes
         smtputf8=claim.smtputf8 is SmtpUtf8.NEEDED,
         requiretls=claim.demand is TlsDemand.REQUIRED and session.observed.requiretls_offered,
         # A message that comes again goes with DATA: whatever is wrong with a host's BDAT, it is not stuck for ever.
-        chunks=can.chunking and all(recipient.attempts <= 1 for recipient in recipients),
+        chunks=can.chunking and _gains_by_bdat(body, can) and all(one.attempts <= 1 for one in recipients),
         # RFC 3461 §5.2.2: a host without DSN is told nothing of it; the reports that it will not send are ours. An
         # empty reverse-path for those with NOTIFY=NEVER, which is allowed there, is not for us: hosts trust it less.
         dsn=claim.dsn if passes_dsn else None,
         rcpts=[recipient.dsn for recipient in recipients] if passes_dsn else (),
     )
+
+
+def _gains_by_bdat(body: Outgoing, can: Capabilities) -> bool:
+    """Whether BDAT is faster: it saves the wait for 354, and with PIPELINING only the dots (docs/adr/0014)."""
+    return not can.pipelining or body.size is None or body.size > PART_OCTETS
 
 
 def unfit(claim: Claim, can: Capabilities, host: str) -> Failed | None:
@@ -191,6 +198,8 @@ def without_552(answers: Sequence[Answer], taken: bool) -> Sequence[Answer]:
     Not so a full mailbox (5.2.2), a message too large (5.3.4), or a 552 to all, which is about the message, unless the
     host has `taken` it for others.
     """
+    if all(isinstance(one, Lost) or one.code != 552 for one in answers):
+        return answers
     too_many = [
         isinstance(one, Reply) and one.code == 552 and (one.status.subject, one.status.detail) in ((0, 0), (5, 3))
         for one in answers

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 from relay.delivery import dsn
 from relay.delivery.capabilities import Capabilities
-from relay.delivery.transaction import Commands, How, Lost, Stage, Timeouts, Transaction
+from relay.delivery.exchange import Exchange
+from relay.delivery.transaction import Commands, Lost, Stage, Timeouts, Transaction
 from relay.delivery.wire import Broken, Wire
 from relay.mail.message import MessageDsn, RecipientDsn
 from relay.mail.status import Reply
@@ -55,7 +56,7 @@ class OpenSession:
         self.took_mail = False
         self.domains: set[bytes] = set()
         self._wire = wire
-        self._timeouts = timeouts
+        self._exchange = Exchange(wire, timeouts)
         self._sending = False
 
     async def send(
@@ -90,7 +91,7 @@ class OpenSession:
         self.messages += 1
         if can.limits.domains is not None:
             self.domains.update(map(domain_of, recipients))
-        transaction = Transaction(self._wire, self._timeouts, How(can.pipelining, options.chunks))
+        transaction = Transaction(self._exchange, can.pipelining, options.chunks)
         try:
             results = await transaction.run(commands, body)
             if transaction.begun and not transaction.ended and self._wire.usable:
@@ -126,7 +127,7 @@ class OpenSession:
         """Say goodbye, wait a little for the answer, and hang up."""
         if self._idle():
             self._wire.say(b"QUIT\r\n")
-            await self._wire.reply(self._timeouts.quit_seconds)
+            await self._wire.reply(self._exchange.quit_seconds)
             self._wire.close()
         else:
             self._wire.abort()
@@ -141,7 +142,7 @@ class OpenSession:
     async def _reset(self) -> None:
         """End a transaction that did not come to the final dot. RFC 5321 §4.1.1.5."""
         self._wire.say(b"RSET\r\n")
-        reply = await self._wire.reply(self._timeouts.quit_seconds)
+        reply = await self._wire.reply(self._exchange.quit_seconds)
         if isinstance(reply, Broken) or reply.code >= 300:
             self._wire.abort()
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 from relay.delivery.content import Chunks, with_data
 from relay.delivery.exchange import Exchange, Lost, Stage, Timeouts, is_refusal
-from relay.delivery.wire import Wire
 from relay.mail.status import Reply
 
-__all__ = ["Commands", "How", "Lost", "Stage", "Timeouts", "Transaction"]
+__all__ = ["Commands", "Lost", "Stage", "Timeouts", "Transaction"]
 
 _BATCH = 500  # recipients in one write; the next ones follow when these have their replies
 
@@ -29,22 +28,18 @@ class Commands:
     rcpts: Sequence[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class How:
-    """How to talk to this host: what goes out together, and whether the message goes with BDAT in place of DATA."""
-
-    pipelining: bool
-    chunking: bool = False
-
-
 class Transaction:
-    """One message under way. For one `run`; `begun` and `ended` then say whether the host needs a RSET."""
+    """One message under way. For one `run`; `begun` and `ended` then say whether the host needs a RSET.
 
-    def __init__(self, wire: Wire, timeouts: Timeouts, how: How) -> None:
-        self._wire = wire
-        self._exchange = Exchange(wire, timeouts)
-        self._answer = self._exchange.answer
-        self._how = how
+    `pipelining`: commands go out together. `chunking`: the message goes with BDAT, not DATA.
+    """
+
+    def __init__(self, exchange: Exchange, pipelining: bool, chunking: bool = False) -> None:
+        self._wire = exchange.wire
+        self._exchange = exchange
+        self._answer = exchange.answer
+        self._pipelining = pipelining
+        self._chunking = chunking
         self._answers: list[Reply] = []  # to RCPT, in order, as far as they came
         self.begun = False  # the host said yes to MAIL
         self.ended = False  # its answer to the message was the end of the transaction
@@ -55,20 +50,20 @@ class Transaction:
 
         What `body` raises comes through; the connection is then to be aborted.
         """
-        others = await (self._pipelined(commands, body) if self._how.pipelining else self._lock_step(commands, body))
+        others = await (self._at_once(commands, body) if self._pipelining else self._lock_step(commands, body))
         own = [answer if is_refusal(answer) else others for answer in self._answers]
         return (*own, *(others for _ in range(len(commands.rcpts) - len(own))))
 
     # Each of the following returns what all recipients get that were not refused by an answer of their own.
 
-    async def _pipelined(self, commands: Commands, body: AsyncIterable[bytes]) -> Reply | Lost:
+    async def _at_once(self, commands: Commands, body: AsyncIterable[bytes]) -> Reply | Lost:
         """RFC 2920 §3.1: MAIL, RCPT and DATA go out together, the message only after the answer to DATA."""
         rcpts = commands.rcpts
         first: bytes = commands.mail
         for start in range(0, len(rcpts), _BATCH):
             batch = rcpts[start : start + _BATCH]
             last = start + _BATCH >= len(rcpts)
-            data = last and not self._how.chunking
+            data = last and not self._chunking
             self._wire.say(first + b"".join(batch) + (b"DATA\r\n" if data else b""))
             if first:
                 mail = await self._answer(Stage.MAIL)
@@ -82,7 +77,7 @@ class Transaction:
                 if isinstance(answer, Lost) or answer.code == 421:
                     return answer
                 self._answers.append(answer)
-        if self._how.chunking:
+        if self._chunking:
             return answer if all(map(is_refusal, self._answers)) else await self._in_chunks(body)
         return await self._after_data(body)
 
@@ -110,14 +105,14 @@ class Transaction:
             self._answers.append(answer)
         if all(map(is_refusal, self._answers)):
             return answer
-        if self._how.chunking:
+        if self._chunking:
             return await self._in_chunks(body)
         self._wire.say(b"DATA\r\n")
         return await self._after_data(body)
 
     async def _in_chunks(self, body: AsyncIterable[bytes]) -> Reply | Lost:
         """RFC 3030 §2: nothing of the message goes out before a recipient was taken; DATA is not asked."""
-        chunks = Chunks(self._exchange, self._how.pipelining)
+        chunks = Chunks(self._exchange, self._pipelining)
         answer, self.ended = await chunks.send(body)
         self.bdat_unknown = chunks.unknown
         return answer

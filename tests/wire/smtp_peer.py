@@ -54,7 +54,9 @@ class Peer:
         """A BDAT command, and the octets that belong to it."""
         line = await self.line()
         assert line.startswith(b"BDAT "), line
-        octets = int(line.split()[1])
+        return await self.exactly(int(line.split()[1]))
+
+    async def exactly(self, octets: int) -> bytes:
         while len(self._unread) < octets:
             assert await self._fill(), "the client has hung up"
         found = bytes(self._unread[:octets])

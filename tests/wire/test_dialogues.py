@@ -34,12 +34,13 @@ from relay.delivery.sending import send_message
 from relay.delivery.smtp import OpenSession
 from relay.delivery.transaction import Timeouts
 from relay.mail.address import parse_address
-from relay.mail.message import Body, Claim, InlineBody, MessageId, Recipient
+from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, Recipient
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.policy.verdict import Allow, Rule
 
 ALLOW = Allow(TlsUsed.NONE, Rule.OPPORTUNISTIC)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TEXT = b"Subject: x\r\n\r\n.dot\r\n"
 PIECE = (b"x" * 62 + b"\r\n") * 4096  # 256 KiB
 SHORT = 0.2
 SOON = Timeouts(
@@ -107,6 +108,7 @@ def in_words(outcome: Outcome, may_go_on: bool) -> str:
 
 
 def make_claim(dialogue: Dialogue) -> Claim:
+    pieces = int(dialogue.fields.get("body", "0"))
     attempts = int(dialogue.fields.get("attempts", "1"))
     addresses = [parse_address(b"%d@b.test" % number) for number in range(len(dialogue.results))]
     return Claim(
@@ -114,7 +116,7 @@ def make_claim(dialogue: Dialogue) -> Claim:
         sender=parse_address(b"a@a.test"),
         destination="b.test",
         recipients=tuple(Recipient(index, address, attempts) for index, address in enumerate(addresses)),
-        body=InlineBody(b"Subject: x\r\n\r\n.dot\r\n"),
+        body=FileBody(Path("large"), len(TEXT) + pieces * len(PIECE)) if pieces else InlineBody(TEXT),
         arrived=NOW,
         lease=1,
         lease_until=NOW,
@@ -125,10 +127,9 @@ async def play(dialogue: Dialogue) -> tuple[list[str], str]:
     fields = dialogue.fields
     pieces = int(fields.get("body", "0"))
 
-    async def read(body: Body) -> AsyncGenerator[bytes, None]:
-        assert isinstance(body, InlineBody)
-        yield body.octets
-        for _ in range(pieces):
+    async def read(_: Body) -> AsyncGenerator[bytes, None]:
+        yield TEXT
+        for _number in range(pieces):
             yield PIECE
 
     steps = list(dialogue.steps)
