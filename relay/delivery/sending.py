@@ -20,7 +20,7 @@ from relay.delivery.results import BROKEN_4_4_2, of_answer
 from relay.delivery.smtp import MailOptions, OpenSession, domain_of
 from relay.delivery.transaction import Lost, Stage
 from relay.mail.message import Claim, Recipient, SmtpUtf8, TlsDemand
-from relay.mail.outcome import Deferred, Delivered, Failed, Outcome
+from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.verdict import Allow
 
@@ -101,7 +101,7 @@ class _Sending:
             batch, rest = _divide(waiting, session, max_recipients)
             if not batch:
                 self.idled_out, self.full = not self.told, True
-                self._leave(rest, Deferred(TOO_MANY_4_5_3, f"{self._host} takes no more domains at once", self._host))
+                self._leave(rest, self._more_later("domains"))
                 return
             answers = await self._transact(batch)
             self.idled_out = not self.told and all(map(_idled_out, answers))
@@ -111,10 +111,10 @@ class _Sending:
                 if isinstance(answers[0], Reply) and not session.took_mail:
                     self._leave(rest, answers[0])  # it is about the sender, or the session: they would hear the same
                 elif session.exhausted:
-                    self._leave(rest, Deferred(TOO_MANY_4_5_3, f"{self._host} takes no more at once", self._host))
+                    self._leave(rest, self._more_later("messages"))
                 else:
                     ended = f"{self._host} ended the session before it had heard of this recipient"
-                    self._leave(rest, Deferred(BROKEN_4_4_2, ended, self._host))
+                    self._leave(rest, Deferred(BROKEN_4_4_2, ended, self._host, cause=Cause.OUTAGE))
                 return
 
     async def _transact(self, batch: list[Recipient]) -> tuple[Answer, ...]:
@@ -150,6 +150,10 @@ class _Sending:
         if isinstance(outcome, Failed) and not self._session.took_mail and _too_large(outcome.reply):
             may_go_on = True  # RFC 1870 §6.1: as if it had said so with SIZE; another host may take more
         return Told(outcome, may_go_on)
+
+    def _more_later(self, what: str) -> Deferred:
+        reason = f"{self._host} takes no more {what} over one session"
+        return Deferred(TOO_MANY_4_5_3, reason, self._host, cause=Cause.THROTTLING)
 
     def _leave(self, rest: list[Recipient], why: Reply | Deferred) -> None:
         """These were not asked about."""

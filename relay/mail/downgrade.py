@@ -173,7 +173,7 @@ class Converter:
                 octets.append(line)
             if encoding is Encoding.QUOTED_PRINTABLE and not head.has(b"content-type"):
                 octets.append(b"Content-Type: text/plain; charset=unknown-8bit\r\n")  # RFC 1428 §3
-        if head.number in self._plan.versions and head.number in head.messages and not head.has(b"mime-version"):
+        if head.number in self._plan.versions and not head.has(b"mime-version"):
             octets.append(b"MIME-Version: 1.0\r\n")
         return b"".join(octets) + head.blank
 

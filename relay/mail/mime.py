@@ -100,22 +100,25 @@ class Scanner:
 
     def _next_head(self, final: bool) -> tuple[list[Piece], bool]:
         """The pieces up to the end of the head, and whether it was found."""
+        buffer, at = self._buffer, 0
         while True:
-            end = self._buffer.find(_CRLF) + 2
-            whole = end > 1 or final
-            line = self._buffer[:end] if end > 1 else self._buffer
+            end = buffer.find(_CRLF, at) + 2
+            line = buffer[at:end] if end > 1 else buffer[at:]
             if self._head_octets + len(line) > MAX_HEAD_OCTETS:
                 return [self._refuse("a header is too long")], False
-            if not whole:
+            if end == 1 and not final:
+                self._buffer = buffer[at:]
                 return [], False
             if line.startswith(self._delimiters):
+                self._buffer = buffer[at:]
                 if not self._lines and not self._message_head:
                     return [self._refuse("a part has neither a header nor an empty line")], False
                 return self._end_head(), True
-            self._buffer = self._buffer[len(line) :]
+            at += len(line)
             self._head_octets += len(line)
             self._lines.append(line)
             if line in (_CRLF, b""):
+                self._buffer = buffer[at:]
                 return self._end_head(), True
 
     def _end_head(self) -> list[Piece]:
@@ -127,7 +130,7 @@ class Scanner:
         inside = self._frames[-1] if self._frames else None
         digest = inside is not None and inside.digest and not self._message_head
         messages = (0, *(frame.message for frame in self._frames if frame.message is not None))
-        head = read_head(fields, self._heads, messages, is_message=self._message_head, digest=digest)
+        head = read_head(fields, self._heads, messages, digest=digest)
         if isinstance(head, str):
             return [self._refuse(head)]
         self._heads += 1

@@ -88,7 +88,7 @@ def split_fields(lines: Sequence[bytes]) -> tuple[tuple[Field, ...], bytes] | No
 
 
 def read_head(
-    found: tuple[tuple[Field, ...], bytes], number: int, messages: tuple[int, ...], *, is_message: bool, digest: bool
+    found: tuple[tuple[Field, ...], bytes], number: int, messages: tuple[int, ...], *, digest: bool
 ) -> Head | str:
     """What the fields say, or why that cannot be known. `digest`: a part of a multipart/digest."""
     fields, blank = found

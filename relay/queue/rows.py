@@ -26,6 +26,7 @@ from relay.queue.store import QueueEntry
 
 Row = tuple[Any, ...]
 
+_NEVER = (1 << 63) - 1
 _CHANGING = re.compile(r"[+=-]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -39,8 +40,11 @@ INSERT_RECIPIENT = (
 )
 SETTLE_RECIPIENT = (
     "UPDATE recipient SET state = ?, next_attempt = ?, lease = NULL, status = ?, reply = ?, reason = ?, host = ?,"
-    " tls = ?, changed = ?, delay_notices = ?, cause = ?, rule = ?, review = ?"
+    " tls = ?, changed = ?, delay_notices = ?, cause = ?, rule = ?, review = ?, hold = ?"
     " WHERE message = ? AND number = ? AND lease = ?"
+)
+SEE_RECIPIENT = (
+    "UPDATE recipient SET lease = NULL, delay_notices = ?, review = ? WHERE message = ? AND number = ? AND lease = ?"
 )
 SELECT_ENTRY = (
     "SELECT m.id, m.message_id, m.sender, r.address, r.domain, r.state, r.attempts, r.status, r.reply, r.reason,"
@@ -89,12 +93,12 @@ def body_row(message: NewMessage) -> Row:
     return message.id.number, message.body.octets if isinstance(message.body, InlineBody) else None
 
 
-def recipient_rows(message: NewMessage, claims: Sequence[Claim]) -> list[Row]:
-    """For INSERT_RECIPIENT: each is leased by the one of `claims` that has its domain, or else due on arrival."""
+def recipient_rows(message: NewMessage, destinations: Sequence[str], claims: Sequence[Claim]) -> list[Row]:
+    """For INSERT_RECIPIENT: each is leased by the one of `claims` for its destination, or else due on arrival."""
     id, arrived = message.id.number, to_micros(message.arrived)
     leased = {claim.destination: (1, to_micros(claim.lease_until), claim.lease) for claim in claims}
     waiting = 0, arrived, None
-    flow = flow_of(message)
+    flow = flow_of(message.envelope.sender, message.login)
     asked = message.envelope.dsn or (RecipientDsn(),) * len(message.envelope.recipients)
     return [
         (
@@ -102,22 +106,23 @@ def recipient_rows(message: NewMessage, claims: Sequence[Claim]) -> list[Row]:
             number,
             address.text,
             address.domain,
-            address.domain,
+            destination,
             flow,
             None if dsn.notify is None else dsn.notify.value,
             dsn.orcpt,
-            *leased.get(address.domain, waiting),
+            *leased.get(destination, waiting),
             arrived,
         )
-        for number, (address, dsn) in enumerate(zip(message.envelope.recipients, asked, strict=True))
+        for number, (address, dsn, destination) in enumerate(
+            zip(message.envelope.recipients, asked, destinations, strict=True)
+        )
     ]
 
 
-def flow_of(message: NewMessage) -> str:
+def flow_of(sender: Address | None, login: str | None) -> str:
     """Whose mail it is, for fairness: the login, or the sender without what changes from message to message (VERP)."""
-    if message.login is not None:
-        return message.login
-    sender = message.envelope.sender
+    if login is not None:
+        return login
     return "" if sender is None else f"{_CHANGING.split(sender.local, 1)[0]}@{sender.domain}"
 
 
@@ -165,11 +170,18 @@ def settled_row(message: int, lease: int, settled: SettledRecipient, now: int) -
         settled.delay_notices,
         None if settled.cause is None else settled.cause.value,
         settled.rule,
-        None if settled.review is None else to_micros(settled.review),
+        _NEVER if settled.review is None else to_micros(settled.review),
+        storable(settled.hold),
         message,
         settled.recipient.index,
         lease,
     )
+
+
+def seen_row(message: int, lease: int, settled: SettledRecipient) -> Row:
+    """For SEE_RECIPIENT. What is not to be looked at again stands far ahead: NULL is for what was never tried."""
+    review = _NEVER if settled.review is None else to_micros(settled.review)
+    return settled.delay_notices, review, message, settled.recipient.index, lease
 
 
 def due(settled: SettledRecipient) -> int | None:

@@ -8,35 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
-from relay.queue import database, transactions
+from relay.queue import claiming, database, reviewing, transactions
 from relay.queue.bodies import Bodies, FileOrMemory
+from relay.queue.claiming import Ending, LeaseLostError, Order
 from relay.queue.folder import FolderLock
 from relay.queue.history import attempt_row, octets_of
 from relay.queue.room import Room, check_room
-from relay.queue.rows import from_micros, to_micros
-from relay.queue.store import Depth, QueueEntry, QueueError, StoreUnavailable
-from relay.queue.transactions import LeaseLostError, Order
-from relay.queue.visitor import open_reader
+from relay.queue.rows import Row, from_micros, to_micros
+from relay.queue.store import Depth, Grouping, QueueEntry, QueueError, Rest, Review, StoreUnavailable, by_domain
+from relay.queue.visitor import QueueReader, open_reader
 from relay.queue.writer import Transaction, Writer
 
 POLL_SECONDS = 1.0  # how soon `wait` sees what another process has written
 _LEASES_IN_BLOCK = 1 << 40
 
+T = TypeVar("T")
+
 
 class SqliteStore:
-    """A `QueueStore` in a folder. For one event loop; opened once and closed once."""
+    """A `QueueStore` in a folder. For one event loop; opened once and closed once.
 
-    def __init__(self, folder: Path) -> None:
+    `grouping` says which recipients' mail goes to the same place.
+    """
+
+    def __init__(self, folder: Path, grouping: Grouping = by_domain) -> None:
         self._folder = folder.absolute()
+        self._grouping = grouping
         self._bodies = Bodies(self._folder, self._is_stored)
         self._room = Room(self._folder)
         self._changed = asyncio.Event()
@@ -58,7 +65,7 @@ class SqliteStore:
             raise
         self._lock = lock
         self._lease_numbers = count(block * _LEASES_IN_BLOCK + 1)
-        self._writer = Writer(self._connect, transactions.load_destinations, self._changed.set)
+        self._writer = Writer(self._connect, transactions.load_turns, self._changed.set)
         self._writer.start()
 
     async def close(self) -> None:
@@ -85,46 +92,56 @@ class SqliteStore:
         cancelled, the messages may be stored all the same. Raises ValueError for a message without recipients.
         """
         self._check(messages)
+        all_destinations = [self._destinations(message) for message in messages]
 
         def work(transaction: Transaction) -> None:
-            for message in messages:
+            for message, destinations in zip(messages, all_destinations, strict=True):
                 self._check_room(transaction, message.body.size)
-                transactions.put(transaction, message)
+                transactions.put(transaction, message, destinations)
 
         await self._running.run(work, wakes=True)
 
-    async def put_claimed(self, message: NewMessage, lease_until: datetime) -> tuple[Claim, ...]:
-        """Store a message as `put` does and claim all of it at once, as `claim` would, for a caller that has room.
+    async def put_claimed(
+        self, message: NewMessage, lease_until: datetime, wanted: Collection[str]
+    ) -> tuple[Claim, ...]:
+        """Store a message as `put` does and claim it at once, as `claim` would, for a caller that has room.
 
-        When the caller is cancelled, what was claimed comes back at the end of the lease.
+        `wanted`: the destinations to claim. When the caller is cancelled, what was claimed comes back at the end of the
+        lease.
         """
         self._check((message,))
-        claims = transactions.first_claims(message, lease_until, self._lease_numbers)
+        destinations = self._destinations(message)
 
-        def work(transaction: Transaction) -> None:
+        def work(transaction: Transaction) -> tuple[Claim, ...]:
             self._check_room(transaction, message.body.size)
-            transactions.put(transaction, message, claims)
+            claims = claiming.first_claims(message, destinations, wanted, lease_until, self._lease_numbers)
+            transactions.put(transaction, message, destinations, claims)
+            return claims
 
-        await self._running.run(work)
-        return claims
+        return await self._running.run(work, wakes=not set(destinations) <= set(wanted))
+
+    def destinations(self, message: NewMessage) -> frozenset[str]:
+        """Where the mail of this message goes."""
+        return frozenset(self._destinations(message))
 
     async def claim(
-        self, limit: int, lease: timedelta, now: datetime, skip: Collection[str], share: int | None = None
+        self, limit: int, lease: timedelta, now: datetime, room: Mapping[str, int], share: int
     ) -> tuple[Claim, ...]:
-        """Take up to `limit` due claims whose domain is not in `skip`; small bodies come with them.
+        """Take up to `limit` due claims; small bodies come with them.
 
-        Not more than `share` of them are for one domain, so that one with much mail leaves room for others.
+        Not more of them than `room` says are for a destination that it names, and not more than `share` for any other,
+        so that one with much mail leaves room for others; none for one that rests.
 
         The attempt is counted and the lease written before this returns. When the caller is cancelled, what was
         claimed comes back at the end of the lease.
         """
-        order = Order(limit, to_micros(now + lease), to_micros(now), frozenset(skip), self._lease_numbers, share)
-        return await self._running.run(lambda transaction: transactions.claim(transaction, order, self._bodies.file_of))
+        order = Order(limit, to_micros(now + lease), to_micros(now), dict(room), share, self._lease_numbers)
+        return await self._running.run(lambda transaction: claiming.claim(transaction, order, self._bodies.file_of))
 
     async def renew(self, claim: Claim, until: datetime) -> bool:
         """Extend the lease. False: it was lost."""
         end = to_micros(until)
-        return await self._running.run(lambda transaction: transactions.renew(transaction, claim, end))
+        return await self._running.run(lambda transaction: claiming.renew(transaction, claim, end))
 
     async def settle(
         self,
@@ -144,17 +161,33 @@ class SqliteStore:
         The body goes when the last recipient is closed. False: the lease was lost, nothing was written. A lease is
         lost when another claim has taken it after its end, or the queue was opened anew; its end alone loses nothing.
         """
-        self._check(notices)
+        attempt = attempt_row(claim, settlement, notices, (began, now), record)
+        return await self._close(Ending(claim, settlement, tuple(notices), to_micros(now), tried=True), attempt)
+
+    async def settle_review(
+        self,
+        claim: Claim,
+        settlement: Settlement,
+        notices: Collection[NewMessage],
+        now: datetime,
+        *,
+        record: AttemptRecord | None,
+    ) -> bool:
+        """Write what a review came to, as `settle` does; what goes on stays as it is. `record`: None, to keep none."""
+        attempt = None if record is None else attempt_row(claim, settlement, notices, (now, now), record)
+        return await self._close(Ending(claim, settlement, tuple(notices), to_micros(now), tried=False), attempt)
+
+    async def _close(self, ending: Ending, attempt: Row | None) -> bool:
+        claim, settlement = ending.claim, ending.settlement
+        self._check(ending.notices)
         if {settled.recipient.index for settled in settlement.recipients} != {one.index for one in claim.recipients}:
             raise ValueError("a settlement is for all recipients of its claim")
-        time = to_micros(now)
-        attempt = attempt_row(claim, settlement, notices, (began, now), record)
 
         def work(transaction: Transaction) -> bool:
-            closed = transactions.settle(transaction, claim, settlement, time)
-            for notice in notices:  # not asked for room: they come with mail that leaves
-                transactions.put(transaction, notice, about=claim.id)
-            if self._has_room(transaction, octets_of(attempt)):
+            closed = claiming.settle(transaction, ending, self._grouping)
+            for notice in ending.notices:  # not asked for room: they come with mail that leaves
+                transactions.put(transaction, notice, self._destinations(notice), about=claim.id)
+            if attempt is not None and self._has_room(transaction, octets_of(attempt)):
                 transactions.remember(transaction, attempt)
             return closed
 
@@ -162,7 +195,7 @@ class SqliteStore:
             if closed and isinstance(claim.body, FileBody):
                 self._bodies.remove(claim.id)
 
-        more = bool(notices) or not all(settled.state.closed for settled in settlement.recipients)
+        more = bool(ending.notices) or not all(settled.state.closed for settled in settlement.recipients)
         try:
             await self._running.run(work, after, wakes=more)
         except LeaseLostError:
@@ -172,15 +205,15 @@ class SqliteStore:
     async def release(self, claim: Claim, next_attempt: datetime) -> bool:
         """Give a claim back unsettled, its attempt uncounted: the service is stopping, or has no room for it."""
         time = to_micros(next_attempt)
-        return await self._running.run(lambda transaction: transactions.release(transaction, claim, time), wakes=True)
+        return await self._running.run(lambda transaction: claiming.release(transaction, claim, time), wakes=True)
 
     async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
         """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
-        return await self._bodies.in_thread(self._find, id, history)
+        return await self._bodies.in_thread(self._look_in, lambda reader: reader.find(id, history))
 
     async def depth(self, now: datetime) -> Depth:
         """How much mail there is. It costs some milliseconds for each 100,000 recipients, beside the writing."""
-        return await self._bodies.in_thread(self._depth, now)
+        return await self._bodies.in_thread(self._look_in, lambda reader: reader.depth(now))
 
     async def check_writable(self) -> None:
         """Write something that changes nothing, as mail is written. Raises StoreUnavailable as a `put` would."""
@@ -201,7 +234,7 @@ class SqliteStore:
 
         def work(transaction: Transaction) -> int:
             found = transactions.retry_now(transaction.connection, id, time)
-            transactions.load_destinations(transaction)
+            transactions.load_turns(transaction)
             return found
 
         return await self._running.run(work, wakes=True)
@@ -231,11 +264,49 @@ class SqliteStore:
         """Make `wait` return: the clock was moved by hand, for instance."""
         self._changed.set()
 
-    async def next_due(self, skip: Collection[str]) -> datetime | None:
-        """When the next open recipient outside `skip` falls due (a running lease counts until its end), or None."""
-        skipped = frozenset(skip)
-        found = await self._running.run(lambda transaction: transactions.next_due(transaction, skipped))
+    async def next_due(self, closed: Collection[str], now: datetime) -> datetime | None:
+        """When something may be claimed next, but for the destinations that are `closed`: perhaps too early, never too
+        late. A lease may end, a rest may be over. None: never by itself.
+        """
+        time, names = to_micros(now), frozenset(closed)
+        found = await self._running.run(lambda transaction: claiming.next_due(transaction, names, time))
         return None if found is None else from_micros(found)
+
+    async def rest(self, destination: str, rest: Rest | None) -> None:
+        """Let a destination rest: nothing is claimed for it before `rest.until`. None: it was reached."""
+        await self._running.run(lambda transaction: transactions.rest(transaction, destination, rest), wakes=True)
+
+    async def reviews(self, now: datetime, untried: timedelta, limit: int) -> tuple[Review, ...]:
+        """Claim what is past the time at which it is to be looked at, tried or not, held or not.
+
+        `untried`: the age at which what was never tried is to be looked at. What can be tried has a minute for that.
+        """
+        times = untried // timedelta(microseconds=1), to_micros(now)
+        places = await self._bodies.in_thread(self._look_in, lambda reader: reader.overdue(*times, limit))
+        if not places:
+            return ()
+
+        def work(transaction: Transaction) -> tuple[Review, ...]:
+            return reviewing.lease(transaction, places, times, self._lease_numbers, self._bodies.file_of)
+
+        return await self._running.run(work)
+
+    async def bring_forward(self, latest: datetime) -> int:
+        """Let nothing wait for a time after `latest`: the clock was set back. Returns how many recipients did."""
+        time = to_micros(latest)
+        if not await self._bodies.in_thread(self._look_in, lambda reader: reader.any_far_ahead(time)):
+            return 0
+
+        def work(transaction: Transaction) -> int:
+            found = reviewing.bring_forward(transaction.connection, time)
+            transactions.load_turns(transaction)
+            return found
+
+        return await self._running.run(work, wakes=True)
+
+    async def rests(self) -> dict[str, Rest]:
+        """The destinations that rest, or rested last and were not reached since."""
+        return await self._running.run(lambda transaction: transactions.rests(transaction.connection))
 
     async def tidy(self, closed_before: datetime) -> None:
         """Forget closed messages whose last change is older, and return to the disk what the queue needs no more."""
@@ -260,11 +331,15 @@ class SqliteStore:
         database.prepare(self._folder)
         try:
             with closing(self._connect()) as connection:
-                block, files = transactions.take_over(connection, now)
+                block, files = transactions.take_over(connection, now, self._grouping)
             self._bodies.prepare(files)
         except (sqlite3.Error, OSError) as error:
             raise QueueError(f"the queue {self._folder} cannot be opened: {database.describe(error)}") from error
         return block
+
+    def _destinations(self, message: NewMessage) -> tuple[str, ...]:
+        sender, login = message.envelope.sender, message.login
+        return tuple([self._grouping(sender, login, recipient) for recipient in message.envelope.recipients])
 
     def _check_room(self, transaction: Transaction, octets: int) -> None:
         self._room.check(octets, lambda: database.spare_octets(transaction.connection))
@@ -288,17 +363,10 @@ class SqliteStore:
     async def _is_stored(self, id: MessageId) -> bool:
         return await self._running.run(lambda transaction: transactions.has_file(transaction, id))
 
-    def _find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
+    def _look_in(self, ask: Callable[[QueueReader], T]) -> T:
         try:
             with closing(open_reader(self._folder)) as reader:
-                return reader.find(id, history)
-        except QueueError as error:
-            raise StoreUnavailable(str(error)) from error
-
-    def _depth(self, now: datetime) -> Depth:
-        try:
-            with closing(open_reader(self._folder)) as reader:
-                return reader.depth(now)
+                return ask(reader)
         except QueueError as error:
             raise StoreUnavailable(str(error)) from error
 

@@ -19,7 +19,7 @@ UPDATE recipient SET destination = domain;
 
 -- What may be claimed, line by line: new mail apart from retries (state), each destination, each sender.
 DROP INDEX recipient_due;
-CREATE INDEX recipient_due ON recipient (destination, next_attempt) WHERE next_attempt IS NOT NULL;
+CREATE INDEX recipient_due ON recipient (state, destination, flow, next_attempt) WHERE next_attempt IS NOT NULL;
 
 ALTER TABLE attempt RENAME COLUMN domain TO destination;
 
@@ -30,7 +30,8 @@ CREATE TABLE rest (
     since       INTEGER NOT NULL,
     failures    INTEGER NOT NULL, -- rests in a row
     status      TEXT    NOT NULL, -- of the failure that began it
-    reason      TEXT    NOT NULL
+    reason      TEXT    NOT NULL,
+    cause       TEXT              -- Cause
 ) STRICT, WITHOUT ROWID;
 
 -- What is to be held when it comes in. NULL: whatever it is; what is given must all be so.

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.mail.downgrade import Converter, Encoding, Plan, Planner, Unconvertible, plan
-from relay.mail.mime import MAX_DEPTH, MAX_HEAD_OCTETS, MAX_HEADS
+from relay.mail.mime import MAX_DEPTH, MAX_HEAD_OCTETS, MAX_HEADS, Refused, Scanner
 
 UTF8 = b"MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n"
 QP = UTF8.replace(b"8bit", b"quoted-printable")
@@ -110,6 +110,16 @@ CONVERTED = {
         MIXED + b"Content-Transfer-Encoding: 7bit\n\n--b\nContent-Type: multipart/signed\n"
         b"Content-Transfer-Encoding: 7bit\n\nx\n--b\nContent-Type: text/x\n"
         b"Content-Transfer-Encoding: quoted-printable\n\n=3D\n--b--\n",
+    ),
+    "another label alone": (
+        b"Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\n\n--b\n\nx\n--b--\n",
+        b"Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 7bit\n\n--b\n\nx\n--b--\n",
+    ),
+    "the header of a multipart, as notices quote it": (
+        MIXED + b"\n--b\nContent-Type: message/rfc822\n\nContent-Type: multipart/x; boundary=c\n\n--b\n"
+        b"Content-Type: text/x\n\n\xe9\n--b--\n",
+        MIXED + b"\n--b\nContent-Type: message/rfc822\n\nContent-Type: multipart/x; boundary=c\n\n--b\n"
+        b"Content-Type: text/x\nContent-Transfer-Encoding: quoted-printable\n\n=E9\n--b--\n",
     ),
     "an embedded message": (
         b"Content-Type: message/rfc822\nContent-Transfer-Encoding: 8bit\n\nSubject: inner\n\n\xe9\n",
@@ -269,7 +279,10 @@ def test_unconvertible(octets: bytes, reason: str, size: int) -> None:
     assert plan(in_chunks(crlf(octets), size)) == Unconvertible(reason)
 
 
-@pytest.mark.parametrize("octets", [b"X: y\r\n\r\n\xe9\n", b"X: y\r\n\r\n\xe9\r\r\n", b"X: y\r\n\r\n\xe9", b"X: y\r"])
+@pytest.mark.parametrize(
+    "octets",
+    [b"X: y\r\n\r\n\xe9\n", b"X: y\r\n\r\n\xe9\r\r\n", b"X: y\r\n\r\n\xe9\rx\ny\r\n", b"X: y\r\n\r\n\xe9", b"X: y\r"],
+)
 @pytest.mark.parametrize("size", [1, 1 << 16])
 def test_line_ends(octets: bytes, size: int) -> None:
     assert plan(in_chunks(octets, size)) == Unconvertible("a line does not end in CR LF")
@@ -282,6 +295,13 @@ def test_the_limits_are_no_smaller() -> None:
     assert convert(crlf(deep)).isascii()
     assert convert(long).isascii()
     assert plan([crlf(many)]) == Plan()
+
+
+def test_nothing_comes_after_a_refusal() -> None:
+    scanner = Scanner()
+    pieces = list(scanner.feed(crlf(MIXED + b"\n\xe9\n--bc\n--b--\n")))
+    assert pieces[-1] == Refused("a line begins like a boundary and is none")
+    assert [*scanner.feed(b"--b--\r\n"), *scanner.end()] == []
 
 
 def test_a_plan_of_another_message() -> None:
