@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relay.delivery.capabilities import Capabilities
+from relay.delivery.credentials import Credentials, Unreadable
+from relay.delivery.login import LoginFailed
 from relay.delivery.opening import ConnectFailed, Target
 from relay.delivery.transaction import Lost, Stage
 from relay.mail.message import Claim, SmtpUtf8
-from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
+from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.verdict import Refuse
 
@@ -19,6 +21,7 @@ SHORTAGE_4_3_0 = Status(Kind.TEMPORARY, 3, 0)
 CONNECT_4_4_1 = Status(Kind.TEMPORARY, 4, 1)
 BROKEN_4_4_2 = Status(Kind.TEMPORARY, 4, 2)
 REFUSED_4_4_4 = Status(Kind.TEMPORARY, 4, 4)
+LOGIN_4_7_8 = Status(Kind.TEMPORARY, 7, 8)
 TOO_LARGE_5_3_4 = Status(Kind.PERMANENT, 3, 4)
 EIGHT_BIT_5_6_3 = Status(Kind.PERMANENT, 6, 3)
 SMTPUTF8_5_6_7 = Status(Kind.PERMANENT, 6, 7)
@@ -77,6 +80,19 @@ def connect_failed(failed: ConnectFailed, target: Target) -> Deferred:
         return Deferred(SHORTAGE_4_3_0, f"this machine could not connect to {where}: {failed.reason}")
     status = CONNECT_4_4_1 if failed.stage is Stage.CONNECT else BROKEN_4_4_2
     return Deferred(status, f"{where}: {failed.reason}", target.host)
+
+
+def login_failed(failed: LoginFailed | Lost, credentials: Credentials, host: str, tls: TlsUsed) -> Deferred:
+    """A next hop that does not take our login: mail waits until somebody mends it, or until it expires."""
+    if isinstance(failed, Lost):
+        return Deferred(BROKEN_4_4_2, f"{host} {failed.reason}", host, tls=tls)
+    reason = f"{host} {failed.reason} ({credentials.setting})"
+    return Deferred(LOGIN_4_7_8, reason, host, failed.reply, tls, Cause.LOGIN)
+
+
+def unreadable(missing: Unreadable, host: str) -> Deferred:
+    """The login for a next hop is not to be had; without it nothing is sent there."""
+    return Deferred(LOGIN_4_7_8, missing.reason, host, cause=Cause.LOGIN)
 
 
 def unfit(claim: Claim, can: Capabilities, host: str) -> Failed | None:
