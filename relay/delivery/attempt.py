@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import assert_never
 
 from relay.delivery.evidence import Trail
+from relay.delivery.opening import ConnectFailed, FailedHandshake, Target, open_session
 from relay.delivery.plan import session_key, tls_plan, unlisted
 from relay.delivery.pool import SessionKey, SessionPool
 from relay.delivery.results import (
@@ -22,14 +23,8 @@ from relay.delivery.results import (
 )
 from relay.delivery.route import Route, Router
 from relay.delivery.sending import ReadBody, Sent, send_message
-from relay.delivery.smtp import (
-    ConnectFailed,
-    FailedHandshake,
-    OpenSession,
-    Target,
-    Timeouts,
-    open_session,
-)
+from relay.delivery.smtp import OpenSession
+from relay.delivery.transaction import Timeouts
 from relay.events import Emit, PolicyOverridden, PolicyTestFailed, TlsLost
 from relay.guard import AddressGuard
 from relay.lookup.tls_memory import TlsMemories

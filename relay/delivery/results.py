@@ -5,7 +5,8 @@ RFC 5321 section 4.2.5.
 
 from __future__ import annotations
 
-from relay.delivery.smtp import ConnectFailed, Lost, Stage, Target
+from relay.delivery.opening import ConnectFailed, Target
+from relay.delivery.transaction import Lost, Stage
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.verdict import Refuse

@@ -12,8 +12,10 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from relay.delivery.capabilities import Capabilities
 from relay.delivery.results import of_answer
-from relay.delivery.smtp import Capabilities, Lost, MailOptions, OpenSession
+from relay.delivery.smtp import MailOptions, OpenSession
+from relay.delivery.transaction import Lost
 from relay.mail.message import Body, Claim, Recipient, SmtpUtf8, TlsDemand
 from relay.mail.outcome import Delivered, Failed, Outcome
 from relay.mail.status import Kind, Reply, Status

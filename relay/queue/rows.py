@@ -42,7 +42,6 @@ SETTLE_RECIPIENT = (
     " tls = ?, changed = ?, delay_notices = ?, cause = ?, rule = ?, review = ?"
     " WHERE message = ? AND number = ? AND lease = ?"
 )
-RECIPIENT = "number, address, domain, attempts, delay_notices, notify, orcpt, status, reply, reason, host, tls, cause"
 SELECT_ENTRY = (
     "SELECT m.id, m.message_id, m.sender, r.address, r.domain, r.state, r.attempts, r.status, r.reply, r.reason,"
     " r.host, r.tls, iif(r.lease IS NULL, r.next_attempt, NULL), m.arrived, r.changed"
@@ -123,7 +122,7 @@ def flow_of(message: NewMessage) -> str:
 
 
 def to_recipient(row: Row) -> Recipient:
-    """From the columns RECIPIENT."""
+    """From what a lease returns: see transactions."""
     index, address, domain, attempts, notices, notify, orcpt, status, reply, reason, host, tls, cause = row
     last = None
     if status is not None and reason is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from attempt_world import DOWN, IPV6, OWN_NAME, TEXT, connections, in_words, make_claim, world
 
-from relay.delivery.smtp import Timeouts
+from relay.delivery.transaction import Timeouts
 from relay.lab.sink import Break, How, SinkScript, Stage
 from relay.lab.zones import Fault, Security
 from relay.mail.message import Claim, FileBody, SmtpUtf8
