@@ -15,9 +15,12 @@ from pydantic import Field
 from relay.override_settings import OverrideSettings
 from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Overrides
+from relay.policy.routing import Routes
+from relay.route_settings import RouteSettings, place
 from relay.setting_types import (
     COUNT_LIMIT,
     Duration,
+    Fallback,
     HostName,
     HostPort,
     Listen,
@@ -44,6 +47,7 @@ __all__ = [
     "OverrideSettings",
     "QueueSettings",
     "RetrySettings",
+    "RouteSettings",
     "Section",
     "Settings",
     "SubmissionSettings",
@@ -130,7 +134,13 @@ class DeliverySettings(Section):
 
     port: Port = Field(default=25, description="port of MX hosts")
     next_hop: NextHop = Field(
-        default=None, description="host:port that takes all mail in place of the MX lookup; empty: none"
+        default=None, description="host:port that takes all mail that no `[[route]]` takes; empty: none"
+    )
+    fallback: Fallback = Field(
+        default=None, description="host:port or a route for mail that can't be delivered directly; empty: none"
+    )
+    fallback_after: int = Field(
+        default=3, ge=1, le=1000, strict=True, description="attempts after which such mail goes to the fallback"
     )
     allow_private_addresses: bool = Field(
         default=False, strict=True, description="connect to MX and policy hosts on loopback or private networks"
@@ -207,9 +217,21 @@ class Settings(Section):
     tls_memory: TlsMemorySettings = TlsMemorySettings()
     retry: RetrySettings = RetrySettings()
     admin: AdminSettings = AdminSettings()
+    route: tuple[RouteSettings, ...] = Field(default=(), description="ways for some mail")
     override: tuple[OverrideSettings, ...] = Field(default=(), description="local rules on TLS for some destinations")
 
     @property
     def overrides(self) -> Overrides:
         """The overrides as the decision takes them."""
         return Overrides(override.value() for override in self.override)
+
+    @property
+    def routes(self) -> Routes:
+        """The routes as the decision takes them."""
+        given, fallback = self.delivery, self.delivery.fallback
+        return Routes(
+            tuple(route.value() for route in self.route),
+            None if given.next_hop is None else place(given.next_hop),
+            place(fallback) if isinstance(fallback, HostPort) else fallback,
+            given.fallback_after,
+        )
