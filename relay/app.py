@@ -12,6 +12,7 @@ import resource
 import signal
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,7 @@ from relay.mail.message import Claim, MessageId
 from relay.mail.record import Attempted
 from relay.policy.chain import Roots
 from relay.policy.retry import Schedule
+from relay.policy.routing import PREFIX
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
 from relay.settings import HostPort, Settings
@@ -146,7 +148,8 @@ class App:
         )
         self._stack.push_async_callback(memories.close)
         worker = self._worker(resolver, finder, memories, roots_pem)
-        front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users)
+        refusal = settings.routes.refusal
+        front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users, refusal)
         server = SubmissionServer(settings.submission, self._hostname, front)
         admin = self._admin(worker)
         server.bind()  # both before anything on disk is touched
@@ -231,8 +234,9 @@ class App:
         settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
+        own_name = own_mx_name(settings, self._hostname)
         tools = Tools(
-            router=Router(resolver, finder, settings.delivery, own_mx_name(settings, self._hostname), random.random),
+            router=Router(resolver, finder, settings.delivery, own_name, random.random, settings.routes),
             guard=self._guard,
             contexts=ClientContexts(roots_pem),
             roots=Roots(roots_pem),
@@ -246,6 +250,9 @@ class App:
         )
 
         async def deliver(claim: Claim) -> Attempted:
+            if not claim.destination.startswith(PREFIX):  # the queue groups by domain: all of them go one way
+                destination = settings.routes.destination(claim.sender, claim.login, claim.recipients[0].address)
+                claim = replace(claim, destination=destination)
             return await Attempt(claim, tools).run()
 
         limits = Limits(

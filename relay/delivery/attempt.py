@@ -6,7 +6,8 @@ RFC 5321 section 5.1 (hosts in turn), RFC 8461 section 5, RFC 7672 section 2.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
@@ -29,8 +30,8 @@ from relay.events import Emit, PolicyOverridden, PolicyTestFailed, TlsLost
 from relay.guard import AddressGuard
 from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Claim, Recipient, TlsDemand
-from relay.mail.outcome import Deferred, Delivered, Failed, Outcome
-from relay.mail.record import Attempted, AttemptRecord
+from relay.mail.outcome import Deferred, Dropped, Failed, Outcome
+from relay.mail.record import Attempted
 from relay.mail.status import Kind
 from relay.policy.chain import Roots, Trust
 from relay.policy.memory import waits_until
@@ -62,6 +63,9 @@ MAX_ADDRESSES = 60  # connections tried
 _REFUSALS = (TLS_NOT_OFFERED_4_7_4, NOT_VERIFIED_4_7_5, TLS_TOO_OLD_4_7_6, NOT_LISTED_4_4_8)
 
 
+Note = tuple[frozenset[int], Deferred | Failed]  # the recipients that it is about, by index
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What every attempt shares."""
@@ -86,9 +90,10 @@ class Attempt:
     def __init__(self, claim: Claim, tools: Tools) -> None:
         self._claim = claim
         self._tools = tools
-        self._open: dict[int, Recipient] = {recipient.index: recipient for recipient in claim.recipients}
-        self._notes: list[tuple[frozenset[int], Deferred | Failed]] = []
+        self._open: dict[int, Recipient] = {}
+        self._notes: list[Note] = []
         self._outcomes: dict[int, Outcome] = {}
+        self._domain = claim.recipients[0].address.domain  # whose overrides hold
         self._trail = Trail()
         self._sessions = 0
         self._addresses = 0
@@ -98,19 +103,48 @@ class Attempt:
 
     async def run(self) -> Attempted:
         """Try the hosts in turn until every recipient has its answer."""
-        route = await self._tools.router.route(self._claim.destination)
-        if not isinstance(route, Route):
-            return Attempted(dict.fromkeys(self._open, route), AttemptRecord())
+        for party in self._parties():
+            self._domain = party[0].address.domain
+            self._open = {recipient.index: recipient for recipient in party}
+            self._sessions = self._addresses = 0
+            await self._find_way()
+            for index in self._open:
+                self._outcomes[index] = conclude([note for indexes, note in self._notes if index in indexes])
+        return Attempted(self._outcomes, self._trail.record())
+
+    def _parties(self) -> list[list[Recipient]]:
+        """The recipients, apart where overrides for their domains differ: a route may take those of many domains."""
+        overrides, now = self._tools.overrides, self._tools.clock()
+        parties: dict[Override | None, list[Recipient]] = {}
+        for recipient in self._claim.recipients:
+            override = overrides.find(recipient.address.domain, "", now) if overrides.entries else None
+            parties.setdefault(override, []).append(recipient)
+        return list(parties.values())
+
+    async def _find_way(self) -> None:
+        async with aclosing(self._tools.router.find(self._claim.destination)) as ways:
+            async for way in ways:
+                if isinstance(way, Route):
+                    await self._try_route(way)
+                elif isinstance(way, Dropped):
+                    self._outcomes.update(dict.fromkeys(self._open, way))
+                    self._open.clear()
+                else:
+                    self._note(way)
+                if not self._open:
+                    break
+
+    async def _try_route(self, route: Route) -> None:
+        before = len(self._notes)
         await self._walk(route)
-        if self._open and self._is_refused_by_policy(route):
+        if self._open and self._is_refused_by_policy(route, self._notes[before:]):
             renewed = await self._tools.router.renewed(route)
             if renewed is not None:
-                first, self._notes = self._notes, []
+                first = self._notes[before:]
+                del self._notes[before:]
                 await self._walk(renewed)
-                self._notes = self._notes or first  # there may have been no room for a second round
-        for index in self._open:
-            self._outcomes[index] = conclude([note for indexes, note in self._notes if index in indexes])
-        return Attempted(self._outcomes, self._trail.record())
+                if len(self._notes) == before:  # there may have been no room for a second round
+                    self._notes += first
 
     async def _walk(self, route: Route) -> None:
         if not isinstance(route.sts, NoSts):
@@ -120,18 +154,19 @@ class Attempt:
                 break
             await self._try_host(host, route)
 
-    def _is_refused_by_policy(self, route: Route) -> bool:
+    @staticmethod
+    def _is_refused_by_policy(route: Route, notes: Sequence[Note]) -> bool:
         """Whether a host was refused that another MTA-STS policy might allow."""
         if not isinstance(route.sts, StsFound) or route.sts.policy.mode is not StsMode.ENFORCE:
             return False
-        return any(note.reply is None and note.status.with_kind(Kind.TEMPORARY) in _REFUSALS for _, note in self._notes)
+        return any(note.reply is None and note.status.with_kind(Kind.TEMPORARY) in _REFUSALS for _, note in notes)
 
     async def _try_host(self, named: MxHost, route: Route) -> None:
         override = self._override(named.name)
         unseen = unlisted(named, route, override)
         if unseen is not None and self._demand is not TlsDemand.WAIVED:
             return self._pass_over(named.name, unseen)
-        host = await self._tools.router.addresses(named)
+        host = await self._tools.router.addresses(named, route.hop)
         if isinstance(host, Deferred | Failed):
             return self._pass_over(named.name, host)
         addresses = self._allowed_addresses(host)
@@ -140,7 +175,7 @@ class Attempt:
         tlsa = await self._tools.router.tlsa(host, route)
         self._trail.tlsa(host.name, tlsa)
         remembered = await self._tools.memories.remembered(host.name)
-        evidence = Evidence(route.domain, host, tlsa, route.sts, self._demand, override, remembered)
+        evidence = Evidence(route.domain, host, tlsa, route.sts, self._demand, override, remembered, route.hop)
         need = require(evidence)
         for address in addresses:
             if not self._open or self._sessions >= MAX_SESSIONS or self._addresses >= MAX_ADDRESSES:
@@ -159,7 +194,7 @@ class Attempt:
         overrides = self._tools.overrides
         if not overrides.entries:
             return None
-        override = overrides.find(self._claim.destination, address or host, self._tools.clock())
+        override = overrides.find(self._domain, address or host, self._tools.clock())
         if override is not None:
             self._trail.override(host, override)
         return override
@@ -269,11 +304,11 @@ class Attempt:
             until = waits_until(memory, need.remembered.rules, now) if kept_back else None
             known = (memory.since, memory.last, memory.authenticated_by)
             action = "deferred" if kept_back else "delivered"
-            tools.emit(TlsLost(self._claim.destination, need.host, seen.address, *known, action, until))
+            tools.emit(TlsLost(self._domain, need.host, seen.address, *known, action, until))
 
     def _report(self, seen: ObservedSession, allow: Allow, refuse: Refuse) -> None:
         """Tell what is published and not enforced: by a policy in testing mode, or under an override."""
-        find, domain, now = self._tools.overrides.find, self._claim.destination, self._tools.clock()
+        find, domain, now = self._tools.overrides.find, self._domain, self._tools.clock()
         override = find(domain, seen.host, now) or find(domain, seen.address, now)
         if override is not None and allow.unenforced is Unenforced.REPLACED:
             asked = override.level.value
@@ -284,7 +319,7 @@ class Attempt:
     def _settle(self, sent: Sent, session: OpenSession, need: Requirement, allow: Allow) -> None:
         """Record what the host said of each; a temporary answer leaves a recipient open for the next host."""
         for index, told in sent.told.items():
-            if told.may_go_on and not isinstance(told.outcome, Delivered):
+            if told.may_go_on and isinstance(told.outcome, Deferred | Failed):
                 self._note(told.outcome, index)
             else:
                 self._outcomes[index] = told.outcome

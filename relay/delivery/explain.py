@@ -47,13 +47,13 @@ async def explain_host(domain: str, named: MxHost, route: Route, means: Means, c
     """What is known of one host of the route for mail to `domain`. `connect`: call it, and hang up before MAIL."""
     override = means.overrides.find(domain, named.name, means.clock())
     unseen = unlisted(named, route, override)
-    host = await means.router.addresses(named)
+    host = await means.router.addresses(named, route.hop)
     if isinstance(host, Deferred | Failed):
         return HostExplained(named, host.reason, need=unseen, override=override)
     tlsa = await means.router.tlsa(host, route)
     remembered = await means.memories.remembered(host.name)
     memory = None if remembered is None else remembered.memory
-    evidence = Evidence(route.domain, host, tlsa, route.sts, override=override, remembered=remembered)
+    evidence = Evidence(route.domain, host, tlsa, route.sts, override=override, remembered=remembered, hop=route.hop)
     need = unseen or require(evidence)
     sessions: list[SessionExplained] = []
     for address in host.addresses if connect and unseen is None else ():

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from relay.mail.message import Claim, Recipient
-from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, State
+from relay.mail.outcome import Cause, Deferred, Delivered, Dropped, Failed, Outcome, State
 from relay.mail.status import Kind
 
 JITTER = 0.2  # a delay is spread over ten percent either way, so that what failed together does not return together
@@ -92,6 +92,8 @@ def _settle_one(
             return SettledRecipient(recipient, State.DELIVERED, outcome, None, recipient.delay_notices)
         case Failed():
             return SettledRecipient(recipient, State.FAILED, outcome, None, recipient.delay_notices)
+        case Dropped():
+            return SettledRecipient(recipient, State.DROPPED, outcome, None, recipient.delay_notices)
         case Deferred():
             end = claim.arrived + schedule.expire
             if now >= end:

@@ -132,6 +132,11 @@ class Routes:
         if isinstance(self.fallback, Place):
             self._ways[FALLBACK] = Hop(FALLBACK, (self.fallback,))
 
+    @property
+    def hops(self) -> tuple[Hop, ...]:
+        """All those that lead to hosts of the operator's naming."""
+        return tuple(way for way in self._ways.values() if isinstance(way, Hop))
+
     def destination(
         self, sender: Address | None, login: str | None, recipient: Address, chosen: str | None = None
     ) -> str:

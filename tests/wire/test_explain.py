@@ -40,7 +40,7 @@ async def explained_way(there: World, domain: str, connect: bool = True) -> Expl
         tools.overrides,
         there.memories,
     )
-    route = await tools.router.route(domain)
+    route = await tools.router.direct(domain)
     assert isinstance(route, Route)
     hosts = [await explain_host(domain, host, route, means, connect) for host in route.hosts]
     sts = StsExplained(route.sts)
