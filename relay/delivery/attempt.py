@@ -39,6 +39,7 @@ from relay.policy.mx import MxHost, conclude
 from relay.policy.observed import ObservedSession
 from relay.policy.override import Override, Overrides
 from relay.policy.requirement import Rule, Unenforced
+from relay.policy.source import Sources
 from relay.policy.sts import NoSts, StsFound, StsMode
 from relay.policy.tls_failure import CONSEQUENCES, of_handshake
 from relay.policy.verdict import (
@@ -75,7 +76,7 @@ class Tools:
     contexts: ClientContexts
     roots: Roots
     pool: SessionPool
-    hostname: str
+    sources: Sources
     read: ReadBody
     clock: Callable[[], datetime]
     emit: Emit
@@ -94,6 +95,7 @@ class Attempt:
         self._notes: list[Note] = []
         self._outcomes: dict[int, Outcome] = {}
         self._domain = claim.recipients[0].address.domain  # whose overrides hold
+        self._source = tools.sources.choose(None if claim.sender is None else claim.sender.domain)
         self._trail = Trail()
         self._sessions = 0
         self._addresses = 0
@@ -216,7 +218,7 @@ class Attempt:
         self._note(refused(why, host) if isinstance(why, Refuse) else why)
 
     async def _try_address(self, target: Target, need: Requirement) -> None:
-        key = session_key(target, need)
+        key = session_key(target, need, self._source)
         idle = self._tools.pool.take(key)
         if idle is not None and await self._send_if_allowed(idle, key, need, self._judged(idle, need), fresh=False):
             return
@@ -234,13 +236,13 @@ class Attempt:
         """A new session, in clear text after a failed handshake only where nothing is required."""
         tools = self._tools
         self._addresses += 1
-        opened = await open_session(target, tls_plan(need, tools.contexts), tools.hostname, tools.timeouts)
+        opened = await open_session(target, tls_plan(need, tools.contexts), self._source, tools.timeouts)
         if isinstance(opened, FailedHandshake):
             failure = opened.observed.handshake
             if failure is None or not (need.clear_text and CONSEQUENCES[of_handshake(failure)].clear_text):
                 self._refuse_handshake(opened, need)
                 return None
-            opened = await open_session(target, None, tools.hostname, tools.timeouts)
+            opened = await open_session(target, None, self._source, tools.timeouts)
             if isinstance(opened, OpenSession):  # for reports: this is why there is no TLS
                 opened.observed = replace(opened.observed, handshake=failure)
         match opened:

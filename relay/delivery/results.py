@@ -48,9 +48,10 @@ def connect_failed(failed: ConnectFailed, target: Target) -> Deferred:
         status = failed.reply.status.with_kind(Kind.TEMPORARY)
         return Deferred(status, f"{where}: {failed.reason}", target.host, failed.reply)
     if failed.ours:
-        return Deferred(SHORTAGE_4_3_0, f"this machine could not connect to {where}: {failed.reason}")
+        what = f"this machine could not connect to {where}: {failed.reason}"
+        return Deferred(SHORTAGE_4_3_0, what, cause=Cause.LOCAL)
     status = CONNECT_4_4_1 if failed.stage is Stage.CONNECT else BROKEN_4_4_2
-    return Deferred(status, f"{where}: {failed.reason}", target.host)
+    return Deferred(status, f"{where}: {failed.reason}", target.host, cause=Cause.OUTAGE)
 
 
 def login_failed(failed: LoginFailed | Lost, credentials: Credentials, host: str, tls: TlsUsed) -> Deferred:

@@ -68,7 +68,7 @@ def test_by_default_the_system_chooses() -> None:
 )
 def test_mistakes_in_delivery(tmp_path: Path, text: str, problem: str) -> None:
     (found,) = problems(tmp_path, f"[delivery]\n{text}\n")
-    assert found.startswith(f"delivery.{text.split()[0]}: {problem}")
+    assert found.startswith(f"delivery.{text.split(maxsplit=1)[0]}: {problem}")
 
 
 @pytest.mark.parametrize(

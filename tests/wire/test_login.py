@@ -21,6 +21,7 @@ from relay.lab.certs import LabCa
 from relay.lab.sink import Sink, SinkScript
 from relay.mail.outcome import Cause, TlsUsed
 from relay.mail.status import Reply
+from relay.policy.source import Source
 from relay.policy.verdict import Allow, Rule
 from relay.tls import ClientContexts
 
@@ -50,7 +51,7 @@ async def sink(keywords: str, *auth: str) -> AsyncIterator[tuple[OpenSession, Si
 
 
 async def opened(port: int, plan: TlsPlan | None = PLAN, timeouts: Timeouts = SOON) -> OpenSession:
-    session = await open_session(Target("hop.test", "127.0.0.1", port), plan, "relay.test", timeouts)
+    session = await open_session(Target("hop.test", "127.0.0.1", port), plan, Source(hostname="relay.test"), timeouts)
     assert isinstance(session, OpenSession), session
     return session
 
