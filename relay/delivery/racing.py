@@ -35,6 +35,11 @@ class Race:
     winner: Connected | None
     failed: tuple[tuple[Target, ConnectFailed], ...] = ()
 
+    @property
+    def tried(self) -> tuple[Target, ...]:
+        """All that need not be tried again: those that failed, and the winner."""
+        return (*(target for target, _ in self.failed), *(() if self.winner is None else (self.winner.target,)))
+
 
 async def race(
     targets: Sequence[Target], source: Source, seconds: float, stagger_seconds: float = STAGGER_SECONDS
