@@ -61,7 +61,7 @@ async def race(
                 running[asyncio.create_task(dial(following, source, seconds))] = following
             if not running:
                 return Race(None, tuple(failed))
-            timeout = stagger_seconds if _following(waiting, running) is not None else None
+            timeout = stagger_seconds if waiting else None
             done, _ = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             for call in [one for one in running if one in done]:
                 result, target = call.result(), running.pop(call)
@@ -92,5 +92,5 @@ async def _give_up(losers: Mapping[_Call, Target]) -> None:
     for task in losers:
         if not task.cancelled() and task.exception() is None:
             result = task.result()
-            if isinstance(result, socket.socket):
+            if isinstance(result, socket.socket):  # it came up in the same moment as the winner
                 result.close()
