@@ -22,6 +22,7 @@ from relay import __version__
 from relay.admin.metrics import Metrics
 from relay.admin.server import AdminServer, Sources, Stage
 from relay.delivery.attempt import Attempt, Tools
+from relay.delivery.logins import logins_of
 from relay.delivery.pool import SessionPool
 from relay.delivery.route import Router, own_mx_name
 from relay.delivery.worker import Limits, Office, Worker
@@ -247,6 +248,7 @@ class App:
             emit=self._emit,
             overrides=settings.overrides,
             memories=memories,
+            logins=logins_of(settings, self._emit),
         )
 
         async def deliver(claim: Claim) -> Attempted:

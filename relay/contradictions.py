@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
+from relay.delivery.credentials import Login, Unreadable
 from relay.policy.memory import OnTlsLoss
 from relay.route_settings import Action
-from relay.settings import HostPort, Settings, format_duration
+from relay.settings import HostPort, RouteSettings, Settings, format_duration
 
 Name = tuple[str, str]  # section and key; the section of `hostname` is the empty text
 Finding = tuple[tuple[Name, ...], str]
@@ -136,9 +137,14 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
             yield (name,), fault
     for route in settings.route:
         path = route.password_file or route.token_file
-        fault = None if path is None else _fault_of_file(path)
+        fault = None if path is None else _fault_of_file(path) or _fault_of_secret(route)
         if fault is not None:
             yield (("", "route"),), f"the route {route.name}: {fault}"
+
+
+def _fault_of_secret(route: RouteSettings) -> str | None:
+    found = Login(route.user, f"[[route]] {route.name}", route.password_file, route.token_file).read()
+    return found.reason if isinstance(found, Unreadable) else None
 
 
 def _fault_of_file(path: Path) -> str | None:
