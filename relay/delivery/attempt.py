@@ -211,9 +211,8 @@ class Attempt:
             if refusal is None:
                 addresses.append(address)
             else:
-                self._pass_over(
-                    host.name, Deferred(REFUSED_4_4_4, f"{host.name} is at {address}: {refusal}", host.name)
-                )
+                what = f"{host.name} is at {address}: {refusal}"
+                self._pass_over(host.name, Deferred(REFUSED_4_4_4, what, host.name, cause=Cause.DNS))
         return addresses
 
     def _pass_over(self, host: str, why: Refuse | Deferred | Failed) -> None:
@@ -283,7 +282,8 @@ class Attempt:
             self._trail.session(need, failed.observed, verdict, failed.dialogue)
             self._note(refused(verdict, need.host))
         else:
-            broken = Deferred(BROKEN_4_4_2, f"{need.host} broke off the TLS handshake", need.host)
+            what = f"{need.host} broke off the TLS handshake"
+            broken = Deferred(BROKEN_4_4_2, what, need.host, cause=Cause.OUTAGE)
             self._trail.no_session(need.host, failed.observed.address, need, broken, failed.dialogue)
             self._note(broken)
 

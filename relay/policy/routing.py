@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from relay.mail.address import Address, AddressError, parse_domain
 from relay.mail.message import Claim, Recipient, TlsDemand
 from relay.mail.outcome import Cause, Deferred, Outcome
+from relay.policy.cause import cause_of
 from relay.policy.override import OverrideLevel, patterns_of
 
 PREFIX = "route:"
@@ -171,18 +172,18 @@ class Routes:
         way = self.way(self.destination(sender, login, recipient))
         return way.message if isinstance(way, Reject) else None
 
-    def moved(self, claim: Claim, recipient: Recipient, outcome: Outcome, cause: Cause | None = None) -> str | None:
+    def moved(self, claim: Claim, recipient: Recipient, outcome: Outcome) -> str | None:
         """The route that takes this recipient from now on, as `destination` has it for `chosen`; None: none other.
 
         Only mail that failed directly moves, for the time being, and not what waits for the sake of a policy: the
-        fallback is no way round what the recipient's domain or the sender asks for. `cause`: what `policy.cause` says.
+        fallback is no way round what the recipient's domain or the sender asks for.
         """
         direct = isinstance(self.way(claim.destination), Direct)
         if self.fallback is None or not direct or not isinstance(outcome, Deferred):
             return None
         if recipient.attempts < self.fallback_after or claim.demand is TlsDemand.REQUIRED:
             return None
-        if (outcome.cause or cause) in _STAYS or _is_for_policy(outcome):
+        if cause_of(outcome) in _STAYS or _is_for_policy(outcome):
             return None
         return self.fallback if isinstance(self.fallback, str) else FALLBACK
 

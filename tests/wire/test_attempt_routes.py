@@ -96,7 +96,7 @@ async def test_a_host_without_an_address_costs_no_mail() -> None:
     async with world(routes=by("nothing.test")) as there:
         (outcome,) = await there.attempt(make_claim("b@a.test"))
         assert isinstance(outcome, Deferred)
-        assert (str(outcome.status), outcome.cause) == ("4.4.4", Cause.LOCAL)
+        assert (str(outcome.status), outcome.cause) == ("4.4.4", Cause.DNS)
         assert outcome.reason == "the host nothing.test of the route smart has no address"
 
 
