@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from relay.mail.address import Address, AddressError, parse_domain
 from relay.mail.message import Claim, Recipient, TlsDemand
-from relay.mail.outcome import Cause, Deferred, Outcome
+from relay.mail.outcome import Cause, Deferred, Outcome, State
 from relay.policy.cause import cause_of
 from relay.policy.override import OverrideLevel, patterns_of
+from relay.policy.retry import SettledRecipient, Settlement
 
 PREFIX = "route:"
 DIRECT = "direct"  # the mail hosts of the recipient's domain
@@ -186,6 +188,17 @@ class Routes:
         if cause_of(outcome) in _STAYS or _is_for_policy(outcome):
             return None
         return self.fallback if isinstance(self.fallback, str) else FALLBACK
+
+    def with_fallback(self, claim: Claim, settlement: Settlement, now: datetime) -> Settlement:
+        """What an attempt came to, but that what moves to the fallback is tried there at once."""
+        return Settlement(tuple([self._settled(claim, one, now) for one in settlement.recipients]))
+
+    def _settled(self, claim: Claim, one: SettledRecipient, now: datetime) -> SettledRecipient:
+        route = self.moved(claim, one.recipient, one.outcome) if one.state is State.DEFERRED else None
+        if route is None:
+            return one
+        rule = f"delivery.fallback_after = {self.fallback_after}: to the route {route}"
+        return replace(one, route=route, next_attempt=now, rule=rule)
 
 
 def parse_place(text: str) -> Place | None:

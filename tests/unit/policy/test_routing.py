@@ -14,6 +14,7 @@ from relay.mail.message import Claim, InlineBody, MessageId, Recipient, TlsDeman
 from relay.mail.outcome import Cause, Deferred, Delivered, Dropped, Failed, Outcome, TlsUsed
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.override import OverrideLevel
+from relay.policy.retry import Schedule, Schedules, settle
 from relay.policy.routing import (
     Direct,
     Discard,
@@ -304,6 +305,19 @@ def test_what_moves_to_the_fallback(moves: bool, outcome: Outcome) -> None:
     assert moved(replace(routes, fallback_after=4), claim(), outcome) is None
     for other in ("route:fallback", "route:partner", "route:gone", "route:192.0.2.1:25"):
         assert moved(routes, claim(other), outcome) is None
+
+
+def test_what_moves_is_tried_at_once_and_the_rest_stays_as_it_was() -> None:
+    whom = [Recipient(index, recipient_of(f"{index}@b.test"), attempts) for index, attempts in enumerate((3, 2, 3, 3))]
+    outcomes: dict[int, Outcome] = {0: OUTAGE, 1: OUTAGE, 2: Deferred(KEPT_BACK, "not verified"), 3: Dropped("by a route")}
+    one = replace(claim(), recipients=tuple(whom))
+    schedules = Schedules(Schedule((timedelta(minutes=5),), timedelta(days=5)))
+    settled = settle(one, outcomes, schedules, NOW, 0.5)
+    found = Routes(fallback=BACKUP).with_fallback(one, settled, NOW)
+    rule = "delivery.fallback_after = 3: to the route fallback"
+    assert found.recipients[0] == replace(settled.recipients[0], route="fallback", next_attempt=NOW, rule=rule)
+    assert found.recipients[1:] == settled.recipients[1:]
+    assert Routes().with_fallback(one, settled, NOW) == settled
 
 
 def test_mail_with_requiretls_does_not_move() -> None:
