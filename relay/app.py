@@ -12,7 +12,6 @@ import resource
 import signal
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,9 +21,11 @@ from relay import __version__
 from relay.admin.metrics import Metrics
 from relay.admin.server import AdminServer, Sources, Stage
 from relay.delivery.attempt import Attempt, Tools
+from relay.delivery.logins import logins_of
 from relay.delivery.pool import SessionPool
 from relay.delivery.route import Router, own_mx_name
-from relay.delivery.worker import Limits, Office, Worker
+from relay.delivery.settling import Office
+from relay.delivery.worker import Limits, Worker
 from relay.events import (
     CertificateRefused,
     CertificateRenewed,
@@ -49,8 +50,7 @@ from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Claim, MessageId
 from relay.mail.record import Attempted
 from relay.policy.chain import Roots
-from relay.policy.retry import Schedule
-from relay.policy.routing import PREFIX
+from relay.policy.limits import DestinationLimits
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
 from relay.settings import HostPort, Settings
@@ -110,7 +110,8 @@ class App:
         if settings.admin.listen:  # else nobody can ask
             self._emit = self._metrics.counting(self._emit)
         self._new_id = id_source(clock)
-        self._store = SqliteStore(folder)
+        self._routes = settings.routes
+        self._store = SqliteStore(folder, self._routes.destination)
         self._guard = AddressGuard(settings.delivery.allow_private_addresses)
         self._stack = AsyncExitStack()
         self.failed = asyncio.Event()  # a part that must run for ever has ended
@@ -148,7 +149,7 @@ class App:
         )
         self._stack.push_async_callback(memories.close)
         worker = self._worker(resolver, finder, memories, roots_pem)
-        refusal = settings.routes.refusal
+        refusal = self._routes.refusal
         front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users, refusal)
         server = SubmissionServer(settings.submission, self._hostname, front)
         admin = self._admin(worker)
@@ -236,7 +237,7 @@ class App:
         self._stack.push_async_callback(pool.close_all)
         own_name = own_mx_name(settings, self._hostname)
         tools = Tools(
-            router=Router(resolver, finder, settings.delivery, own_name, random.random, settings.routes),
+            router=Router(resolver, finder, settings.delivery, own_name, random.random, self._routes),
             guard=self._guard,
             contexts=ClientContexts(roots_pem),
             roots=Roots(roots_pem),
@@ -247,22 +248,22 @@ class App:
             emit=self._emit,
             overrides=settings.overrides,
             memories=memories,
+            logins=logins_of(settings, self._emit),
         )
 
         async def deliver(claim: Claim) -> Attempted:
-            if not claim.destination.startswith(PREFIX):  # the queue groups by domain: all of them go one way
-                destination = settings.routes.destination(claim.sender, claim.login, claim.recipients[0].address)
-                claim = replace(claim, destination=destination)
             return await Attempt(claim, tools).run()
 
-        limits = Limits(
-            settings.delivery.concurrency,
-            settings.delivery.concurrency_per_destination,
-            shared_lane=settings.delivery.next_hop is not None,
+        limits = Limits(settings.delivery.concurrency, DestinationLimits(settings.delivery.concurrency_per_destination))
+        office = Office(
+            schedules=settings.retry.schedules,
+            hostname=self._hostname,
+            clock=self._clock,
+            new_id=self._new_id,
+            draw=random.random,
+            emit=self._emit,
+            moves=self._routes.with_fallback,
         )
-        retry = settings.retry
-        schedule = Schedule(retry.schedule, retry.expire, retry.delay_notice)
-        office = Office(schedule, self._hostname, self._clock, self._new_id, random.random, self._emit)
         return Worker(self._store, deliver, limits, office)
 
     async def _assess(self, resolver: Resolver, first: bool = False) -> None:

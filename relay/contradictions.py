@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
+from relay.delivery.credentials import Login, Unreadable
+from relay.mail.outcome import Cause
 from relay.policy.memory import OnTlsLoss
 from relay.route_settings import Action
-from relay.settings import HostPort, Settings, format_duration
+from relay.settings import HostPort, RouteSettings, Settings, format_duration
 
 Name = tuple[str, str]  # section and key; the section of `hostname` is the empty text
 Finding = tuple[tuple[Name, ...], str]
@@ -49,12 +51,23 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
             what = f"{who}{hop} is this relay itself: mail would go in a circle"
             yield (blamed, listen, listen_tls, ("", "hostname")), what
     yield from _routes_amiss(settings)
-    memory, expire = settings.tls_memory, settings.retry.expire
-    if memory.on_loss is OnTlsLoss.DEFER and memory.defer_for >= expire:  # RFC 3207 §6: lost TLS must not bounce mail
-        names = ("tls_memory", "defer_for"), ("tls_memory", "on_loss"), ("retry", "expire")
+    yield from _kept_back_too_long(settings)
+
+
+def _kept_back_too_long(settings: Settings) -> Iterator[Finding]:
+    """RFC 3207 section 6: mail that waits for lost TLS must go out in the end, and not come back."""
+    memory, limit = settings.tls_memory, settings.retry.schedules.of(Cause.TLS_POLICY)
+    if memory.on_loss is OnTlsLoss.DEFER and memory.defer_for >= limit.expire:
+        names = (
+            ("tls_memory", "defer_for"),
+            ("tls_memory", "on_loss"),
+            ("retry", "tls_policy_expire"),
+            ("retry", "expire"),
+        )
         yield (
             names,
-            f"must be shorter than retry.expire ({format_duration(expire)}): mail would come back, not just wait",
+            f"must be shorter than {limit.expire_named} ({format_duration(limit.expire)}): "
+            "mail would come back, not just wait",
         )
 
 
@@ -147,9 +160,14 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
             yield (name,), fault
     for route in settings.route:
         path = route.password_file or route.token_file
-        fault = None if path is None else _fault_of_file(path)
+        fault = None if path is None else _fault_of_file(path) or _fault_of_secret(route)
         if fault is not None:
             yield (("", "route"),), f"the route {route.name}: {fault}"
+
+
+def _fault_of_secret(route: RouteSettings) -> str | None:
+    found = Login(route.user, f"[[route]] {route.name}", route.password_file, route.token_file).read()
+    return found.reason if isinstance(found, Unreadable) else None
 
 
 def _fault_of_file(path: Path) -> str | None:

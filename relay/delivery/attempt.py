@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import assert_never
 
 from relay.delivery.evidence import Trail
+from relay.delivery.logins import Logins, without_530
 from relay.delivery.opening import ConnectFailed, FailedHandshake, Target, open_session
 from relay.delivery.plan import session_key, tls_plan, unlisted
 from relay.delivery.pool import SessionKey, SessionPool
@@ -31,7 +32,7 @@ from relay.events import Emit, PolicyOverridden, PolicyTestFailed, TlsLost
 from relay.guard import AddressGuard
 from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Claim, Recipient, TlsDemand
-from relay.mail.outcome import Deferred, Dropped, Failed, Outcome
+from relay.mail.outcome import Cause, Deferred, Dropped, Failed, Outcome
 from relay.mail.record import Attempted
 from relay.mail.status import Kind
 from relay.policy.chain import Roots, Trust
@@ -40,6 +41,7 @@ from relay.policy.mx import MxHost, conclude
 from relay.policy.observed import ObservedSession
 from relay.policy.override import Override, Overrides
 from relay.policy.requirement import Rule, Unenforced
+from relay.policy.routing import Hop
 from relay.policy.source import Sources
 from relay.policy.sts import NoSts, StsFound, StsMode
 from relay.policy.tls_failure import CONSEQUENCES, of_handshake
@@ -85,6 +87,7 @@ class Tools:
     clock: Callable[[], datetime]
     emit: Emit
     memories: TlsMemories
+    logins: Logins
     timeouts: Timeouts = field(default_factory=Timeouts)
     overrides: Overrides = field(default_factory=Overrides)
 
@@ -100,6 +103,7 @@ class Attempt:
         self._outcomes: dict[int, Outcome] = {}
         self._domain = claim.recipients[0].address.domain  # whose overrides hold
         self._source = tools.sources.choose(None if claim.sender is None else claim.sender.domain)
+        self._hop: Hop | None = None  # the route that is tried
         self._trail = Trail()
         self._sessions = 0
         self._addresses = 0
@@ -141,6 +145,7 @@ class Attempt:
                     break
 
     async def _try_route(self, route: Route) -> None:
+        self._hop = route.hop
         before = len(self._notes)
         await self._walk(route)
         if self._open and self._is_refused_by_policy(route, self._notes[before:]):
@@ -225,9 +230,8 @@ class Attempt:
             if refusal is None:
                 addresses.append(address)
             else:
-                self._pass_over(
-                    host.name, Deferred(REFUSED_4_4_4, f"{host.name} is at {address}: {refusal}", host.name)
-                )
+                what = f"{host.name} is at {address}: {refusal}"
+                self._pass_over(host.name, Deferred(REFUSED_4_4_4, what, host.name, cause=Cause.DNS))
         return addresses
 
     def _pass_over(self, host: str, why: Refuse | Deferred | Failed) -> None:
@@ -236,18 +240,32 @@ class Attempt:
 
     async def _reuse(self, target: Target, need: Requirement) -> bool:
         """Whether a session that was open already has had its say."""
-        key = session_key(target, need, self._source)
+        key = session_key(target, need, self._source, self._hop)
         idle = self._tools.pool.take(key) if self._open else None
         return idle is not None and await self._send_if_allowed(idle, key, need, self._judged(idle, need), fresh=False)
 
     async def _try_address(self, connected: Connected, need: Requirement) -> None:
-        key = session_key(connected.target, need, self._source)
+        key = session_key(connected.target, need, self._source, self._hop)
         session = await self._open_session(connected, need)
         if session is not None and self._open:
             verdict = self._judged(session, need)
             # It may write to disk, so before the message: nothing must take time between its 250 and our commit.
             await self._remember(session.observed, need, verdict)
-            await self._send_if_allowed(session, key, need, verdict, fresh=True)
+            if isinstance(verdict, Refuse) or await self._logged_in(session, need, verdict):
+                await self._send_if_allowed(session, key, need, verdict, fresh=True)
+
+    async def _logged_in(self, session: OpenSession, need: Requirement, allow: Allow) -> bool:
+        """Whether the host knows us, where the route asks for that. The next host would be told the same."""
+        refused = None if self._hop is None else await self._tools.logins.log_in(session, self._hop, allow)
+        if refused is None:
+            return True
+        session.close()
+        self._trail.session(need, session.observed, allow, session.dialogue())
+        self._note(refused)
+        if refused.cause is Cause.LOGIN:
+            self._outcomes.update(dict.fromkeys(self._open, refused))
+            self._open.clear()
+        return False
 
     def _judged(self, session: OpenSession, need: Requirement) -> Verdict:
         return judge(need, session.observed, self._trust())
@@ -289,7 +307,8 @@ class Attempt:
             self._trail.session(need, failed.observed, verdict, failed.dialogue)
             self._note(refused(verdict, need.host))
         else:
-            broken = Deferred(BROKEN_4_4_2, f"{need.host} broke off the TLS handshake", need.host)
+            what = f"{need.host} broke off the TLS handshake"
+            broken = Deferred(BROKEN_4_4_2, what, need.host, cause=Cause.OUTAGE)
             self._trail.no_session(need.host, failed.observed.address, need, broken, failed.dialogue)
             self._note(broken)
 
@@ -344,10 +363,11 @@ class Attempt:
     def _settle(self, sent: Sent, session: OpenSession, need: Requirement, allow: Allow) -> None:
         """Record what the host said of each; a temporary answer leaves a recipient open for the next host."""
         for index, told in sent.told.items():
-            if told.may_go_on and isinstance(told.outcome, Deferred | Failed):
-                self._note(told.outcome, index)
+            outcome = without_530(told.outcome, self._hop)
+            if told.may_go_on and isinstance(outcome, Deferred | Failed):
+                self._note(outcome, index)
             else:
-                self._outcomes[index] = told.outcome
+                self._outcomes[index] = outcome
                 del self._open[index]
         self._trail.session(need, session.observed, allow, () if sent.delivered else session.dialogue())
 

@@ -11,7 +11,7 @@ from relay.delivery.opening import ConnectFailed, Target
 from relay.delivery.transaction import Lost, Stage
 from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.status import Kind, Reply, Status
-from relay.policy.verdict import Refuse
+from relay.policy.verdict import Refuse, Rule
 
 SHORTAGE_4_3_0 = Status(Kind.TEMPORARY, 3, 0)
 CONNECT_4_4_1 = Status(Kind.TEMPORARY, 4, 1)
@@ -31,14 +31,17 @@ def of_answer(answer: Reply | Lost, host: str, tls: TlsUsed) -> tuple[Outcome, b
             return Deferred(status, f"{host} asks us to come again later", host, answer, tls), True
         case Lost():
             # RFC 5321 §4.2.5: after the final dot the outcome is unknown; another host now could mean a double.
-            return Deferred(BROKEN_4_4_2, f"{host} {answer.reason}", host, tls=tls), not answer.after_final_dot
+            cause = Cause.UNKNOWN if answer.after_final_dot else Cause.OUTAGE
+            broken = Deferred(BROKEN_4_4_2, f"{host} {answer.reason}", host, tls=tls, cause=cause)
+            return broken, not answer.after_final_dot
 
 
 def refused(refuse: Refuse, host: str) -> Deferred | Failed:
     """What a verdict that says no means for the recipients."""
     if refuse.status.kind is Kind.PERMANENT:
         return Failed(refuse.status, refuse.reason, host)
-    return Deferred(refuse.status, refuse.reason, host)
+    cause = Cause.DNS if refuse.rule is Rule.DNS_UNDECIDED else Cause.TLS_POLICY
+    return Deferred(refuse.status, refuse.reason, host, cause=cause)
 
 
 def connect_failed(failed: ConnectFailed, target: Target) -> Deferred:

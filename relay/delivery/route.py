@@ -105,7 +105,7 @@ class Router:
             if isinstance(found, Failed):
                 # The operator's word or the operator's DNS is wrong, not the recipient: no mail is given up for it.
                 what = f"the route {hop.name} leads nowhere: {found.reason}"
-                return Deferred(found.status.with_kind(Kind.TEMPORARY), what, cause=Cause.LOCAL)
+                return Deferred(found.status.with_kind(Kind.TEMPORARY), what, cause=Cause.DNS)
             return replace(found, hop=hop) if isinstance(found, Route) else found
         if _is_ip(place.host):
             return replace(_by_address(place), hop=hop)
@@ -137,12 +137,13 @@ class Router:
                 return found
             case NotFound() if hop is not None:
                 what = f"the host {host.name} of the route {hop.name} has no address"  # see `_by_hop`
-                return Deferred(NO_ADDRESS_5_4_4.with_kind(Kind.TEMPORARY), what, host.name, cause=Cause.LOCAL)
+                return Deferred(NO_ADDRESS_5_4_4.with_kind(Kind.TEMPORARY), what, host.name, cause=Cause.DNS)
             case NotFound():
                 return Failed(NO_ADDRESS_5_4_4, f"the mail host {host.name} has no address", host.name)
             case LookupFailed(reason, bogus):
                 status = DNS_UNDECIDED_4_7_5 if bogus else DNS_FAILED_4_4_3
-                return Deferred(status, f"the address of the mail host {host.name} is not known: {reason}", host.name)
+                what = f"the address of the mail host {host.name} is not known: {reason}"
+                return Deferred(status, what, host.name, cause=Cause.DNS)
         assert_never(found)
 
     async def tlsa(self, host: MxHost, route: Route) -> TlsaResult:
@@ -170,7 +171,8 @@ class Router:
                 return Failed(NO_SUCH_DOMAIN_5_1_2, reason)
             case DestinationLookupFailed(domain, reason, bogus):
                 status = DNS_UNDECIDED_4_7_5 if bogus else DNS_FAILED_4_4_3
-                return Deferred(status, f"the mail hosts of {domain} could not be looked up: {reason}")
+                what = f"the mail hosts of {domain} could not be looked up: {reason}"
+                return Deferred(status, what, cause=Cause.DNS)
         assert_never(destination)
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from relay.mail.address import Address, AddressError, parse_domain
 from relay.mail.message import Claim, Recipient, TlsDemand
-from relay.mail.outcome import Cause, Deferred, Outcome
+from relay.mail.outcome import Cause, Deferred, Outcome, State
+from relay.policy.cause import cause_of
 from relay.policy.override import OverrideLevel, patterns_of
+from relay.policy.retry import SettledRecipient, Settlement
 
 PREFIX = "route:"
 DIRECT = "direct"  # the mail hosts of the recipient's domain
@@ -171,20 +174,31 @@ class Routes:
         way = self.way(self.destination(sender, login, recipient))
         return way.message if isinstance(way, Reject) else None
 
-    def moved(self, claim: Claim, recipient: Recipient, outcome: Outcome, cause: Cause | None = None) -> str | None:
+    def moved(self, claim: Claim, recipient: Recipient, outcome: Outcome) -> str | None:
         """The route that takes this recipient from now on, as `destination` has it for `chosen`; None: none other.
 
         Only mail that failed directly moves, for the time being, and not what waits for the sake of a policy: the
-        fallback is no way round what the recipient's domain or the sender asks for. `cause`: what `policy.cause` says.
+        fallback is no way round what the recipient's domain or the sender asks for.
         """
         direct = isinstance(self.way(claim.destination), Direct)
         if self.fallback is None or not direct or not isinstance(outcome, Deferred):
             return None
         if recipient.attempts < self.fallback_after or claim.demand is TlsDemand.REQUIRED:
             return None
-        if (outcome.cause or cause) in _STAYS or _is_for_policy(outcome):
+        if cause_of(outcome) in _STAYS or _is_for_policy(outcome):
             return None
         return self.fallback if isinstance(self.fallback, str) else FALLBACK
+
+    def with_fallback(self, claim: Claim, settlement: Settlement, now: datetime) -> Settlement:
+        """What an attempt came to, but that what moves to the fallback is tried there at once."""
+        return Settlement(tuple([self._settled(claim, one, now) for one in settlement.recipients]))
+
+    def _settled(self, claim: Claim, one: SettledRecipient, now: datetime) -> SettledRecipient:
+        route = self.moved(claim, one.recipient, one.outcome) if one.state is State.DEFERRED else None
+        if route is None:
+            return one
+        rule = f"delivery.fallback_after = {self.fallback_after}: to the route {route}"
+        return replace(one, route=route, next_attempt=now, rule=rule)
 
 
 def parse_place(text: str) -> Place | None:

@@ -30,13 +30,13 @@ async def test_attempts_are_left_alone_while_there_can_be_any(
     folder: Path,
 ) -> None:
     await store.put((message(1), message(2)))
-    await store.claim(10, LEASE, NOW, ())
+    await store.claim(10, LEASE, NOW, {}, 100)
     assert await asyncio.to_thread(visitor.retry_now, folder, None, NOW) == (0, 2)
     assert [entry.next_attempt for entry in await store.find(None, False)] == [None, None]
     await store.close()  # as after a kill: the leases are still written down
     assert await asyncio.to_thread(visitor.retry_now, folder, MessageId(2), NOW) == (1, 0)
     store = await reopen(store, NOW)
-    assert [claim.id for claim in await store.claim(10, LEASE, NOW, ())] == [MessageId(2)]
+    assert [claim.id for claim in await store.claim(10, LEASE, NOW, {}, 100)] == [MessageId(2)]
 
 
 def test_a_queue_of_a_newer_version_is_not_changed(folder: Path) -> None:

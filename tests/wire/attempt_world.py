@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from relay.delivery.attempt import Attempt, Tools
+from relay.delivery.credentials import Login
+from relay.delivery.logins import Logins
 from relay.delivery.pool import SessionPool
 from relay.delivery.route import Router
 from relay.delivery.transaction import Timeouts
@@ -197,10 +199,11 @@ async def world(
     sources: Sources | None = None,
     memory: MemoryRules | None = None,
     routes: Callable[[int], Routes] | None = None,
+    logins: Mapping[str, Login] | None = None,
 ) -> AsyncIterator[World]:
     """Build it, and take it down. `next_hop`: the host of `delivery.next_hop`; its port is that of all hosts.
 
-    `routes` is given that port.
+    `routes` is given that port. `logins`: by the name of the route.
     """
     async with AsyncExitStack() as stack:
         held = stack.enter_context(socket.socket())
@@ -250,6 +253,7 @@ async def world(
             timeouts=timeouts or Timeouts(),
             overrides=overrides or Overrides(),
             memories=memories,
+            logins=Logins(logins or {}, events.append),
         )
         built = World(zones, site, resolver, tools, port, events, memories)
         worlds.append(built)

@@ -203,7 +203,7 @@ WAYS = [
         Deferred(
             Status(Kind.TEMPORARY, 1, 2),
             "the route lost leads nowhere: the domain nothing.test does not exist",
-            cause=Cause.LOCAL,
+            cause=Cause.DNS,
         ),
     ),
 ]

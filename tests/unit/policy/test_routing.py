@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from relay.mail.address import Address, parse_address
 from relay.mail.message import Claim, InlineBody, MessageId, Recipient, TlsDemand
-from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, TlsUsed
+from relay.mail.outcome import Cause, Deferred, Delivered, Dropped, Failed, Outcome, TlsUsed
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.override import OverrideLevel
+from relay.policy.retry import Schedule, Schedules, settle
 from relay.policy.routing import (
     Direct,
     Discard,
@@ -255,27 +256,33 @@ def test_a_rejecting_route_says_what_the_client_is_told() -> None:
 
 LATER = Status(Kind.TEMPORARY, 4, 1)
 KEPT_BACK = Status(Kind.TEMPORARY, 7, 5)
-REPLY = Reply.of(450, ("4.7.1 come again",))
+
+
+def said(words: str) -> Reply:
+    return Reply.of(450, (words,))
+
+
+REPLY = said("4.7.1 come again")
 OUTAGE = Deferred(LATER, "no connection", cause=Cause.OUTAGE)
 
 # What moves after the third attempt.
-MOVED: list[tuple[str, bool, Outcome, Cause | None]] = [
-    ("nobody answers", True, OUTAGE, None),
-    ("nobody answers, no cause given", True, Deferred(LATER, "no connection"), None),
-    ("the host says later", True, Deferred(KEPT_BACK, "later", reply=REPLY), None),
-    ("the host says later, for its reputation", True, Deferred(KEPT_BACK, "later", reply=REPLY), Cause.REPUTATION),
-    ("DNS does not answer", True, Deferred(Status(Kind.TEMPORARY, 4, 3), "no answer", cause=Cause.DNS), None),
-    ("throttled", True, Deferred(LATER, "slow down", reply=REPLY, cause=Cause.THROTTLING), None),
-    ("a policy", False, Deferred(KEPT_BACK, "not verified", cause=Cause.TLS_POLICY), None),
-    ("a policy, no cause given", False, Deferred(KEPT_BACK, "not verified"), None),
-    ("a policy, by its cause alone", False, Deferred(LATER, "x", cause=Cause.TLS_POLICY), None),
-    ("not in the MTA-STS policy", False, Deferred(Status(Kind.TEMPORARY, 4, 8), "not listed"), None),
-    ("a host that asks for TLS", False, Deferred(KEPT_BACK, "later", reply=REPLY), Cause.TLS_POLICY),
-    ("this machine", False, Deferred(Status(Kind.TEMPORARY, 3, 0), "no files", cause=Cause.LOCAL), None),
-    ("it may have arrived", False, Deferred(Status(Kind.TEMPORARY, 4, 2), "lost", cause=Cause.UNKNOWN), None),
-    ("the mailbox is full", False, Deferred(LATER, "full", reply=REPLY), Cause.MAILBOX_FULL),
-    ("failed", False, Failed(Status(Kind.PERMANENT, 1, 1), "no such user"), None),
-    ("delivered", False, Delivered(Status(Kind.SUCCESS, 0, 0), Reply.of(250, ("OK",)), "h", TlsUsed.NONE), None),
+MOVED: list[tuple[str, bool, Outcome]] = [
+    ("nobody answers", True, OUTAGE),
+    ("the host says later", True, Deferred(LATER, "later", reply=REPLY)),
+    ("the host says later, for our reputation", True, Deferred(LATER, "later", reply=said("4.7.1 blocked: spamhaus"))),
+    ("DNS does not answer", True, Deferred(Status(Kind.TEMPORARY, 4, 3), "no answer", cause=Cause.DNS)),
+    ("throttled", True, Deferred(LATER, "slow down", reply=REPLY, cause=Cause.THROTTLING)),
+    ("a policy", False, Deferred(KEPT_BACK, "not verified", cause=Cause.TLS_POLICY)),
+    ("a policy, no cause given", False, Deferred(KEPT_BACK, "not verified")),
+    ("a policy, by its cause alone", False, Deferred(LATER, "x", cause=Cause.TLS_POLICY)),
+    ("DNSSEC is broken", False, Deferred(KEPT_BACK, "bogus", cause=Cause.DNS)),
+    ("not in the MTA-STS policy", False, Deferred(Status(Kind.TEMPORARY, 4, 8), "not listed")),
+    ("this machine", False, Deferred(Status(Kind.TEMPORARY, 3, 0), "no files", cause=Cause.LOCAL)),
+    ("it may have arrived", False, Deferred(Status(Kind.TEMPORARY, 4, 2), "lost", cause=Cause.UNKNOWN)),
+    ("the mailbox is full", False, Deferred(Status(Kind.TEMPORARY, 2, 2), "full", reply=said("4.2.2 mailbox full"))),
+    ("failed", False, Failed(Status(Kind.PERMANENT, 1, 1), "no such user")),
+    ("delivered", False, Delivered(Status(Kind.SUCCESS, 0, 0), Reply.of(250, ("OK",)), "h", TlsUsed.NONE)),
+    ("dropped", False, Dropped("by a route")),
 ]
 
 
@@ -285,19 +292,37 @@ def claim(destination: str = "b.test", attempts: int = 3, demand: TlsDemand = Tl
     return Claim(MessageId(1), None, destination, (whom,), body, NOW, 1, NOW + timedelta(hours=1), demand=demand)
 
 
-def moved(routes: Routes, one: Claim, outcome: Outcome, cause: Cause | None = None) -> str | None:
-    return routes.moved(one, one.recipients[0], outcome, cause)
+def moved(routes: Routes, one: Claim, outcome: Outcome) -> str | None:
+    return routes.moved(one, one.recipients[0], outcome)
 
 
-@pytest.mark.parametrize(("moves", "outcome", "cause"), [row[1:] for row in MOVED], ids=[row[0] for row in MOVED])
-def test_what_moves_to_the_fallback(moves: bool, outcome: Outcome, cause: Cause | None) -> None:
+@pytest.mark.parametrize(("moves", "outcome"), [row[1:] for row in MOVED], ids=[row[0] for row in MOVED])
+def test_what_moves_to_the_fallback(moves: bool, outcome: Outcome) -> None:
     routes = Routes(fallback=BACKUP)
-    assert moved(routes, claim(), outcome, cause) == ("fallback" if moves else None)
-    assert moved(Routes(), claim(), outcome, cause) is None
-    assert moved(routes, claim(attempts=2), outcome, cause) is None
-    assert moved(replace(routes, fallback_after=4), claim(), outcome, cause) is None
+    assert moved(routes, claim(), outcome) == ("fallback" if moves else None)
+    assert moved(Routes(), claim(), outcome) is None
+    assert moved(routes, claim(attempts=2), outcome) is None
+    assert moved(replace(routes, fallback_after=4), claim(), outcome) is None
     for other in ("route:fallback", "route:partner", "route:gone", "route:192.0.2.1:25"):
-        assert moved(routes, claim(other), outcome, cause) is None
+        assert moved(routes, claim(other), outcome) is None
+
+
+def test_what_moves_is_tried_at_once_and_the_rest_stays_as_it_was() -> None:
+    whom = [Recipient(index, recipient_of(f"{index}@b.test"), attempts) for index, attempts in enumerate((3, 2, 3, 3))]
+    outcomes: dict[int, Outcome] = {
+        0: OUTAGE,
+        1: OUTAGE,
+        2: Deferred(KEPT_BACK, "not verified"),
+        3: Dropped("by a route"),
+    }
+    one = replace(claim(), recipients=tuple(whom))
+    schedules = Schedules(Schedule((timedelta(minutes=5),), timedelta(days=5)))
+    settled = settle(one, outcomes, schedules, NOW, 0.5)
+    found = Routes(fallback=BACKUP).with_fallback(one, settled, NOW)
+    rule = "delivery.fallback_after = 3: to the route fallback"
+    assert found.recipients[0] == replace(settled.recipients[0], route="fallback", next_attempt=NOW, rule=rule)
+    assert found.recipients[1:] == settled.recipients[1:]
+    assert Routes().with_fallback(one, settled, NOW) == settled
 
 
 def test_mail_with_requiretls_does_not_move() -> None:
