@@ -17,6 +17,7 @@ from pathlib import Path
 
 from relay import findings
 from relay.app import wanted_files
+from relay.delivery.credentials import Login
 from relay.findings import Address, Called, DnssecSeen, Finding, FolderSeen
 from relay.guard import AddressGuard
 from relay.health import from_here, greeting_problem, where_to_ask
@@ -268,6 +269,11 @@ async def _routes(at: Scene) -> list[Finding]:
             found.append(findings.fail(subject, hosts, remedy))
         else:
             found += findings.reach(subject, await asyncio.gather(*(_call(at, host) for host in hosts)), remedy)
+    for route in at.settings.route:
+        login = Login(route.user, route.name, route.password_file, route.token_file)
+        for path in login.readable_by_others():
+            text = f"every user of this machine can read the secret in {path}"
+            found.append(findings.warn(f"route {route.name}", text, f"chmod o= {path}"))
     return found
 
 

@@ -195,6 +195,14 @@ TOGETHER = [
 ]
 
 
+def test_a_secret_that_cannot_be_one(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    for octets, told in ((b"", "is empty"), (b"a\nb\n", "has more than one line"), (b"\xff", "is not UTF-8 text")):
+        secret.write_bytes(octets)
+        (problem,) = mistakes(in_file(other("a", user="us", password_file=str(secret))), tmp_path)
+        assert problem.startswith(f"route: the route a: password_file of [[route]] a: {secret} {told}")
+
+
 @pytest.mark.parametrize(("text", "told"), TOGETHER, ids=lambda case: str(case)[-60:])
 def test_what_does_not_go_together(text: str, told: str, tmp_path: Path) -> None:
     assert mistakes(text, tmp_path) == (told,)

@@ -309,12 +309,8 @@ def test_what_moves_to_the_fallback(moves: bool, outcome: Outcome) -> None:
 
 def test_what_moves_is_tried_at_once_and_the_rest_stays_as_it_was() -> None:
     whom = [Recipient(index, recipient_of(f"{index}@b.test"), attempts) for index, attempts in enumerate((3, 2, 3, 3))]
-    outcomes: dict[int, Outcome] = {
-        0: OUTAGE,
-        1: OUTAGE,
-        2: Deferred(KEPT_BACK, "not verified"),
-        3: Dropped("by a route"),
-    }
+    kept_back, dropped = Deferred(KEPT_BACK, "not verified"), Dropped("by a route")
+    outcomes: dict[int, Outcome] = {0: OUTAGE, 1: OUTAGE, 2: kept_back, 3: dropped}
     one = replace(claim(), recipients=tuple(whom))
     schedules = Schedules(Schedule((timedelta(minutes=5),), timedelta(days=5)))
     settled = settle(one, outcomes, schedules, NOW, 0.5)
