@@ -257,7 +257,7 @@ def _newer(last: Deferred | None, resting: Deferred | None) -> Deferred | None:
 
 
 def _next_review(claim: Claim, told: int, end: datetime | None, schedules: Schedules) -> datetime | None:
-    times = [claim.arrived + notice for notice in schedules.notices[told : told + 1]]
+    times = [claim.arrived + notice for notice in schedules.notices[told:]]
     return min(times + ([end] if end is not None else []), default=None)
 
 
