@@ -244,7 +244,7 @@ class App:
             contexts=ClientContexts(roots_pem),
             roots=Roots(roots_pem),
             pool=pool,
-            hostname=self._hostname,
+            sources=settings.sources(self._hostname),
             read=self._store.read,
             clock=self._clock,
             emit=self._emit,

@@ -45,6 +45,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
                 yield (name, listen, listen_tls, admin), f"{address} is there twice"
             seen.add(str(address))
     yield from _overrides_twice(settings)
+    yield from _sources_twice(settings)
     for blamed, who, hop in _named_places(settings):
         if any(_same_place(hop, address, settings.hostname) for address in (*given.listen, *given.listen_tls)):
             what = f"{who}{hop} is this relay itself: mail would go in a circle"
@@ -78,6 +79,16 @@ def _overrides_twice(settings: Settings) -> Iterator[Finding]:
             if key in seen:
                 yield (("", "override"),), f"the {' '.join(key)} is there twice: only one could hold"
             seen.add(key)
+
+
+def _sources_twice(settings: Settings) -> Iterator[Finding]:
+    """Two sources for one sender domain: only one of them could hold."""
+    seen: set[str] = set()
+    for source in settings.source:
+        for domain in source.sender_domains:
+            if domain in seen:
+                yield (("", "source"),), f"the sender domain {domain} is there twice: only one could hold"
+            seen.add(domain)
 
 
 def _named_places(settings: Settings) -> Iterator[tuple[Name, str, HostPort]]:

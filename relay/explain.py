@@ -66,7 +66,7 @@ async def explain(
             guard=guard,
             contexts=ClientContexts(roots_pem),
             roots=Roots(roots_pem),
-            hostname=hostname,
+            source=settings.sources(hostname).choose(asked.sender.domain if asked.sender is not None else None),
             clock=clock,
             timeouts=_PATIENCE,
             overrides=settings.overrides,

@@ -84,6 +84,27 @@ def _address(host: str) -> str:
         raise ValueError(f"{host!r} is not an IP address{hint}") from None
 
 
+def _ipv4(text: str) -> str:
+    """An address that this machine may have; empty: none."""
+    return _own_address(text, ipaddress.IPv4Address, "an IPv4 address such as 192.0.2.10") if text else ""
+
+
+def _ipv6(text: str) -> str:
+    """As `_ipv4`."""
+    return _own_address(text, ipaddress.IPv6Address, "an IPv6 address such as 2001:db8::10") if text else ""
+
+
+def _own_address(text: str, kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address], what: str) -> str:
+    try:
+        address = kind(text.strip("[]"))
+    except ValueError:
+        raise ValueError(f"must be {what}") from None
+    mapped = isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped is not None or address.scope_id)
+    if mapped or address.is_unspecified or address.is_multicast:
+        raise ValueError(f"nothing can be sent from {address}")
+    return str(address)
+
+
 def _next_hop(text: object) -> HostPort | None:
     if text is None or text == "" or isinstance(text, HostPort):
         return text or None  # type: ignore[return-value]
@@ -245,6 +266,8 @@ Size = Annotated[int, BeforeValidator(_size), PlainSerializer(format_size), Writ
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network), _text, Written("network")]
 HostName = Annotated[str, AfterValidator(host_name), Written("host name")]
 OwnName = Annotated[str, AfterValidator(_own_name), Written("host name")]
+Ipv4 = Annotated[str, AfterValidator(_ipv4), Written("IPv4 address")]
+Ipv6 = Annotated[str, AfterValidator(_ipv6), Written("IPv6 address")]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True), Written("port")]
 OptionalPath = Annotated[Path | None, BeforeValidator(_path), _text, Written("path")]
 

@@ -17,6 +17,7 @@ from relay.override_settings import OverrideSettings
 from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Overrides
 from relay.policy.routing import Routes
+from relay.policy.source import Source, Sources
 from relay.retry_settings import RetrySettings
 from relay.route_settings import RouteSettings, place
 from relay.setting_types import (
@@ -25,6 +26,8 @@ from relay.setting_types import (
     Fallback,
     HostName,
     HostPort,
+    Ipv4,
+    Ipv6,
     Listen,
     Nameserver,
     Network,
@@ -37,6 +40,7 @@ from relay.setting_types import (
     Written,
     format_size,
 )
+from relay.source_settings import SourceSettings
 
 __all__ = [
     "AdminSettings",
@@ -50,6 +54,7 @@ __all__ = [
     "RouteSettings",
     "Section",
     "Settings",
+    "SourceSettings",
     "SubmissionSettings",
     "TlsSettings",
     "TrustAd",
@@ -145,6 +150,8 @@ class DeliverySettings(Section):
     allow_private_addresses: bool = Field(
         default=False, strict=True, description="connect to MX and policy hosts on loopback or private networks"
     )
+    source_ipv4: Ipv4 = Field(default="", description="address to send from over IPv4; empty: the system chooses")
+    source_ipv6: Ipv6 = Field(default="", description="address to send from over IPv6; empty: the system chooses")
     dane_insecure_mx: bool = Field(
         default=True, strict=True, description="keep to the TLSA records of a signed host that an unsigned MX names"
     )
@@ -205,6 +212,13 @@ class Settings(Section):
     admin: AdminSettings = AdminSettings()
     route: tuple[RouteSettings, ...] = Field(default=(), description="ways for some mail")
     override: tuple[OverrideSettings, ...] = Field(default=(), description="local rules on TLS for some destinations")
+    source: tuple[SourceSettings, ...] = Field(default=(), description="addresses to send from, by sender domain")
+
+    def sources(self, hostname: str) -> Sources:
+        """The addresses to send from as a delivery takes them. `hostname`: our name, which the setting may not have."""
+        given = self.delivery
+        default = Source(given.source_ipv4, given.source_ipv6, hostname)
+        return Sources(default, (source.value(hostname) for source in self.source))
 
     @property
     def overrides(self) -> Overrides:

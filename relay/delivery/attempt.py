@@ -17,6 +17,7 @@ from relay.delivery.logins import Logins, without_530
 from relay.delivery.opening import ConnectFailed, FailedHandshake, Target, open_session
 from relay.delivery.plan import session_key, tls_plan, unlisted
 from relay.delivery.pool import SessionKey, SessionPool
+from relay.delivery.racing import Connected, race
 from relay.delivery.results import (
     BROKEN_4_4_2,
     REFUSED_4_4_4,
@@ -41,6 +42,7 @@ from relay.policy.observed import ObservedSession
 from relay.policy.override import Override, Overrides
 from relay.policy.requirement import Rule, Unenforced
 from relay.policy.routing import Hop
+from relay.policy.source import Sources
 from relay.policy.sts import NoSts, StsFound, StsMode
 from relay.policy.tls_failure import CONSEQUENCES, of_handshake
 from relay.policy.verdict import (
@@ -68,6 +70,9 @@ _REFUSALS = (TLS_NOT_OFFERED_4_7_4, NOT_VERIFIED_4_7_5, TLS_TOO_OLD_4_7_6, NOT_L
 Note = tuple[frozenset[int], Deferred | Failed]  # the recipients that it is about, by index
 
 
+_Call = tuple[Target, Requirement]
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What every attempt shares."""
@@ -77,7 +82,7 @@ class Tools:
     contexts: ClientContexts
     roots: Roots
     pool: SessionPool
-    hostname: str
+    sources: Sources
     read: ReadBody
     clock: Callable[[], datetime]
     emit: Emit
@@ -98,6 +103,7 @@ class Attempt:
         self._outcomes: dict[int, Outcome] = {}
         self._domain = claim.recipients[0].address.domain  # whose overrides hold
         self._hop: Hop | None = None  # the route that is tried
+        self._source = tools.sources.choose(None if claim.sender is None else claim.sender.domain)
         self._trail = Trail()
         self._sessions = 0
         self._addresses = 0
@@ -182,18 +188,31 @@ class Attempt:
         remembered = await self._tools.memories.remembered(host.name)
         evidence = Evidence(route.domain, host, tlsa, route.sts, self._demand, override, remembered, route.hop)
         need = require(evidence)
+        calls: list[_Call] = []
         for address in addresses:
-            if not self._open or self._sessions >= MAX_SESSIONS or self._addresses >= MAX_ADDRESSES:
-                break
             special = self._override(host.name, address) if override is None else None
             asked = need if special is None else require(replace(evidence, override=special))
             if isinstance(asked, Requirement):
-                await self._try_address(Target(host.name, address, route.port), asked)
+                calls.append((Target(host.name, address, route.port), asked))
             else:
                 self._pass_over(host.name, asked)
                 if special is None:
                     break  # it holds for the other addresses too
-        return None
+        return await self._try_addresses(calls)
+
+    async def _try_addresses(self, calls: list[_Call]) -> None:
+        """An open session with any of them first, then new ones: raced where they ask for the same, else in turn."""
+        calls = [call for call in calls if not await self._reuse(*call)]
+        while calls and self._open and self._sessions < MAX_SESSIONS and self._addresses < MAX_ADDRESSES:
+            need = calls[0][1]
+            alike = [target for target, asked in calls if asked == need][: MAX_ADDRESSES - self._addresses]
+            ended = await race(alike, self._source, self._tools.timeouts.connect_seconds)
+            for target, failed in ended.failed:
+                self._unreached(target, need, failed)
+            if ended.winner is not None:
+                await self._try_address(ended.winner, need)
+            calls = [call for call in calls if call[0] not in ended.tried]
+            self._addresses += len(ended.tried)
 
     def _override(self, host: str, address: str | None = None) -> Override | None:
         overrides = self._tools.overrides
@@ -219,12 +238,19 @@ class Attempt:
         self._trail.not_called(host, why)
         self._note(refused(why, host) if isinstance(why, Refuse) else why)
 
-    async def _try_address(self, target: Target, need: Requirement) -> None:
-        key = session_key(target, need, self._hop)
-        idle = self._tools.pool.take(key)
-        if idle is not None and await self._send_if_allowed(idle, key, need, self._judged(idle, need), fresh=False):
-            return
-        session = await self._open_session(target, need)
+    def _login_name(self) -> str:
+        """Under whom we are known to hosts of the route that is tried, and by which route; empty: to nobody."""
+        return "" if self._hop is None or self._hop.user is None else f"{self._hop.user}, {self._hop.name}"
+
+    async def _reuse(self, target: Target, need: Requirement) -> bool:
+        """Whether a session that was open already has had its say."""
+        key = session_key(target, need, self._source, self._login_name())
+        idle = self._tools.pool.take(key) if self._open else None
+        return idle is not None and await self._send_if_allowed(idle, key, need, self._judged(idle, need), fresh=False)
+
+    async def _try_address(self, connected: Connected, need: Requirement) -> None:
+        key = session_key(connected.target, need, self._source, self._login_name())
+        session = await self._open_session(connected, need)
         if session is not None and self._open:
             verdict = self._judged(session, need)
             # It may write to disk, so before the message: nothing must take time between its 250 and our commit.
@@ -248,24 +274,22 @@ class Attempt:
     def _judged(self, session: OpenSession, need: Requirement) -> Verdict:
         return judge(need, session.observed, self._trust())
 
-    async def _open_session(self, target: Target, need: Requirement) -> OpenSession | None:
+    async def _open_session(self, connected: Connected, need: Requirement) -> OpenSession | None:
         """A new session, in clear text after a failed handshake only where nothing is required."""
-        tools = self._tools
-        self._addresses += 1
-        opened = await open_session(target, tls_plan(need, tools.contexts), tools.hostname, tools.timeouts)
+        tools, target = self._tools, connected.target
+        plan = tls_plan(need, tools.contexts)
+        opened = await open_session(target, plan, self._source, tools.timeouts, connected.socket)
         if isinstance(opened, FailedHandshake):
             failure = opened.observed.handshake
             if failure is None or not (need.clear_text and CONSEQUENCES[of_handshake(failure)].clear_text):
                 self._refuse_handshake(opened, need)
                 return None
-            opened = await open_session(target, None, tools.hostname, tools.timeouts)
+            opened = await open_session(target, None, self._source, tools.timeouts)
             if isinstance(opened, OpenSession):  # for reports: this is why there is no TLS
                 opened.observed = replace(opened.observed, handshake=failure)
         match opened:
-            case ConnectFailed(dialogue=dialogue):
-                failed = connect_failed(opened, target)
-                self._trail.no_session(target.host, target.address, need, failed, dialogue)
-                self._note(failed)
+            case ConnectFailed():
+                self._unreached(target, need, opened)
                 return None
             case FailedHandshake():
                 self._refuse_handshake(opened, need)
@@ -274,6 +298,11 @@ class Attempt:
                 self._sessions += 1
                 return opened
         assert_never(opened)
+
+    def _unreached(self, target: Target, need: Requirement, failed: ConnectFailed) -> None:
+        told = connect_failed(failed, target)
+        self._trail.no_session(target.host, target.address, need, told, failed.dialogue)
+        self._note(told)
 
     def _refuse_handshake(self, failed: FailedHandshake, need: Requirement) -> None:
         self._sessions += 1

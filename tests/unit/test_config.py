@@ -95,7 +95,7 @@ def test_a_broken_file_does_not_hide_the_mistakes_of_the_environment(tmp_path: P
     )
 
 
-SECTIONS = "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, admin, route, override"
+SECTIONS = "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, admin, route, override, source"
 VALUES: list[tuple[str, str]] = [
     (
         '[submission]\nlisten = ["x"]',
@@ -402,7 +402,7 @@ def test_the_example_is_a_file_of_defaults(write: Write) -> None:
     assert load(write(example()), {}) == Settings()
     every_line = re.sub(r"^#(?! )", "", example(), flags=re.MULTILINE)
     assert load(write(every_line), {}) == Settings()
-    assert len(re.findall(r"^[a-z_]+ = ", every_line, re.MULTILINE)) == len(reference())
+    assert len(re.findall(r"^[a-z0-9_]+ = ", every_line, re.MULTILINE)) == len(reference())
 
 
 def test_every_setting_is_described() -> None:

@@ -38,6 +38,7 @@ from relay.policy.chain import Roots
 from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Overrides
 from relay.policy.routing import Routes
+from relay.policy.source import Source, Sources
 from relay.policy.sts import StsMode
 from relay.queue.bodies import Bodies
 from relay.settings import DeliverySettings, DnsSettings, Settings, TrustAd
@@ -195,6 +196,7 @@ async def world(
     dns_seconds: float = 5,
     dane_insecure_mx: bool = True,
     overrides: Overrides | None = None,
+    sources: Sources | None = None,
     memory: MemoryRules | None = None,
     routes: Callable[[int], Routes] | None = None,
     logins: Mapping[str, Login] | None = None,
@@ -244,7 +246,7 @@ async def world(
             contexts=CONTEXTS,
             roots=ROOTS,
             pool=pool,
-            hostname="relay.test",
+            sources=sources or Sources(Source(hostname="relay.test")),
             read=bodies.read,
             clock=lambda: NOW,
             emit=events.append,

@@ -38,7 +38,7 @@ async def explained_way(there: World, domain: str, connect: bool = True) -> Expl
         tools.guard,
         CONTEXTS,
         ROOTS,
-        tools.hostname,
+        tools.sources.choose(None),
         tools.clock,
         tools.timeouts,
         tools.overrides,
