@@ -131,7 +131,9 @@ class RouteSettings(Section):
 
     def value(self) -> Entry:
         """The route as the decision takes it."""
-        return Entry(self.name, self._way(), self.recipient_domains, self.sender_domains, self.logins)
+        # Sets, since lists of domains may be long and each recipient is looked up.
+        lists = map(frozenset, (self.recipient_domains, self.sender_domains, self.logins))
+        return Entry(self.name, self._way(), *lists)
 
     def _way(self) -> Way:
         match self.action:

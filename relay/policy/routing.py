@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -99,9 +100,9 @@ class Entry:
 
     name: str
     way: Way
-    recipient_domains: tuple[str, ...] = ()
-    sender_domains: tuple[str, ...] = ()
-    logins: tuple[str, ...] = ()
+    recipient_domains: Collection[str] = ()
+    sender_domains: Collection[str] = ()
+    logins: Collection[str] = ()
 
     def fits(self, sender: Address | None, login: str | None, recipient: Address) -> bool:
         """Whether mail from `sender` (None: the null sender), sent under `login`, takes it to `recipient`."""
@@ -224,7 +225,7 @@ def _is_for_policy(outcome: Deferred) -> bool:
     return ours and (outcome.status.subject == 7 or (outcome.status.subject, outcome.status.detail) == (4, 8))
 
 
-def _holds(wanted: tuple[str, ...], keys: tuple[str, ...]) -> bool:
+def _holds(wanted: Collection[str], keys: tuple[str, ...]) -> bool:
     """Whether a list that was given has one of these."""
     return not wanted or any(key in wanted for key in keys)
 

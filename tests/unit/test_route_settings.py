@@ -43,9 +43,9 @@ def test_a_whole_one() -> None:
             ),
             tls=OverrideLevel.ENCRYPT,
         ),
-        ("xn--bcher-kva.example", ".example.org"),
-        ("<>", "*", "news.example"),
-        ("ann", "*"),
+        frozenset({"xn--bcher-kva.example", ".example.org"}),
+        frozenset({"<>", "*", "news.example"}),
+        frozenset({"ann", "*"}),
     )
 
 
