@@ -19,6 +19,7 @@ from relay.events import DefectFound, DestinationReached, DestinationRests, Stor
 from relay.mail.message import Claim, NewMessage
 from relay.mail.outcome import Deferred
 from relay.mail.record import Attempted
+from relay.policy.cause import cause_of
 from relay.policy.limits import DestinationLimits
 from relay.policy.retry import Settlement
 from relay.queue.store import QueueStore, Rest, StoreUnavailable
@@ -275,7 +276,7 @@ class Worker:
         assert pace.since is not None  # noqa: S101  (it rests)
         lane.resting_until = until
         self._down[lane.destination] = pace.since
-        rest = Rest(until, pace.since, pace.rests, str(last.status), last.reason)
+        rest = Rest(until, pace.since, pace.rests, str(last.status), last.reason, cause_of(last).value)
         try:
             await self._store.rest(lane.destination, rest)
         finally:

@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
-from relay.queue import claiming, database, transactions
+from relay.queue import claiming, database, reviewing, transactions
 from relay.queue.bodies import Bodies, FileOrMemory
-from relay.queue.claiming import LeaseLostError, Order
+from relay.queue.claiming import Ending, LeaseLostError, Order
 from relay.queue.folder import FolderLock
 from relay.queue.history import attempt_row, octets_of
 from relay.queue.room import Room, check_room
-from relay.queue.rows import from_micros, to_micros
-from relay.queue.store import Depth, Grouping, QueueEntry, QueueError, Rest, StoreUnavailable, by_domain
-from relay.queue.visitor import open_reader
+from relay.queue.rows import Row, from_micros, to_micros
+from relay.queue.store import Depth, Grouping, QueueEntry, QueueError, Rest, Review, StoreUnavailable, by_domain
+from relay.queue.visitor import QueueReader, open_reader
 from relay.queue.writer import Transaction, Writer
 
 POLL_SECONDS = 1.0  # how soon `wait` sees what another process has written
 _LEASES_IN_BLOCK = 1 << 40
+
+T = TypeVar("T")
 
 
 class SqliteStore:
@@ -158,17 +161,33 @@ class SqliteStore:
         The body goes when the last recipient is closed. False: the lease was lost, nothing was written. A lease is
         lost when another claim has taken it after its end, or the queue was opened anew; its end alone loses nothing.
         """
-        self._check(notices)
+        attempt = attempt_row(claim, settlement, notices, (began, now), record)
+        return await self._close(Ending(claim, settlement, tuple(notices), to_micros(now), tried=True), attempt)
+
+    async def settle_review(
+        self,
+        claim: Claim,
+        settlement: Settlement,
+        notices: Collection[NewMessage],
+        now: datetime,
+        *,
+        record: AttemptRecord | None,
+    ) -> bool:
+        """Write what a review came to, as `settle` does; what goes on stays as it is. `record`: None, to keep none."""
+        attempt = None if record is None else attempt_row(claim, settlement, notices, (now, now), record)
+        return await self._close(Ending(claim, settlement, tuple(notices), to_micros(now), tried=False), attempt)
+
+    async def _close(self, ending: Ending, attempt: Row | None) -> bool:
+        claim, settlement = ending.claim, ending.settlement
+        self._check(ending.notices)
         if {settled.recipient.index for settled in settlement.recipients} != {one.index for one in claim.recipients}:
             raise ValueError("a settlement is for all recipients of its claim")
-        time = to_micros(now)
-        attempt = attempt_row(claim, settlement, notices, (began, now), record)
 
         def work(transaction: Transaction) -> bool:
-            closed = claiming.settle(transaction, claim, settlement, time, self._grouping)
-            for notice in notices:  # not asked for room: they come with mail that leaves
+            closed = claiming.settle(transaction, ending, self._grouping)
+            for notice in ending.notices:  # not asked for room: they come with mail that leaves
                 transactions.put(transaction, notice, self._destinations(notice), about=claim.id)
-            if self._has_room(transaction, octets_of(attempt)):
+            if attempt is not None and self._has_room(transaction, octets_of(attempt)):
                 transactions.remember(transaction, attempt)
             return closed
 
@@ -176,7 +195,7 @@ class SqliteStore:
             if closed and isinstance(claim.body, FileBody):
                 self._bodies.remove(claim.id)
 
-        more = bool(notices) or not all(settled.state.closed for settled in settlement.recipients)
+        more = bool(ending.notices) or not all(settled.state.closed for settled in settlement.recipients)
         try:
             await self._running.run(work, after, wakes=more)
         except LeaseLostError:
@@ -190,11 +209,11 @@ class SqliteStore:
 
     async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
         """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
-        return await self._bodies.in_thread(self._find, id, history)
+        return await self._bodies.in_thread(self._look_in, lambda reader: reader.find(id, history))
 
     async def depth(self, now: datetime) -> Depth:
         """How much mail there is. It costs some milliseconds for each 100,000 recipients, beside the writing."""
-        return await self._bodies.in_thread(self._depth, now)
+        return await self._bodies.in_thread(self._look_in, lambda reader: reader.depth(now))
 
     async def check_writable(self) -> None:
         """Write something that changes nothing, as mail is written. Raises StoreUnavailable as a `put` would."""
@@ -257,6 +276,34 @@ class SqliteStore:
         """Let a destination rest: nothing is claimed for it before `rest.until`. None: it was reached."""
         await self._running.run(lambda transaction: transactions.rest(transaction, destination, rest), wakes=True)
 
+    async def reviews(self, now: datetime, untried: timedelta, limit: int) -> tuple[Review, ...]:
+        """Claim what is past the time at which it is to be looked at, tried or not, held or not.
+
+        `untried`: the age at which what was never tried is to be looked at. What can be tried has a minute for that.
+        """
+        times = untried // timedelta(microseconds=1), to_micros(now)
+        places = await self._bodies.in_thread(self._look_in, lambda reader: reader.overdue(*times, limit))
+        if not places:
+            return ()
+
+        def work(transaction: Transaction) -> tuple[Review, ...]:
+            return reviewing.lease(transaction, places, times, self._lease_numbers, self._bodies.file_of)
+
+        return await self._running.run(work)
+
+    async def bring_forward(self, latest: datetime) -> int:
+        """Let nothing wait for a time after `latest`: the clock was set back. Returns how many recipients did."""
+        time = to_micros(latest)
+        if not await self._bodies.in_thread(self._look_in, lambda reader: reader.any_far_ahead(time)):
+            return 0
+
+        def work(transaction: Transaction) -> int:
+            found = reviewing.bring_forward(transaction.connection, time)
+            transactions.load_turns(transaction)
+            return found
+
+        return await self._running.run(work, wakes=True)
+
     async def rests(self) -> dict[str, Rest]:
         """The destinations that rest, or rested last and were not reached since."""
         return await self._running.run(lambda transaction: transactions.rests(transaction.connection))
@@ -316,17 +363,10 @@ class SqliteStore:
     async def _is_stored(self, id: MessageId) -> bool:
         return await self._running.run(lambda transaction: transactions.has_file(transaction, id))
 
-    def _find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
+    def _look_in(self, ask: Callable[[QueueReader], T]) -> T:
         try:
             with closing(open_reader(self._folder)) as reader:
-                return reader.find(id, history)
-        except QueueError as error:
-            raise StoreUnavailable(str(error)) from error
-
-    def _depth(self, now: datetime) -> Depth:
-        try:
-            with closing(open_reader(self._folder)) as reader:
-                return reader.depth(now)
+                return ask(reader)
         except QueueError as error:
             raise StoreUnavailable(str(error)) from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from relay.mail.message import MessageId
 from relay.mail.outcome import State
-from relay.queue import database, transactions
+from relay.queue import database, reviewing, transactions
 from relay.queue.folder import held_if_free
 from relay.queue.history import SELECT_ATTEMPTS, SELECT_MESSAGE, MessageTrace, notices_of, to_attempt, to_trace
 from relay.queue.rows import SELECT_ENTRY, Row, from_micros, storable, to_entry, to_micros
@@ -63,6 +63,20 @@ class QueueReader:
         except sqlite3.Error as error:
             raise database.unavailable(error) from error
         return Depth(waiting, int(due), None if oldest is None else from_micros(oldest[0]))
+
+    def overdue(self, untried: int, now: int, limit: int) -> list[reviewing.Place]:
+        """See reviewing.overdue. Raises StoreUnavailable."""
+        try:
+            return reviewing.overdue(self._connection, untried, now, limit)
+        except sqlite3.Error as error:
+            raise database.unavailable(error) from error
+
+    def any_far_ahead(self, latest: int) -> bool:
+        """See reviewing.any_far_ahead. Raises StoreUnavailable."""
+        try:
+            return reviewing.any_far_ahead(self._connection, latest)
+        except sqlite3.Error as error:
+            raise database.unavailable(error) from error
 
     def trace(self, name: str) -> tuple[MessageTrace, ...]:
         """All that is known of the message with this queue id, or of those with this Message-ID in their header.
