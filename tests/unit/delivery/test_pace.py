@@ -122,7 +122,8 @@ def test_what_began_before_a_rest_and_arrived_ends_it() -> None:
     assert told(pace, "---") == [4, 3, -1]
     assert pace.since is not None
     assert pace.learn(Sign.REACHED, NOON, NOON + MINUTE, MIDDLE) is None
-    assert (pace.rests, pace.since, pace.at_once) == (0, None, 5)
+    assert (pace.rests, pace.at_once) == (0, 5)
+    assert pace.is_new
 
 
 def test_a_rest_is_since_the_first_of_them() -> None:
