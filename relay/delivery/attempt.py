@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
+from relay.delivery.body import ReadBody
 from relay.delivery.evidence import Trail
 from relay.delivery.logins import Logins, without_530
 from relay.delivery.opening import ConnectFailed, FailedHandshake, Target, open_session
@@ -25,7 +26,7 @@ from relay.delivery.results import (
     refused,
 )
 from relay.delivery.route import Route, Router
-from relay.delivery.sending import ReadBody, Sent, send_message
+from relay.delivery.sending import Sent, send_message
 from relay.delivery.smtp import OpenSession
 from relay.delivery.transaction import Timeouts
 from relay.events import Emit, PolicyOverridden, PolicyTestFailed, TlsLost
@@ -102,11 +103,12 @@ class Attempt:
         self._notes: list[Note] = []
         self._outcomes: dict[int, Outcome] = {}
         self._domain = claim.recipients[0].address.domain  # whose overrides hold
-        self._hop: Hop | None = None  # the route that is tried
         self._source = tools.sources.choose(None if claim.sender is None else claim.sender.domain)
+        self._hop: Hop | None = None  # the route that is tried
         self._trail = Trail()
         self._sessions = 0
         self._addresses = 0
+        self._full = False  # the last session takes no more of the recipients, and another one with this host may
         # RFC 8689 §5: a bounce is not to be lost for want of REQUIRETLS, only to be sent with it where that is offered.
         bounce = claim.sender is None and claim.demand is TlsDemand.REQUIRED
         self._demand = TlsDemand.DEFAULT if bounce else claim.demand
@@ -238,18 +240,27 @@ class Attempt:
         self._trail.not_called(host, why)
         self._note(refused(why, host) if isinstance(why, Refuse) else why)
 
-    def _login_name(self) -> str:
-        """Under whom we are known to hosts of the route that is tried, and by which route; empty: to nobody."""
-        return "" if self._hop is None or self._hop.user is None else f"{self._hop.user}, {self._hop.name}"
-
     async def _reuse(self, target: Target, need: Requirement) -> bool:
-        """Whether a session that was open already has had its say."""
-        key = session_key(target, need, self._source, self._login_name())
+        """Whether a session that was open already has had its say, for all recipients."""
+        key = session_key(target, need, self._source, self._hop)
+        self._full = False
         idle = self._tools.pool.take(key) if self._open else None
-        return idle is not None and await self._send_if_allowed(idle, key, need, self._judged(idle, need), fresh=False)
+        if idle is None or not await self._send_if_allowed(idle, key, need, self._judged(idle, need), fresh=False):
+            return False
+        return not (self._full and self._open)
 
     async def _try_address(self, connected: Connected, need: Requirement) -> None:
-        key = session_key(connected.target, need, self._source, self._login_name())
+        """`connected`: to an address of the host. A host may take so many recipients over one session and no more."""
+        await self._try_session(connected, need)
+        while self._open and self._full and self._sessions < MAX_SESSIONS:
+            ended = await race([connected.target], self._source, self._tools.timeouts.connect_seconds)
+            if ended.winner is None:
+                return
+            await self._try_session(ended.winner, need)
+
+    async def _try_session(self, connected: Connected, need: Requirement) -> None:
+        key = session_key(connected.target, need, self._source, self._hop)
+        self._full = False
         session = await self._open_session(connected, need)
         if session is not None and self._open:
             verdict = self._judged(session, need)
@@ -331,7 +342,9 @@ class Attempt:
             self._report(session.observed, verdict, verdict.would_refuse)
         sent = await send_message(self._claim, list(self._open.values()), session, verdict, self._tools.read)
         if sent.idled_out and not fresh:
+            await self._put_back(key, session)
             return False
+        self._full = sent.full
         self._settle(sent, session, need, verdict)
         await self._put_back(key, session)
         return True

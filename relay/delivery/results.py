@@ -30,10 +30,12 @@ def of_answer(answer: Reply | Lost, host: str, tls: TlsUsed) -> tuple[Outcome, b
         case Reply(status=status):
             return Deferred(status, f"{host} asks us to come again later", host, answer, tls), True
         case Lost():
-            # RFC 5321 §4.2.5: after the final dot the outcome is unknown; another host now could mean a double.
-            cause = Cause.UNKNOWN if answer.after_final_dot else Cause.OUTAGE
-            broken = Deferred(BROKEN_4_4_2, f"{host} {answer.reason}", host, tls=tls, cause=cause)
-            return broken, not answer.after_final_dot
+            if answer.after_final_dot:
+                # RFC 5321 §4.2.5, RFC 1047: the outcome is unknown; another host now could mean a double.
+                reason = f"{host} {answer.reason}; it may have taken the message all the same"
+                return Deferred(BROKEN_4_4_2, reason, host, tls=tls, cause=Cause.UNKNOWN), False
+            broken = f"{host} {answer.reason}"
+            return Deferred(BROKEN_4_4_2, broken, host, tls=tls, cause=Cause.OUTAGE), True
 
 
 def refused(refuse: Refuse, host: str) -> Deferred | Failed:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from relay.mail.message import Body, Claim, Envelope, InlineBody, MessageId, New
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.record import Attempted, AttemptRecord, HostRecord
 from relay.mail.status import Kind, Reply, Status
-from relay.policy.limits import DestinationLimits
+from relay.policy.limits import DestinationLimits, LimitEntry
 from relay.policy.retry import Schedule, Schedules
 from relay.policy.routing import Routes
 from relay.queue.sqlite import SqliteStore
@@ -186,6 +186,7 @@ async def desk(
     *,
     total: int = 10,
     per_lane: int = 5,
+    entries: Iterable[LimitEntry] = (),
     shared: bool = False,
     schedules: Schedules = SCHEDULES,
     clock: Callable[[], datetime] | None = None,
@@ -201,7 +202,7 @@ async def desk(
     read_clock = clock or (lambda: made.now)
     office = Office(schedules, "relay.test", read_clock, made.new_id, lambda: 0.5, made.emit, ways.with_fallback)
     made.office = office
-    made.worker = Worker(store, courier, Limits(total, DestinationLimits(per_lane)), office)
+    made.worker = Worker(store, courier, Limits(total, DestinationLimits(per_lane, entries)), office)
     try:
         yield made
     finally:

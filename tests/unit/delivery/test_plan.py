@@ -11,11 +11,13 @@ from relay.delivery.plan import session_key
 from relay.delivery.pool import SessionKey
 from relay.policy.observed import TlsVersion
 from relay.policy.requirement import Level, Requirement, Rule
+from relay.policy.routing import Hop, Place
 from relay.policy.source import Source
 
 TARGET = Target("mx.test", "192.0.2.1", 25)
 NEED = Requirement("mx.test", "mx.test", Level.ANY, Rule.OPPORTUNISTIC)
 SOURCE = Source("192.0.2.9", "2001:db8::9", "relay.test")
+HOP = Hop("hop", (Place("mx.test", 25),), user="me")
 KEY = session_key(TARGET, NEED, SOURCE)
 
 
@@ -31,7 +33,7 @@ KEY = session_key(TARGET, NEED, SOURCE)
         session_key(TARGET, NEED, replace(SOURCE, ipv4="192.0.2.8")),
         session_key(TARGET, NEED, replace(SOURCE, ipv4="")),
         session_key(TARGET, NEED, replace(SOURCE, hostname="news.test")),
-        session_key(TARGET, NEED, SOURCE, "hop as me"),
+        session_key(TARGET, NEED, SOURCE, HOP),
     ],
     ids=str,
 )
@@ -47,5 +49,10 @@ def test_sessions_that_are_shared(source: Source) -> None:
     assert session_key(TARGET, NEED, source) == KEY
 
 
-def test_logins_are_told_apart() -> None:
-    assert session_key(TARGET, NEED, SOURCE, "a as me") != session_key(TARGET, NEED, SOURCE, "b as me")
+@pytest.mark.parametrize("other", [replace(HOP, user="you"), replace(HOP, name="other"), replace(HOP, user=None)])
+def test_logins_are_told_apart(other: Hop) -> None:
+    assert session_key(TARGET, NEED, SOURCE, other) != session_key(TARGET, NEED, SOURCE, HOP)
+
+
+def test_a_route_without_a_login_shares_with_others() -> None:
+    assert session_key(TARGET, NEED, SOURCE, replace(HOP, user=None)) == KEY
