@@ -2,18 +2,21 @@
 
 It speaks SMTP itself, on plain streams, because most of what a script asks for (silence, resets, octets that are no
 SMTP) is what an SMTP library prevents. It notes what the client does wrong (`Sink.complaints`) and never repairs it.
-It must not be used outside the lab. RFC 5321, RFC 3207 (STARTTLS), RFC 2920 (PIPELINING), RFC 8689 (REQUIRETLS).
+It must not be used outside the lab. RFC 5321, RFC 3207 (STARTTLS), RFC 2920 (PIPELINING), RFC 3030 (CHUNKING), RFC 8689
+(REQUIRETLS).
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+from relay.lab.auth import decoded, logged_in
 from relay.lab.listener import Listener
 from relay.lab.script import Break, How, SinkScript, Stage
 from relay.lab.smtp import Answer, Client, parse_path, reply_code
@@ -38,8 +41,8 @@ class ReceivedMail:
     """A message that the sink took, and the session it came in.
 
     `octets` is the content with dot-stuffing undone, else as sent. The parameters are those of MAIL, and of each RCPT
-    that was accepted. `answered` is False when the script broke the session in place of the final reply. `time` is in
-    seconds on the event loop's clock: good for intervals.
+    that was accepted. `user` logged in, if it is not empty. `answered` is False when the script broke the session in
+    place of the final reply. `time` is in seconds on the event loop's clock: good for intervals.
     """
 
     sender: str
@@ -48,6 +51,7 @@ class ReceivedMail:
     tls_version: str | None
     sni: str | None
     helo: str
+    user: str
     mail_parameters: tuple[str, ...]
     rcpt_parameters: tuple[tuple[str, ...], ...]
     answered: bool
@@ -172,6 +176,7 @@ class _Session:
         """Know nothing of the client, as before EHLO."""
         self._helo = ""
         self._extended = False
+        self._user = ""
         self._reset()
 
     def _reset(self) -> None:
@@ -179,6 +184,7 @@ class _Session:
         self._sender: str | None = None
         self._mail_parameters: tuple[str, ...] = ()
         self._recipients: list[tuple[str, tuple[str, ...]]] = []
+        self._parts: list[bytes] = []  # of a message that comes with BDAT
 
     async def run(self) -> None:
         """Speak until the client or the script ends it."""
@@ -189,7 +195,8 @@ class _Session:
             self._sink.commands.append(line)
             verb, _, rest = line.partition(" ")
             verb = verb.upper()
-            if self._client.ahead and (verb in _LAST_IN_GROUP or not self._offers("PIPELINING")):
+            alone = verb in _LAST_IN_GROUP or (verb != "BDAT" and not self._offers("PIPELINING"))
+            if self._client.ahead and alone:
                 self._sink.complaints.append(f"more was sent before {verb} was answered")
             await self._command(verb, rest)
 
@@ -199,12 +206,16 @@ class _Session:
                 await self._hello(verb, rest)
             case "STARTTLS":
                 await self._starttls()
+            case "AUTH":
+                await self._auth(rest)
             case "MAIL":
                 await self._mail(rest)
             case "RCPT":
                 await self._rcpt(rest)
             case "DATA":
                 await self._data()
+            case "BDAT":
+                await self._bdat(rest)
             case "RSET":
                 self._reset()
                 await self._say("250 2.0.0 ok")
@@ -257,12 +268,31 @@ class _Session:
         self._sink.sessions.handshakes += 1
         self._forget()  # RFC 3207 section 4.2
 
+    async def _auth(self, rest: str) -> None:
+        """RFC 4954. A client must be inside TLS, whatever is offered."""
+        mechanism, _, initial = rest.partition(" ")
+        if not self._tls or not self._offers("AUTH") or self._user:
+            await self._blame("503 5.5.1 not now", "AUTH where it cannot be")
+            return
+
+        async def ask(challenge: bytes) -> bytes:
+            await self._client.say(f"334 {base64.b64encode(challenge).decode()}")
+            return decoded(await self._client.line())
+
+        user = await logged_in(mechanism, initial, self._sink.script.users, ask)
+        ordinary = "235 2.7.0 welcome" if user else "535 5.7.8 wrong name or password"
+        if await self._answer(Stage.AUTH, "auth", self._sink.script.auth, ordinary) == 235:
+            self._user = user or ""
+
     async def _mail(self, rest: str) -> None:
         if not self._helo or self._sender is not None:
             await self._blame("503 5.5.1 not now", "MAIL out of sequence")
             return
         path = await self._path("FROM", rest)
         if path is None:
+            return
+        if self._sink.script.users and not self._user:
+            await self._say("530 5.7.0 log in first")
             return
         code = await self._answer(Stage.MAIL, "mail", self._sink.script.mail, "250 2.1.0 ok")
         if code == 250:
@@ -312,7 +342,27 @@ class _Session:
             return
         await self._client.some()
         await self._reach(Stage.BODY)
-        octets = await self._client.content()
+        await self._content(await self._client.content())
+
+    async def _bdat(self, rest: str) -> None:
+        size, _, last = rest.partition(" ")
+        if not self._offers("CHUNKING") or not size.isdecimal() or last.upper() not in ("", "LAST"):
+            await self._blame("501 5.5.4 syntax", f"BDAT {rest[:40]!r}")
+            return
+        await self._client.some()
+        await self._reach(Stage.BODY)
+        octets = await self._client.exactly(int(size))
+        if not self._recipients:  # RFC 3030 section 2: what was on its way is read and forgotten
+            await self._say("503 5.5.1 no valid recipients")
+            return
+        self._parts.append(octets)
+        if last:
+            await self._content(b"".join(self._parts))
+        elif await self._answer(Stage.BDAT, "bdat", self._sink.script.bdat, f"250 2.0.0 {size} octets") != 250:
+            self._reset()
+
+    async def _content(self, octets: bytes) -> None:
+        """The whole message has come: keep it, and answer."""
         if not octets.isascii() and "BODY=8BITMIME" not in map(str.upper, self._mail_parameters):
             self._sink.complaints.append("8-bit content without BODY=8BITMIME")
         broken = self._sink.due(Stage.FINAL_DOT)
@@ -331,6 +381,7 @@ class _Session:
             tls_version=self._tls.version() if self._tls else None,
             sni=self._sni,
             helo=self._helo,
+            user=self._user,
             mail_parameters=self._mail_parameters,
             rcpt_parameters=tuple(parameters for _, parameters in self._recipients),
             answered=answered,

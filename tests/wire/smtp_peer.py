@@ -26,6 +26,7 @@ class Peer:
         self._writer = writer
         self._unread = bytearray()
         self._tls: ssl.SSLObject | None = None
+        self._tls_ended = False  # the client has said goodbye, and waits for us to hang up
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
 
@@ -49,6 +50,19 @@ class Peer:
         if self._unread.startswith(b".\r\n"):
             return await self.line()
         return await self._until(b"\r\n.\r\n")
+
+    async def chunk(self) -> bytes:
+        """A BDAT command, and the octets that belong to it."""
+        line = await self.line()
+        assert line.startswith(b"BDAT "), line
+        return await self.exactly(int(line.split()[1]))
+
+    async def exactly(self, octets: int) -> bytes:
+        while len(self._unread) < octets:
+            assert await self._fill(), "the client has hung up"
+        found = bytes(self._unread[:octets])
+        del self._unread[:octets]
+        return found
 
     async def some(self, octets: int) -> None:
         """At least so many octets."""
@@ -97,6 +111,21 @@ class Peer:
         self._writer.write(self._outgoing.read())
         await self._writer.drain()
         self._tls = tls
+        ahead = self._decrypted(tls)  # what came in one piece with the end of the handshake
+        self._unread += ahead
+        self.heard += ahead
+
+    def _decrypted(self, tls: ssl.SSLObject) -> bytes:
+        octets = b""
+        try:
+            while piece := tls.read(65536):
+                octets += piece
+        except ssl.SSLWantReadError:
+            return octets
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            pass
+        self._tls_ended = True
+        return octets
 
     async def _until(self, mark: bytes) -> bytes:
         searched = 0
@@ -108,24 +137,24 @@ class Peer:
         return found
 
     async def _fill(self) -> bool:
+        if self._tls_ended:
+            return False
         octets = await self._reader.read(65536)
         if self._tls is not None:
             self._incoming.write(octets) if octets else self._incoming.write_eof()
-            octets = b""
-            with suppress(ssl.SSLWantReadError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
-                while piece := self._tls.read(65536):
-                    octets += piece
+            octets = self._decrypted(self._tls)
         elif not octets:
             return False
         self._unread += octets
         self.heard += octets
-        return not self._reader.at_eof() or bool(octets)
+        return not (self._reader.at_eof() or self._tls_ended) or bool(octets)
 
 
 Step = bytes | int | Callable[[Peer], Awaitable[object]]
 """What the server does next: say octets, read so many lines, or something else."""
 
 BODY: Step = Peer.body
+CHUNK: Step = Peer.chunk
 CLOSE: Step = Peer.close
 RESET: Step = Peer.reset
 STALL: Step = Peer.until_eof
