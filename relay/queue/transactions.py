@@ -94,6 +94,8 @@ def put(
         raise StoreUnavailable(f"the queue id {message.id} is taken") from error
     connection.execute(INSERT_BODY, body_row(message))
     connection.executemany(INSERT_RECIPIENT, recipient_rows(message, destinations, claims))
+    if about is None:
+        turns.came_in(to_micros(message.arrived))
     flow = flow_of(message.envelope.sender, message.login)
     leased = {claim.destination: claim for claim in claims}
     for destination in set(destinations):

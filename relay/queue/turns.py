@@ -1,7 +1,7 @@
 """What the writer keeps in memory beside the tables: lines of new mail and of retries, leases that run, rests, holds.
 
 New mail goes ahead of retries: of four claims three look at new mail first, the fourth at retries, so that neither
-waits for ever.
+waits for ever. While much new mail comes in, retries have a ration.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable
 
 from relay.queue.lines import Line, Lines
+from relay.queue.ration import Ration
 
 RETRY_TURN = 4  # each so many claims retries come first
 _SLACK = 64
@@ -27,6 +28,8 @@ class Turns:
         self.damaged = False
         self._fresh = Lines()
         self._retries = Lines()
+        self._ration = Ration()
+        self._now = 0  # of the claim under way
         self._claimed = 0
         self._leases: dict[int, tuple[int, Line]] = {}  # by number: its end, and where its recipients stand then
         self._ends: list[tuple[int, int]] = []  # a heap, with outdated entries
@@ -40,6 +43,10 @@ class Turns:
     def note_fresh(self, line: Line, time: int) -> None:
         """New mail in `line` is due at `time`."""
         self._fresh.note(line, time)
+
+    def came_in(self, now: int) -> None:
+        """A new message was put, whoever has it now."""
+        self._ration.note_fresh(now)
 
     def note_retry(self, line: Line, time: int) -> None:
         """Mail that was tried before is due at `time`."""
@@ -75,6 +82,7 @@ class Turns:
             if lease is not None and lease[0] == end:
                 del self._leases[number]
                 self.note(lease[1], end)
+        self._now = now
         self._fresh.advance(now, closed)
         self._retries.advance(now, closed)
 
@@ -82,6 +90,8 @@ class Turns:
         """The line to claim from, and whether it is one of retries; None: there is none."""
         kinds = ((True, self._retries), (False, self._fresh))
         for is_retry, lines in kinds if self._claimed % RETRY_TURN == RETRY_TURN - 1 else reversed(kinds):
+            if is_retry and self._ration.opens(self._now) > self._now:
+                continue
             line = lines.next(closed)
             if line is not None:
                 return is_retry, line
@@ -91,6 +101,10 @@ class Turns:
         """After `next`: when the first that is left in that line is due, and whether something was claimed."""
         is_retry, line = turn
         self._claimed += taken
+        if taken and is_retry:
+            self._ration.note_retry()
+        elif taken:
+            self._ration.note_fresh(now)
         (self._retries if is_retry else self._fresh).served(line, following, now, taken)
 
     def first_time(self, closed: Collection[str], now: int) -> int | None:
@@ -101,9 +115,10 @@ class Turns:
 
         while self._ends and self._leases.get(self._ends[0][1], (0,))[0] != self._ends[0][0]:
             heapq.heappop(self._ends)
+        retry = self._retries.first_time(opens)
         times = (
             self._fresh.first_time(opens),
-            self._retries.first_time(opens),
+            None if retry is None else max(retry, self._ration.opens(now)),
             self._ends[0][0] if self._ends else None,
         )
         return min((time for time in times if time is not None), default=None)
