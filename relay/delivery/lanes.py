@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class Lanes:
         self.stored: set[str] = set()
         self._limits = limits
         self._lanes: dict[str, Lane] = {}  # the longest idle first
+        self._awake: dict[str, Lane] = {}  # those that do not rest; thousands that do must not cost the others time
+        self._rising: list[tuple[datetime, str]] = []  # a heap: when those that rest are awake again
         self._many = 2 * IDLE_KEPT
 
     def __iter__(self) -> Iterator[Lane]:
@@ -65,8 +68,21 @@ class Lanes:
         lane = self._lanes.get(destination)
         if lane is None:
             limit = self._limits.of(destination)
-            lane = self._lanes[destination] = Lane(destination, Pace(limit.at_once, limit.per_minute))
+            lane = Lane(destination, Pace(limit.at_once, limit.per_minute))
+            self._lanes[destination] = self._awake[destination] = lane
         return lane
+
+    def rest(self, lane: Lane, until: datetime) -> None:
+        """Nothing is to be tried there before `until`."""
+        lane.resting_until = until
+        self._awake.pop(lane.destination, None)
+        heapq.heappush(self._rising, (until, lane.destination))
+
+    def wake(self, lane: Lane) -> None:
+        """It rests no more."""
+        lane.resting_until = None
+        if lane.destination in self._lanes:
+            self._awake[lane.destination] = lane
 
     def take(self, destination: str, now: datetime) -> bool:
         """Whether mail that comes in may go there ahead of the queue."""
@@ -76,9 +92,10 @@ class Lanes:
     def idle(self, lane: Lane) -> None:
         """A lane may have nothing under way any more: forget it when nothing was learned."""
         if lane.is_idle and self._lanes.get(lane.destination) is lane:
-            del self._lanes[lane.destination]
-            if not lane.pace.is_new:
-                self._lanes[lane.destination] = lane
+            if lane.pace.is_new:
+                self._forget(lane)
+            else:
+                self._lanes[lane.destination] = self._lanes.pop(lane.destination)
 
     @property
     def share(self) -> int:
@@ -87,23 +104,36 @@ class Lanes:
 
     def rooms(self, now: datetime) -> dict[str, int]:
         """How many more claims each can be given; those that rest are left out, as the queue knows of them."""
+        self._rise(now)
         self._forget_some(now)
-        return {lane.destination: lane.room(now) for lane in self._lanes.values() if not lane.rests(now)}
+        return {destination: lane.room(now) for destination, lane in self._awake.items()}
 
     def resting(self, now: datetime) -> frozenset[str]:
         """Those where nothing may be tried."""
-        return frozenset(lane.destination for lane in self._lanes.values() if lane.rests(now))
+        self._rise(now)
+        return frozenset(self._lanes.keys() - self._awake.keys())
 
-    def emptied(self, rooms: Mapping[str, int], resting: Collection[str], claims: Collection[Claim]) -> None:
-        """Less was claimed than was asked for: where there was room, nothing is left on disk that is due."""
+    def emptied(self, rooms: Mapping[str, int], resting: frozenset[str], claims: Collection[Claim]) -> None:
+        """Less was claimed than was asked for: where there was room, nothing new is left on disk that is due."""
         taken = Counter(claim.destination for claim in claims)
         share = self.share
-        self.stored = {one for one in self.stored if one in resting or taken[one] >= rooms.get(one, share)}
+        self.stored -= {one for one in self.stored - resting if taken[one] < rooms.get(one, share)}
 
     def next_begin(self, now: datetime) -> datetime | None:
         """When a rate allows the next message where it allows none now."""
-        times = [time for lane in self._lanes.values() if (time := lane.pace.next_begin(now)) is not None]
+        times = [time for lane in self._awake.values() if (time := lane.pace.next_begin(now)) is not None]
         return min(times, default=None)
+
+    def _rise(self, now: datetime) -> None:
+        while self._rising and self._rising[0][0] <= now:
+            _, destination = heapq.heappop(self._rising)
+            lane = self._lanes.get(destination)
+            if lane is not None and not lane.rests(now):
+                self._awake[destination] = lane
+
+    def _forget(self, lane: Lane) -> None:
+        del self._lanes[lane.destination]
+        self._awake.pop(lane.destination, None)
 
     def _forget_some(self, now: datetime) -> None:
         if len(self._lanes) <= self._many:
@@ -111,5 +141,5 @@ class Lanes:
         lanes = self._lanes.values()
         idle = [lane for lane in lanes if lane.is_idle and not lane.rests(now) and lane.pace.has_saved(now)]
         for lane in idle[:-IDLE_KEPT]:
-            del self._lanes[lane.destination]
+            self._forget(lane)
         self._many = 2 * max(IDLE_KEPT, len(self._lanes))  # so that looking for some is rare

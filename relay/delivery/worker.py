@@ -149,7 +149,7 @@ class Worker:
         for destination, rest in (await self._store.rests()).items():
             lane = self._lanes.of(destination)
             lane.pace.resumed(rest.failures, rest.since)
-            lane.resting_until = rest.until
+            self._lanes.rest(lane, rest.until)
             self._down[destination] = rest.since
 
     async def _give_back(self, claim: Claim) -> None:
@@ -176,7 +176,7 @@ class Worker:
             self._lanes.emptied(rooms, resting, claims)
         for claim in claims:
             if claim.destination in resting:  # somebody has ended that, or it was never written down
-                self._lanes.of(claim.destination).resting_until = None
+                self._lanes.wake(self._lanes.of(claim.destination))
             await self._assign(claim)
         if not claims:
             await self._wait_for_work([destination for destination, room in rooms.items() if room <= 0])
@@ -262,7 +262,7 @@ class Worker:
     async def _reached(self, lane: Lane) -> None:
         """It was down, and is not any more."""
         since = self._down.pop(lane.destination)
-        lane.resting_until = None
+        self._lanes.wake(lane)
         try:
             await self._store.rest(lane.destination, None)
         except StoreUnavailable:
@@ -274,7 +274,7 @@ class Worker:
         """What waits for it goes back into the queue."""
         pace = lane.pace
         assert pace.since is not None  # noqa: S101  (it rests)
-        lane.resting_until = until
+        self._lanes.rest(lane, until)
         self._down[lane.destination] = pace.since
         rest = Rest(until, pace.since, pace.rests, str(last.status), last.reason, cause_of(last).value)
         try:

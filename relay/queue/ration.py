@@ -7,9 +7,9 @@ Without a ration, a hundred thousand of them that have fallen due slow new mail 
 from __future__ import annotations
 
 WINDOW_MICROS = 1_000_000
-BUSY = 10  # new messages in a window, from which on retries are rationed in the next one
-SHARE = 50  # retries in a window then
-
+# From so many new messages in a window on, so many retries may begin in it, and in the next one. What comes in slowly may do so
+# because of the retries: then fewer of them show whether there is more.
+SHARES = ((50, 30), (10, 100))
 _LATEST_MICROS = 60_000_000  # a message may be put so long after its time of arrival
 
 
@@ -25,6 +25,9 @@ class Ration:
         """A new message was put, or claimed."""
         self._look(now)
         self._fresh += 1
+        share = _share(self._fresh)
+        if share is not None and (self._left is None or self._left > share):
+            self._left = share
 
     def note_retry(self) -> None:
         """A retry was claimed."""
@@ -41,6 +44,10 @@ class Ration:
         if self._end - _LATEST_MICROS <= now < self._end:
             return
         is_next = self._end <= now < self._end + WINDOW_MICROS
-        self._left = SHARE if is_next and self._fresh >= BUSY else None
+        self._left = _share(self._fresh) if is_next else None
         self._fresh = 0
         self._end = now + WINDOW_MICROS
+
+
+def _share(fresh: int) -> int | None:
+    return next((share for least, share in SHARES if fresh >= least), None)

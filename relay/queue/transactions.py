@@ -168,12 +168,12 @@ def rest(transaction: Transaction, destination: str, rest: Rest | None) -> None:
     """Let a destination rest, or let it be tried again."""
     if rest is None:
         transaction.connection.execute("DELETE FROM rest WHERE destination = ?", (destination,))
-        transaction.turns.rests.pop(destination, None)
+        transaction.turns.rest(destination, None)
         return
     until, since = to_micros(rest.until), to_micros(rest.since)
     row = destination, until, since, rest.failures, rest.status, storable(rest.reason), rest.cause
     transaction.connection.execute("INSERT OR REPLACE INTO rest VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-    transaction.turns.rests[destination] = until
+    transaction.turns.rest(destination, until)
 
 
 def rests(connection: sqlite3.Connection) -> dict[str, Rest]:

@@ -69,6 +69,15 @@ class Turns:
         """A lease is over."""
         self._leases.pop(number, None)
 
+    def rest(self, destination: str, until: int | None) -> None:
+        """Nothing is tried there before `until`; None: it is open."""
+        if until is None:
+            self.rests.pop(destination, None)
+        else:
+            self.rests[destination] = until
+        self._fresh.look_again(destination)
+        self._retries.look_again(destination)
+
     def rest_of(self, destination: str, now: int) -> int:
         """Until when nothing is tried there; 0: it does not rest."""
         until = self.rests.get(destination, 0)
@@ -83,8 +92,8 @@ class Turns:
                 del self._leases[number]
                 self.note(lease[1], end)
         self._now = now
-        self._fresh.advance(now, closed)
-        self._retries.advance(now, closed)
+        for lines in (self._fresh, self._retries):
+            lines.advance(now, closed, lambda destination: self.rest_of(destination, now))
 
     def next(self, closed: Callable[[str], bool]) -> tuple[bool, Line] | None:
         """The line to claim from, and whether it is one of retries; None: there is none."""
@@ -115,9 +124,9 @@ class Turns:
 
         while self._ends and self._leases.get(self._ends[0][1], (0,))[0] != self._ends[0][0]:
             heapq.heappop(self._ends)
-        retry = self._retries.first_time(opens)
+        retry = self._retries.first_time(opens, now)
         times = (
-            self._fresh.first_time(opens),
+            self._fresh.first_time(opens, now),
             None if retry is None else max(retry, self._ration.opens(now)),
             self._ends[0][0] if self._ends else None,
         )
