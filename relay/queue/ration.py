@@ -7,8 +7,8 @@ Without a ration, a hundred thousand of them that have fallen due slow new mail 
 from __future__ import annotations
 
 WINDOW_MICROS = 1_000_000
-# From so many new messages in a window on, so many retries may begin in it, and in the next one. What comes in slowly may do so
-# because of the retries: then fewer of them show whether there is more.
+# From so many new messages in a window on, so many retries may begin in it, and in the next one. What comes in slowly
+# may do so because of the retries: then fewer of them show whether there is more.
 SHARES = ((50, 30), (10, 100))
 _LATEST_MICROS = 60_000_000  # a message may be put so long after its time of arrival
 
