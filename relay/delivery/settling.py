@@ -7,16 +7,30 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from relay import ndr
 from relay.events import AttemptFinished, DefectFound, Emit, NoticeQueued, StoreFailed
 from relay.mail.message import Claim, MessageId, NewMessage
 from relay.mail.outcome import Delivered
 from relay.mail.record import Attempted, AttemptRecord
+from relay.policy.requirement import nothing_required
 from relay.policy.retry import Schedules, SettledRecipient, Settlement, settle
 from relay.queue.store import QueueStore, StoreUnavailable
 
 STORE_RETRY_SECONDS = 1.0
+
+
+class Moves(Protocol):
+    """See Routes.with_fallback."""
+
+    def __call__(self, claim: Claim, settlement: Settlement, now: datetime, *, free: bool) -> Settlement:
+        """The settlement, with what moves on its new route."""
+
+
+def _stay(claim: Claim, settlement: Settlement, now: datetime, *, free: bool) -> Settlement:
+    """Where there is no other way."""
+    return settlement
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +46,7 @@ class Office:
     new_id: Callable[[], MessageId]
     draw: Callable[[], float]
     emit: Emit
-    moves: Callable[[Claim, Settlement, datetime], Settlement] = lambda _claim, settlement, _now: settlement
+    moves: Moves = _stay
 
 
 class Settler:
@@ -48,7 +62,7 @@ class Settler:
         office = self._office
         now = office.clock()
         by_schedule = settle(claim, attempted.outcomes, office.schedules, now, office.draw())
-        settlement = office.moves(claim, by_schedule, now)
+        settlement = office.moves(claim, by_schedule, now, free=nothing_required(attempted.record))
 
         def write(notices: Sequence[NewMessage]) -> Awaitable[bool]:
             return self._store.settle(claim, settlement, notices, now, record=attempted.record, began=began)

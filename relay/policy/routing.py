@@ -191,8 +191,7 @@ class Routes:
     def moved(self, claim: Claim, recipient: Recipient, outcome: Outcome) -> str | None:
         """The route that takes this recipient from now on, as `destination` has it for `chosen`; None: none other.
 
-        Only mail that failed directly moves, for the time being, and not what waits for the sake of a policy: the
-        fallback is no way round what the recipient's domain or the sender asks for.
+        Only mail that failed directly moves, for the time being, and not what waits for the sake of a policy.
         """
         direct = isinstance(self.way(claim.destination), Direct)
         if not direct or not isinstance(outcome, Deferred) or recipient.attempts < self.fallback_after:
@@ -202,8 +201,15 @@ class Routes:
             return None
         return self._fallback
 
-    def with_fallback(self, claim: Claim, settlement: Settlement, now: datetime) -> Settlement:
-        """What an attempt came to, but that what moves to the fallback is tried there at once."""
+    def with_fallback(self, claim: Claim, settlement: Settlement, now: datetime, *, free: bool) -> Settlement:
+        """What an attempt came to, but that what moves to the fallback is tried there at once.
+
+        The fallback is no way round what the recipient's domain asks for: nothing moves unless the hosts are known and
+        nothing is required of them (`free`: requirement.nothing_required). Else whoever blocks the way to them would
+        have the mail go without its policy.
+        """
+        if not free:
+            return settlement
         return Settlement(tuple([self._settled(claim, one, now) for one in settlement.recipients]))
 
     def _settled(self, claim: Claim, one: SettledRecipient, now: datetime) -> SettledRecipient:
