@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import Enum
+from math import ceil
 from typing import Final
 
 from relay.mail.outcome import Cause, Deferred, Delivered, Outcome
@@ -18,7 +19,7 @@ FIRST_REST: Final = timedelta(minutes=1)
 LONGEST_REST: Final = timedelta(minutes=15)
 JITTER: Final = 0.2  # a rest is spread over ten percent either way
 _FEWEST_FAILURES: Final = 2  # in a row, before a destination rests
-# What all of its mail meets there, and not just this message.
+# What all of its mail may meet there, and not just this message.
 _TROUBLE: Final = frozenset({Cause.OUTAGE, Cause.LOGIN, Cause.TLS_POLICY})
 
 
@@ -33,14 +34,21 @@ class Sign(Enum):
 
 def sign_of(outcomes: Mapping[int, Outcome], causes: Mapping[int, Cause | None]) -> Sign:
     """What the outcomes of an attempt, by recipient, say of the destination. `causes`: of those that were deferred."""
-    found = {causes.get(index) for index, outcome in outcomes.items() if isinstance(outcome, Deferred)}
-    if any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
-        return Sign.BUSY if Cause.THROTTLING in found else Sign.REACHED
-    if Cause.THROTTLING in found:
+    deferred = {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Deferred)}
+    if any(causes.get(index) is Cause.THROTTLING for index in deferred):
         return Sign.BUSY
-    if found and found <= _TROUBLE:
+    if any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
+        return Sign.REACHED
+    if deferred and all(_is_of_all(one, causes.get(index)) for index, one in deferred.items()):
         return Sign.TROUBLE
     return Sign.REACHED if any(_was_asked(outcome) for outcome in outcomes.values()) else Sign.NONE
+
+
+def _is_of_all(outcome: Deferred, cause: Cause | None) -> bool:
+    """Whether all mail meets it there: no answer, 421, or a 5xx that fails nobody, as it came before any recipient."""
+    if cause is Cause.LOGIN:
+        return True
+    return cause in _TROUBLE and (outcome.reply is None or outcome.reply.code == 421 or outcome.reply.code >= 500)
 
 
 def _was_asked(outcome: Outcome) -> bool:
@@ -54,6 +62,7 @@ class Pace:
         self.failures = 0  # in a row
         self.rests = 0  # in a row
         self.since: datetime | None = None  # when the first of those began
+        self._rested: datetime | None = None  # when the last of those began
         self._most = most
         self._limit = float(min(START, most))
         self._rate = per_minute
@@ -69,6 +78,10 @@ class Pace:
     def is_new(self) -> bool:
         """Whether nothing was learned of the destination that is worth keeping."""
         return not self.failures and not self.rests and self._limit >= min(START, self._most) and self._rate is None
+
+    def has_saved(self, now: datetime) -> bool:
+        """Whether the rate allows all that it ever does at once, as it would a destination that is new."""
+        return (allowed := self.may_begin(now)) is None or allowed >= int(self._burst)
 
     def may_begin(self, now: datetime) -> int | None:
         """How many messages the rate allows now; None: it sets no limit."""
@@ -89,22 +102,24 @@ class Pace:
         allowed = self.may_begin(now)
         if allowed is None or allowed > 0 or self._rate is None:
             return None
-        return now + timedelta(seconds=(1 - self._tokens) * 60 / self._rate)
+        return now + timedelta(microseconds=ceil((1 - self._tokens) * 60_000_000 / self._rate))
 
     def resumed(self, rests: int, since: datetime) -> None:
         """It was down when the service began: one message is tried first."""
         self.rests, self.since, self._limit = rests, since, 1.0
 
-    def learn(self, sign: Sign, now: datetime, draw: float) -> timedelta | None:
-        """Take in what an attempt said. Returns how long the destination is to rest; None: it is not.
+    def learn(self, sign: Sign, began: datetime, now: datetime, draw: float) -> timedelta | None:
+        """Take in what an attempt said that began at `began`. Returns how long the destination is to rest; None: not.
 
         `draw`: a random number from 0 to below 1.
         """
+        if sign is not Sign.REACHED and self._rested is not None and began <= self._rested:
+            return None  # it failed along with those that began the rest
         match sign:
             case Sign.REACHED:
                 resting = self.rests > 0
                 self.failures = self.rests = 0
-                self.since = None
+                self.since = self._rested = None
                 self._limit = float(min(START, self._most)) if resting else self._grown()
             case Sign.BUSY if self._limit >= 2:
                 self.failures = 0
@@ -126,6 +141,7 @@ class Pace:
         length = min(LONGEST_REST, FIRST_REST * float(1 << min(self.rests, 10)))
         self.rests += 1
         self.since = self.since or now
+        self._rested = now
         self.failures = 0
         self._limit = 1.0
         return length * (1 - JITTER / 2 + JITTER * draw)

@@ -7,21 +7,38 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from relay import ndr
 from relay.events import AttemptFinished, DefectFound, Emit, NoticeQueued, StoreFailed
 from relay.mail.message import Claim, MessageId, NewMessage
 from relay.mail.outcome import Delivered
 from relay.mail.record import Attempted, AttemptRecord
+from relay.policy.requirement import nothing_required
 from relay.policy.retry import Schedules, SettledRecipient, Settlement, settle
 from relay.queue.store import QueueStore, StoreUnavailable
 
 STORE_RETRY_SECONDS = 1.0
 
 
+class Moves(Protocol):
+    """See Routes.with_fallback."""
+
+    def __call__(self, claim: Claim, settlement: Settlement, now: datetime, *, free: bool) -> Settlement:
+        """The settlement, with what moves on its new route."""
+
+
+def _stay(claim: Claim, settlement: Settlement, now: datetime, *, free: bool) -> Settlement:
+    """Where there is no other way."""
+    return settlement
+
+
 @dataclass(frozen=True, slots=True)
 class Office:
-    """What is needed besides the queue. `draw` gives random numbers from 0 to below 1."""
+    """What is needed besides the queue. `draw` gives random numbers from 0 to below 1.
+
+    `moves` gives what goes another way from now on its new route (`Routes.with_fallback`).
+    """
 
     schedules: Schedules
     hostname: str
@@ -29,6 +46,7 @@ class Office:
     new_id: Callable[[], MessageId]
     draw: Callable[[], float]
     emit: Emit
+    moves: Moves = _stay
 
 
 class Settler:
@@ -43,7 +61,8 @@ class Settler:
         """Close an attempt that began at `began`. None: the lease was lost, or the queue cannot be written."""
         office = self._office
         now = office.clock()
-        settlement = settle(claim, attempted.outcomes, office.schedules, now, office.draw())
+        by_schedule = settle(claim, attempted.outcomes, office.schedules, now, office.draw())
+        settlement = office.moves(claim, by_schedule, now, free=nothing_required(attempted.record))
 
         def write(notices: Sequence[NewMessage]) -> Awaitable[bool]:
             return self._store.settle(claim, settlement, notices, now, record=attempted.record, began=began)
