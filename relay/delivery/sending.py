@@ -262,5 +262,10 @@ def _too_large(reply: Reply | None) -> bool:
 
 
 def _idled_out(answer: Answer) -> bool:
-    """Whether a session says in this way that it had ended before the message."""
-    return answer.code == 421 if isinstance(answer, Reply) else not answer.after_final_dot
+    """Whether a session says in this way that it had ended before the message.
+
+    Not so one that ends at BDAT: it took MAIL and RCPT, and may have taken the message for commands.
+    """
+    if isinstance(answer, Reply):
+        return answer.code == 421
+    return not answer.after_final_dot and answer.stage is not Stage.CHUNK
