@@ -335,7 +335,6 @@ class Attempt:
             self._report(session.observed, verdict, verdict.would_refuse)
         sent = await send_message(self._claim, list(self._open.values()), session, verdict, self._tools.read)
         if sent.idled_out and not fresh:
-            await self._put_back(key, session)
             return False
         self._full = sent.full
         self._settle(sent, session, need, verdict)
