@@ -50,7 +50,6 @@ from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Claim, MessageId
 from relay.mail.record import Attempted
 from relay.policy.chain import Roots
-from relay.policy.limits import DestinationLimits
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
 from relay.settings import HostPort, Settings
@@ -245,13 +244,14 @@ class App:
             clock=self._clock,
             emit=self._emit,
             overrides=settings.overrides,
+            limits=settings.limits,
             memories=memories,
         )
 
         async def deliver(claim: Claim) -> Attempted:
             return await Attempt(claim, tools).run()
 
-        limits = Limits(settings.delivery.concurrency, DestinationLimits(settings.delivery.concurrency_per_destination))
+        limits = Limits(settings.delivery.concurrency, settings.limits)
         office = Office(settings.retry.schedules, self._hostname, self._clock, self._new_id, random.random, self._emit)
         self._reviewer = Reviewer(self._store, office)
         return Worker(self._store, deliver, limits, office)

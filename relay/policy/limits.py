@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
+
+ANY: Final = "*"
+ROUTE: Final = "route:"  # in front of the name of a route, in Claim.destination as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +21,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class LimitEntry:
-    """One entry of the settings. `destinations`: domains, `.example.org` for all below it, names of routes, or `*`."""
+    """One entry of the settings. `destinations`: domains, `.example.org` for all below it, `route:NAME`, or `*`."""
 
     destinations: tuple[str, ...]
     at_once: int | None = None
@@ -27,7 +31,7 @@ class LimitEntry:
     def fits(self, destination: str) -> bool:
         """Whether it is for this destination (as Claim.destination)."""
         return any(
-            name in ("*", destination) or (name.startswith(".") and destination.endswith(name))
+            name in (ANY, destination) or (name.startswith(".") and destination.endswith(name))
             for name in self.destinations
         )
 
@@ -35,7 +39,7 @@ class LimitEntry:
 class DestinationLimits:
     """All of them. For each limit the first entry that fits and sets it counts."""
 
-    def __init__(self, at_once: int, entries: Iterable[LimitEntry] = ()) -> None:
+    def __init__(self, at_once: int = 20, entries: Iterable[LimitEntry] = ()) -> None:
         self.plain = Limit(at_once)
         self._entries = tuple(entries)
 
