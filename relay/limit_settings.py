@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from relay.override_settings import domain_pattern
-from relay.policy.limits import ANY, ROUTE, LimitEntry
-from relay.setting_types import COUNT_LIMIT, Section, Written
-
-_ROUTE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
+from relay.policy.limits import LimitEntry
+from relay.policy.routing import ANY, PREFIX
+from relay.setting_types import COUNT_LIMIT, Section, Written, route_name
 
 
 def _destination(value: object) -> str:
     if value == ANY:
         return ANY
-    if not isinstance(value, str) or not value.startswith(ROUTE):
+    if not isinstance(value, str) or not value.startswith(PREFIX):
         return domain_pattern(value)
-    if _ROUTE_NAME.match(value.removeprefix(ROUTE)) is None:
-        raise ValueError(f"must be {ROUTE} and the name of a route, such as {ROUTE}smart-host")
-    return value
+    return PREFIX + route_name(value.removeprefix(PREFIX))
 
 
 def _count(value: object) -> int | None:

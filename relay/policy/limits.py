@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
-ANY: Final = "*"
-ROUTE: Final = "route:"  # in front of the name of a route, in Claim.destination as well
+from relay.policy.routing import ANY
 
 
 @dataclass(frozen=True, slots=True)

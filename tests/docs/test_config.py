@@ -28,11 +28,13 @@ PAGE = ROOT / "docs" / "config.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DEPLOYED = [ROOT / "Dockerfile", *sorted((ROOT / "deploy").iterdir())]
 GENERATED_FROM = "\nThis part is made from the code.\n"
+BESIDES = {"RELAY_STATE", "RELAY_CONFIG"}
 EXAMPLES = {
     "destination": "[pace](pace.md)",
     "override": "[tls-policy](tls-policy.md#overrides)",
+    "route": "[routes](routes.md)",
+    "source": "[sources](sources.md)",
 }
-BESIDES = {"RELAY_STATE", "RELAY_CONFIG"}
 WRONG_ON_PURPOSE = "mta_sts.prot"  # among the mistakes that docs/config.md shows
 
 
@@ -113,12 +115,12 @@ def test_the_tables_leave_no_setting_out() -> None:
     sections = defaults.keys() - {"hostname", *EXAMPLES}
     names = {"hostname"} | {f"{section}.{key}" for section in sections for key in defaults[section]}
     tables = PAGE.read_text().partition(GENERATED_FROM)[2].partition("### [[")[0]
-    shown = re.findall(r"^\| `([a-z_.]+)` \|", tables, re.MULTILINE)
+    shown = re.findall(r"^\| `([a-z0-9_.]+)` \|", tables, re.MULTILINE)
     assert len(shown) == len(names) and set(shown) == names
 
 
 def test_every_way_of_writing_a_value_is_explained_and_its_examples_are_right() -> None:
-    ways = dict(re.findall(r"^\| ([a-z][^|`]*) \| (`[^|]*`) \|", PAGE.read_text(), re.MULTILINE))
+    ways = dict(re.findall(r"^\| ([A-Za-z][^|`]*) \| (`[^|]*`) \|", PAGE.read_text(), re.MULTILINE))
     for entry in reference():
         way = entry.type.removeprefix("list of ")
         if entry.key in ("trust_ad", "on_loss", "unknown"):  # the type lists its values

@@ -69,8 +69,8 @@ COUNT = "must be a whole number from 1 to 1000000"
         *(
             (
                 {"destinations": ["example.org", name]},
-                "destination[0].destinations[1]: must be route: and the name of a route, such as route:smart-host"
-                f' (got "{name}")',
+                "destination[0].destinations[1]: must be a name of lower-case letters, digits and hyphens,"
+                f' such as smart-host (got "{name}")',
             )
             for name in ("route:", "route:Smart", "route:*", "route:a b")
         ),
@@ -97,3 +97,25 @@ def test_mistakes(changes: dict[str, Any], fault: str, tmp_path: Path) -> None:
 def test_nothing_unknown() -> None:
     with pytest.raises(ValidationError):
         take(rate=5)
+
+
+@pytest.mark.parametrize(
+    ("more", "names", "unknown"),
+    [
+        ("", "route:smart", "smart"),
+        ('[[route]]\nname = "smart"\nrecipient_domains = ["*"]\nhosts = ["a.example"]', "route:smart", None),
+        ("", "route:next-hop", "next-hop"),
+        ('[delivery]\nnext_hop = "a.example:25"', "route:next-hop", None),
+        ('[delivery]\nfallback = "a.example:25"', "route:fallback", None),
+        ('[delivery]\nnext_hop = "a.example:25"', "route:fallback", "fallback"),
+    ],
+)
+def test_the_route_must_be_there(more: str, names: str, unknown: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text(f'{more}\n[[destination]]\ndestinations = ["example.org", "{names}"]\nat_once = 1\n')
+    if unknown is None:
+        load(file, {})
+        return
+    with pytest.raises(ConfigError) as caught:
+        load(file, {})
+    assert caught.value.problems == (f"{file}: destination: there is no [[route]] with the name {unknown}",)
