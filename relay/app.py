@@ -51,7 +51,6 @@ from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Claim, MessageId
 from relay.mail.record import Attempted
 from relay.policy.chain import Roots
-from relay.policy.limits import DestinationLimits
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
 from relay.settings import HostPort, Settings
@@ -249,6 +248,7 @@ class App:
             clock=self._clock,
             emit=self._emit,
             overrides=settings.overrides,
+            limits=settings.limits,
             memories=memories,
             logins=logins_of(settings, self._emit),
         )
@@ -256,7 +256,7 @@ class App:
         async def deliver(claim: Claim) -> Attempted:
             return await Attempt(claim, tools).run()
 
-        limits = Limits(settings.delivery.concurrency, DestinationLimits(settings.delivery.concurrency_per_destination))
+        limits = Limits(settings.delivery.concurrency, settings.limits)
         office = Office(
             schedules=settings.retry.schedules,
             hostname=self._hostname,

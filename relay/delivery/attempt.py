@@ -37,6 +37,7 @@ from relay.mail.outcome import Cause, Deferred, Dropped, Failed, Outcome
 from relay.mail.record import Attempted
 from relay.mail.status import Kind
 from relay.policy.chain import Roots, Trust
+from relay.policy.limits import DestinationLimits
 from relay.policy.memory import waits_until
 from relay.policy.mx import MxHost, conclude
 from relay.policy.observed import ObservedSession
@@ -91,6 +92,7 @@ class Tools:
     logins: Logins
     timeouts: Timeouts = field(default_factory=Timeouts)
     overrides: Overrides = field(default_factory=Overrides)
+    limits: DestinationLimits = field(default_factory=DestinationLimits)
 
 
 class Attempt:
@@ -333,7 +335,8 @@ class Attempt:
             return fresh
         if verdict.would_refuse is not None:
             self._report(session.observed, verdict, verdict.would_refuse)
-        sent = await send_message(self._claim, list(self._open.values()), session, verdict, self._tools.read)
+        most = self._tools.limits.of(self._claim.destination).recipients
+        sent = await send_message(self._claim, list(self._open.values()), session, verdict, self._tools.read, most)
         if sent.idled_out and not fresh:
             return False
         self._full = sent.full

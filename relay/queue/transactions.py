@@ -61,10 +61,15 @@ _SPREAD = (
     "UPDATE recipient SET next_attempt = ? + (random() & 1048575) * ? / 1048576"
     " WHERE state = 'deferred' AND next_attempt < ?"
 )
+_RESTS = "SELECT destination, until FROM rest"
 _GROUPED = (
     "SELECT m.id, r.number, r.destination, m.sender_domain, m.login, r.domain, r.route"
     " FROM message m JOIN recipient r ON r.message = m.id"
     " WHERE m.closed IS NULL AND r.state IN ('queued', 'deferred', 'held')"
+)
+_FORGET_RESTS = (
+    "DELETE FROM rest WHERE until < ?1 AND NOT EXISTS (SELECT 1 FROM recipient INDEXED BY recipient_due"
+    " WHERE state IN ('queued', 'deferred') AND destination = rest.destination AND next_attempt IS NOT NULL)"
 )
 _OLD = "SELECT id FROM message WHERE closed < ? ORDER BY closed LIMIT ?"
 
@@ -73,7 +78,7 @@ def load_turns(transaction: Transaction) -> None:
     """Read from the tables what is due when and where, and which destinations rest."""
     ask = transaction.connection.execute
     transaction.turns.load(ask(_LINES, (State.QUEUED.value,)), ask(_LINES, (State.DEFERRED.value,)))
-    transaction.turns.rests = dict(ask("SELECT destination, until FROM rest"))
+    transaction.turns.rests = dict(ask(_RESTS))
 
 
 def put(
@@ -154,6 +159,13 @@ def tidy(transaction: Transaction, closed_before: int) -> int:
     connection.executemany("DELETE FROM attempt WHERE message = ?", old)
     connection.executemany("DELETE FROM message WHERE id = ?", old)
     return len(old)
+
+
+def forget_rests(transaction: Transaction, over_before: int) -> None:
+    """Forget the destinations that rested, if nothing waits for them any more."""
+    ask = transaction.connection.execute
+    if ask(_FORGET_RESTS, (over_before,)).rowcount:
+        transaction.turns.rests = dict(ask(_RESTS))
 
 
 def rewrite(transaction: Transaction) -> None:
