@@ -33,7 +33,6 @@ from relay.queue.rows import (
     INSERT_BODY,
     INSERT_MESSAGE,
     INSERT_RECIPIENT,
-    RECIPIENT,
     SETTLE_RECIPIENT,
     Row,
     body_row,
@@ -75,7 +74,8 @@ _MESSAGE = (
 # The plus signs keep the planner to the primary key: the other index would walk all that is due for the domain.
 _LEASE = (
     "UPDATE recipient SET attempts = attempts + 1, lease = ?, next_attempt = ?"
-    f" WHERE message = ? AND +destination = ? AND +next_attempt <= ? RETURNING {RECIPIENT}"  # noqa: S608  our own words
+    " WHERE message = ? AND +destination = ? AND +next_attempt <= ?"
+    " RETURNING number, address, domain, attempts, delay_notices, notify, orcpt, status, reply, reason, host, tls, cause"
 )
 _RENEW = "UPDATE recipient SET next_attempt = ? WHERE message = ? AND lease = ?"
 _RELEASE = (
