@@ -18,22 +18,13 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from relay import __version__
+from relay.command import config_option, fail, load, queue_folder
+from relay.queue_commands import queue
 
 if TYPE_CHECKING:
-    from relay.mail.message import MessageId
     from relay.settings import Settings
 
 HEALTH_SECONDS = 5.0
-
-_config = click.option(
-    "--config",
-    "file",
-    envvar="RELAY_CONFIG",
-    show_envvar=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, readable=False),
-    help="the settings file",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -44,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         problems = _expected(error)
         if problems is None:
             raise
-        _fail(problems)
+        fail(problems)
     raise AssertionError("click exits by itself")
 
 
@@ -60,26 +51,6 @@ def _expected(error: Exception) -> Sequence[str] | None:
     return [f"relay: {error}"] if isinstance(error, QueueError | StoreUnavailable) else None
 
 
-def _fail(problems: Iterable[str]) -> NoReturn:
-    """Say what is wrong, a line each, and exit."""
-    for problem in problems:
-        click.echo(problem, err=True)
-    sys.exit(2)
-
-
-def _load(file: Path | None) -> Settings:
-    from relay.config import load
-
-    return load(file, os.environ)
-
-
-def _queue_folder(file: Path | None) -> Path:
-    from relay.config import load_without_files, state_folder
-
-    # Whoever looks into the queue need not be able to read the service's key.
-    return state_folder(load_without_files(file, os.environ), os.environ)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="relay", message="%(prog)s %(version)s")
 def relay() -> None:
@@ -87,25 +58,25 @@ def relay() -> None:
 
 
 @relay.command()
-@_config
+@config_option
 def run(file: Path | None) -> None:
     """Take and deliver mail until SIGTERM or Ctrl-C."""
     from relay import app
     from relay.config import hostname, state_folder
 
-    settings = _load(file)
+    settings = load(file)
     folder = state_folder(settings, os.environ)
     try:
         code = app.run(settings, folder, hostname(settings))
     except OSError as error:  # an address in use
-        _fail([f"relay: {error.strerror or error}"])
+        fail([f"relay: {error.strerror or error}"])
     except ValueError as error:  # a certificate that does not fit its key
-        _fail([f"relay: {error}"])
+        fail([f"relay: {error}"])
     sys.exit(code)
 
 
 @relay.command()
-@_config
+@config_option
 def health(file: Path | None) -> None:
     """Ask the running service for its greeting; for HEALTHCHECK of a container."""
     import asyncio
@@ -115,7 +86,7 @@ def health(file: Path | None) -> None:
 
     listeners = where_to_ask(load_without_files(file, os.environ).submission)
     if not listeners:
-        _fail(["relay: every listener has port 0; which one the service got can't be known from the settings"])
+        fail(["relay: every listener has port 0; which one the service got can't be known from the settings"])
     address, tls = listeners[0]
     problem = asyncio.run(greeting_problem(address, tls, HEALTH_SECONDS))
     if problem is not None:
@@ -126,7 +97,7 @@ def health(file: Path | None) -> None:
 @relay.command()
 @click.option("--connect", "target", metavar="DOMAIN|HOST:PORT", help="call these mail hosts: does port 25 go out?")
 @click.option("--json", "as_json", is_flag=True, help="print a JSON object")
-@_config
+@config_option
 def check(target: str | None, as_json: bool, file: Path | None) -> None:
     """Look at everything that Relay needs: name, DNS, DANE, queue, certificate, ports. Says what to do."""
     import asyncio
@@ -139,7 +110,7 @@ def check(target: str | None, as_json: bool, file: Path | None) -> None:
     try:
         call = None if target is None else parse_target(target, settings.delivery.port)
     except ValueError as error:
-        _fail([f"relay: {error}"])
+        fail([f"relay: {error}"])
     folder = state_folder(settings, os.environ)
     seen = asyncio.run(look(settings, folder, hostname(settings), datetime.now(UTC), call))
     found = (findings.settings_read(file), *seen)
@@ -153,7 +124,7 @@ def check(target: str | None, as_json: bool, file: Path | None) -> None:
 @click.argument("target", metavar="ADDRESS|DOMAIN")
 @click.option("--connect", is_flag=True, help="call each mail host, look at its TLS, and hang up before MAIL")
 @click.option("--json", "as_json", is_flag=True, help="print a JSON object")
-@_config
+@config_option
 def explain_way(target: str, connect: bool, as_json: bool, file: Path | None) -> None:
     """Show the way to a domain: its mail hosts, what it publishes, and what follows. Sends nothing."""
     import asyncio
@@ -170,22 +141,22 @@ def explain_way(target: str, connect: bool, as_json: bool, file: Path | None) ->
         name = hostname(settings) if connect else settings.hostname  # else it is only compared
         found = asyncio.run(explain(settings, folder, name, domain, lambda: datetime.now(UTC), connect=connect))
     except AddressError as error:
-        _fail([f"relay: {error}"])
+        fail([f"relay: {error}"])
     except (OSError, ValueError) as error:  # the file of authorities
-        _fail([f"relay: {error}"])
+        fail([f"relay: {error}"])
     click.echo(explained.as_json(found) if as_json else explained.page(found), nl=as_json)
 
 
 @relay.command("trace")
 @click.argument("name", metavar="MESSAGE_ID|QUEUE_ID")
 @click.option("--json", "as_json", is_flag=True, help="print a JSON list of objects")
-@_config
+@config_option
 def trace_message(name: str, as_json: bool, file: Path | None) -> None:
     """Show the life of a message: each attempt, what was required, seen and said, and what happens next."""
     from relay import trace
     from relay.queue.visitor import open_reader
 
-    with closing(open_reader(_queue_folder(file))) as reader:
+    with closing(open_reader(queue_folder(file))) as reader:
         found = reader.trace(name)
     if not found:
         click.echo(f"relay: no message with the queue id or Message-ID {name} is kept", err=True)
@@ -211,7 +182,7 @@ def policy() -> None:
 
 @policy.command("list")
 @click.option("--json", "as_json", is_flag=True, help="print a JSON list")
-@_config
+@config_option
 def policy_list(as_json: bool, file: Path | None) -> None:
     """Show every override: whom it is for, what it asks, why, who answers for it, and whether it is in force."""
     from relay import policies
@@ -239,10 +210,10 @@ def config_example() -> None:
 @click.argument("file", envvar="RELAY_CONFIG", required=False, type=click.Path(path_type=Path, readable=False))
 def config_check(file: Path | None) -> None:
     """Name every mistake in FILE (or $RELAY_CONFIG) and in the RELAY_ variables of the environment."""
-    settings = _load(file)
+    settings = load(file)
     problems = list(_unusable(settings))
     if problems:
-        _fail(problems)
+        fail(problems)
     click.echo(f"{file if file is not None else 'the environment (no settings file)'}: no mistakes found")
 
 
@@ -277,7 +248,7 @@ def user() -> None:
 @user.command("add")
 @click.argument("name")
 @click.option("--file", "users", metavar="FILE", type=click.Path(path_type=Path), help="the users file")
-@_config
+@config_option
 def user_add(name: str, users: Path | None, file: Path | None) -> None:
     """Add NAME to the users file, or give it a new password.
 
@@ -292,13 +263,13 @@ def user_add(name: str, users: Path | None, file: Path | None) -> None:
     else:
         password = sys.stdin.readline().rstrip("\r\n")
     if any("\udc80" <= character <= "\udcff" for character in password):  # how Python shows octets that are no text
-        _fail(["relay: the password is not UTF-8"])
+        fail(["relay: the password is not UTF-8"])
     try:
         add_user(path, name, password)
     except OSError as error:
-        _fail([f"{path}: cannot be written: {error.strerror}"])
+        fail([f"{path}: cannot be written: {error.strerror}"])
     except ValueError as error:
-        _fail([f"relay: {error}"])
+        fail([f"relay: {error}"])
     click.echo(f"{name} is in {path}")
 
 
@@ -307,57 +278,8 @@ def _users_file(file: Path | None) -> Path:
 
     path = load_without_files(file, os.environ).submission.users_file
     if path is None:
-        _fail(["relay: submission.users_file is not set; name the file with --file"])
+        fail(["relay: submission.users_file is not set; name the file with --file"])
     return path
 
 
-@relay.group()
-def queue() -> None:
-    """The mail that waits."""
-
-
-@queue.command("list")
-@_config
-@click.option("--json", "as_json", is_flag=True, help="print a JSON list of objects")
-@click.option("--history", is_flag=True, help="also what was delivered and what failed")
-def queue_list(file: Path | None, as_json: bool, history: bool) -> None:
-    """Show each recipient of each waiting message: what was tried, what was said, and when it goes on."""
-    from relay import show
-    from relay.queue.visitor import open_reader
-
-    with closing(open_reader(_queue_folder(file))) as reader:
-        entries = reader.find(None, history)
-    if as_json:
-        click.echo(show.as_json(entries))
-    else:
-        click.echo(show.table(entries, datetime.now(UTC), show.terminal_width(sys.stdout)))
-
-
-@queue.command("retry")
-@click.argument("id", required=False)
-@click.option("--all", "everything", is_flag=True, help="all mail that waits")
-@_config
-def queue_retry(id: str | None, everything: bool, file: Path | None) -> None:
-    """Try the message ID now, or --all."""
-    if (id is None) is not everything:
-        raise click.UsageError("give the ID of a message, or --all")
-    from relay.queue.visitor import retry_now
-
-    message = None if id is None else _message_id(id)
-    due, under_way = retry_now(_queue_folder(file), message, datetime.now(UTC))
-    if message is not None and due + under_way == 0:
-        click.echo(f"relay: no mail waits under the id {id}", err=True)
-        sys.exit(1)
-    if due or not under_way:
-        click.echo(f"{due} {'recipient is' if due == 1 else 'recipients are'} due now")
-    if under_way:
-        click.echo(f"{under_way} {'recipient is' if under_way == 1 else 'recipients are'} being tried at this moment")
-
-
-def _message_id(text: str) -> MessageId:
-    from relay.mail.message import MessageId
-
-    try:
-        return MessageId.parse(text)
-    except ValueError:
-        _fail([f"relay: {text!r} is not a queue id; `relay queue list` shows them"])
+relay.add_command(queue)

@@ -15,8 +15,9 @@ from relay.mail.outcome import State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
 from relay.policy.words import in_words
 from relay.queue.history import KEPT_FIRST, KEPT_NEWEST, AttemptEntry, MessageTrace, NoticeSent, Result
+from relay.queue.objects import json_time
 from relay.queue.store import QueueEntry
-from relay.show import clean, count, json_time
+from relay.show import clean, count
 
 _MANY: Final = 10  # recipients named in one line
 _DEMANDS: Final = {
@@ -53,7 +54,7 @@ def _object(trace: MessageTrace) -> dict[str, object]:
                 "domain": entry.domain,
                 "state": entry.state.value,
                 "attempts": entry.attempts,
-                "under_way": _is_under_way(entry),
+                "under_way": entry.under_way,
                 "next_attempt": json_time(entry.next_attempt),
                 "changed": json_time(entry.changed),
             }
@@ -193,7 +194,7 @@ def _unsettled(trace: MessageTrace, last: dict[str, int]) -> Iterator[str]:
     domains: dict[str, tuple[int, bool]] = {}
     for entry in trace.recipients:
         attempts, under_way = domains.get(entry.domain, (0, False))
-        domains[entry.domain] = max(attempts, entry.attempts), under_way or _is_under_way(entry)
+        domains[entry.domain] = max(attempts, entry.attempts), under_way or entry.under_way
     for domain, (attempts, under_way) in domains.items():
         yield from _gap(domain, last.get(domain, 0), attempts if under_way else attempts + 1, trace)
         if under_way:
@@ -226,10 +227,6 @@ def _fate(entry: QueueEntry, trace: MessageTrace, now: datetime) -> str:
     if entry.next_attempt <= now:
         return f"due since {_time(entry.next_attempt)}, waits for the service{because}"
     return f"waits until {_time(entry.next_attempt)}, in {in_words(entry.next_attempt - now)}{because}"
-
-
-def _is_under_way(entry: QueueEntry) -> bool:
-    return entry.next_attempt is None and not entry.state.closed and entry.state is not State.HELD
 
 
 def _names(places: Sequence[int], trace: MessageTrace) -> list[str]:

@@ -8,28 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import closing
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage
 from relay.mail.record import AttemptRecord
+from relay.ndr import HEADER_LIMIT
 from relay.policy.retry import Settlement
-from relay.queue import database, transactions
-from relay.queue.bodies import Bodies, FileOrMemory
+from relay.queue import control, database, hold_rules, transactions
+from relay.queue.bodies import Bodies, FileOrMemory, read_start
+from relay.queue.control import Action, Desk, Destination, Tally
 from relay.queue.folder import FolderLock
-from relay.queue.history import attempt_row, octets_of
+from relay.queue.giving_up import Compose
+from relay.queue.history import MessageTrace, attempt_row, octets_of
+from relay.queue.hold_rules import HoldRule
 from relay.queue.room import Room, check_room
 from relay.queue.rows import from_micros, to_micros
+from relay.queue.selection import QueueFilter
+from relay.queue.stats import QueueStats, RestEntry
 from relay.queue.store import Depth, QueueEntry, QueueError, StoreUnavailable
 from relay.queue.transactions import LeaseLostError, Order
-from relay.queue.visitor import open_reader
+from relay.queue.visitor import QueueReader, open_reader
 from relay.queue.writer import Transaction, Writer
 
 POLL_SECONDS = 1.0  # how soon `wait` sees what another process has written
 _LEASES_IN_BLOCK = 1 << 40
+
+T = TypeVar("T")
 
 
 class SqliteStore:
@@ -176,11 +186,11 @@ class SqliteStore:
 
     async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
         """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
-        return await self._bodies.in_thread(self._find, id, history)
+        return await self._look(lambda reader: reader.find(id, history))
 
     async def depth(self, now: datetime) -> Depth:
         """How much mail there is. It costs some milliseconds for each 100,000 recipients, beside the writing."""
-        return await self._bodies.in_thread(self._depth, now)
+        return await self._look(lambda reader: reader.depth(now))
 
     async def check_writable(self) -> None:
         """Write something that changes nothing, as mail is written. Raises StoreUnavailable as a `put` would."""
@@ -206,6 +216,50 @@ class SqliteStore:
 
         return await self._running.run(work, wakes=True)
 
+    async def select(self, selection: QueueFilter) -> tuple[QueueEntry, ...]:
+        """The entries of a filter, by arrival."""
+        return await self._look(lambda reader: reader.select(selection))
+
+    async def trace(self, name: str) -> tuple[MessageTrace, ...]:
+        """All that is known of the message with this queue id, or of those with this Message-ID."""
+        return await self._look(lambda reader: reader.trace(name))
+
+    async def stats(self, selection: QueueFilter, now: datetime, top: int | None) -> QueueStats:
+        """What is open and fits the filter, in figures. `top`: the most groups."""
+        return await self._look(lambda reader: reader.stats(selection, now, top))
+
+    async def rests(self) -> tuple[RestEntry, ...]:
+        """The destinations that are down."""
+        return await self._look(lambda reader: reader.rests())
+
+    async def perform(self, action: Action, now: datetime, compose: Compose, destination: Destination) -> Tally:
+        """Do what an operator asks, in one transaction, or count what would be done."""
+        desk = Desk(now, compose, destination, partial(read_start, self._folder, octets=HEADER_LIMIT))
+
+        def work(transaction: Transaction) -> Tally:
+            tally = control.perform(transaction, action, desk)
+            if tally.done and not action.dry_run:
+                transactions.load_destinations(transaction)
+            return tally
+
+        def after(tally: Tally) -> None:
+            for id in tally.finished:
+                self._bodies.remove(id)
+
+        return await self._running.run(work, after, wakes=not action.dry_run)
+
+    async def hold_rules(self) -> tuple[HoldRule, ...]:
+        """What is held when it comes in."""
+        return await self._look(lambda reader: reader.hold_rules())
+
+    async def add_hold_rule(self, rule: HoldRule) -> int:
+        """Hold what the rule says from now on. Returns its id."""
+        return await self._running.run(lambda transaction: hold_rules.add_hold_rule(transaction.connection, rule))
+
+    async def remove_hold_rule(self, id: int) -> bool:
+        """Hold no more what the rule says; what it has held stays held. False: there is none of that number."""
+        return await self._running.run(lambda transaction: hold_rules.remove_hold_rule(transaction.connection, id))
+
     async def wait(self, until: datetime | None, now: datetime) -> None:
         """Return when work may be there: something put, deferred or released, `wake`, another process, or `until`.
 
@@ -223,7 +277,7 @@ class SqliteStore:
                 async with asyncio.timeout(left):
                     await self._changed.wait()
             except TimeoutError:
-                await self._running.run(_look)
+                await self._running.run(_notice)
         self._changed.clear()
         await asyncio.sleep(0)  # a caller in a loop must let others run
 
@@ -288,20 +342,17 @@ class SqliteStore:
     async def _is_stored(self, id: MessageId) -> bool:
         return await self._running.run(lambda transaction: transactions.has_file(transaction, id))
 
-    def _find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
+    async def _look(self, question: Callable[[QueueReader], T]) -> T:
+        """Ask beside the writing, in a thread."""
+        return await self._bodies.in_thread(self._ask, question)
+
+    def _ask(self, question: Callable[[QueueReader], T]) -> T:
         try:
             with closing(open_reader(self._folder)) as reader:
-                return reader.find(id, history)
+                return question(reader)
         except QueueError as error:
             raise StoreUnavailable(str(error)) from error
 
-    def _depth(self, now: datetime) -> Depth:
-        try:
-            with closing(open_reader(self._folder)) as reader:
-                return reader.depth(now)
-        except QueueError as error:
-            raise StoreUnavailable(str(error)) from error
 
-
-def _look(transaction: Transaction) -> None:
+def _notice(transaction: Transaction) -> None:
     """Nothing: the writer looks for changes by others before every batch."""

@@ -92,10 +92,6 @@ _UNDO_LEASES = (
     "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ? + ? * min(attempts, ?), lease = NULL"
     " WHERE next_attempt IS NOT NULL AND lease IS NOT NULL"
 )
-_END_LEASES = (
-    "UPDATE recipient SET next_attempt = ?1, lease = NULL WHERE lease IS NOT NULL AND (?2 IS NULL OR message = ?2)"
-)
-_UNDER_WAY = "SELECT count(*) FROM recipient WHERE lease IS NOT NULL AND (?1 IS NULL OR message = ?1)"
 _OLD = "SELECT id FROM message WHERE closed < ? ORDER BY closed LIMIT ?"
 
 
@@ -250,16 +246,6 @@ def retry_now(connection: sqlite3.Connection, id: MessageId | None, now: int) ->
     return int(found)
 
 
-def end_leases(connection: sqlite3.Connection, id: MessageId | None, now: int) -> None:
-    """Make what was in an attempt due: there is no service any more that makes one."""
-    connection.execute(_END_LEASES, (now, None if id is None else id.number))
-
-
-def under_way(connection: sqlite3.Connection, id: MessageId | None) -> int:
-    """How many recipients are in an attempt."""
-    return int(connection.execute(_UNDER_WAY, (None if id is None else id.number,)).fetchone()[0])
-
-
 def next_due(transaction: Transaction, skip: frozenset[str]) -> int | None:
     """When the next recipient outside `skip` can be claimed."""
     best: Place | None = None
@@ -288,6 +274,7 @@ def tidy(transaction: Transaction, closed_before: int) -> int:
     old = connection.execute(_OLD, (closed_before, TIDY_BATCH)).fetchall()
     connection.executemany("DELETE FROM recipient WHERE message = ?", old)
     connection.executemany("DELETE FROM attempt WHERE message = ?", old)
+    connection.executemany("DELETE FROM operator_act WHERE message = ?", old)
     connection.executemany("DELETE FROM message WHERE id = ?", old)
     return len(old)
 

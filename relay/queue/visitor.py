@@ -1,4 +1,4 @@
-"""What another process may do with the queue, while the service runs or not: look at it, and make mail due now.
+"""What another process may do with the queue, while the service runs or not: look at it, and do what operators do.
 
 The lock of the folder is not taken. Looking needs no right to write beyond SQLite's shared-memory file.
 """
@@ -6,18 +6,37 @@ The lock of the folder is not taken. Looking needs no right to write beyond SQLi
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from relay.mail.message import MessageId
 from relay.mail.outcome import State
-from relay.queue import database, transactions
+from relay.ndr import HEADER_LIMIT
+from relay.queue import control, database, hold_rules
+from relay.queue.bodies import read_start, remove
+from relay.queue.control import Action, Desk, Destination, Tally
+from relay.queue.destinations import Destinations
 from relay.queue.folder import held_if_free
-from relay.queue.history import SELECT_ATTEMPTS, SELECT_MESSAGE, MessageTrace, notices_of, to_attempt, to_trace
+from relay.queue.giving_up import Compose
+from relay.queue.history import (
+    SELECT_ACTS,
+    SELECT_ATTEMPTS,
+    SELECT_MESSAGE,
+    MessageTrace,
+    notices_of,
+    to_act,
+    to_attempt,
+    to_trace,
+)
+from relay.queue.hold_rules import HoldRule
 from relay.queue.rows import SELECT_ENTRY, Row, from_micros, storable, to_entry, to_micros
+from relay.queue.selection import QueueFilter
+from relay.queue.stats import QueueStats, RestEntry, load_rests, load_stats
 from relay.queue.store import Depth, QueueEntry, QueueError
+from relay.queue.writer import Transaction
 
 _ORDER = "ORDER BY m.id, r.number"
 _OPEN = "r.state NOT IN ('delivered', 'failed', 'dropped')"
@@ -64,19 +83,47 @@ class QueueReader:
             raise database.unavailable(error) from error
         return Depth(waiting, int(due), None if oldest is None else from_micros(oldest[0]))
 
+    def select(self, selection: QueueFilter) -> tuple[QueueEntry, ...]:
+        """The entries of a filter, by arrival. Raises StoreUnavailable."""
+        sql, values = selection.condition()
+        limit = -1 if selection.limit is None else selection.limit
+        with self._asking() as ask:
+            return tuple(map(to_entry, ask(f"{SELECT_ENTRY} WHERE {sql} {_ORDER} LIMIT ?", (*values, limit))))
+
+    def stats(self, selection: QueueFilter, now: datetime, top: int | None) -> QueueStats:
+        """What is open and fits the filter, in figures. `top`: the most groups. Raises StoreUnavailable."""
+        with self._asking():
+            return load_stats(self._connection, selection, now, top)
+
+    def rests(self) -> tuple[RestEntry, ...]:
+        """The destinations that are down. Raises StoreUnavailable."""
+        with self._asking():
+            return load_rests(self._connection)
+
+    def hold_rules(self) -> tuple[HoldRule, ...]:
+        """What is held when it comes in. Raises StoreUnavailable."""
+        with self._asking():
+            return hold_rules.load_hold_rules(self._connection)
+
+    @contextmanager
+    def _asking(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """All answers are of one moment."""
+        try:
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection.execute
+            finally:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise database.unavailable(error) from error
+
     def trace(self, name: str) -> tuple[MessageTrace, ...]:
         """All that is known of the message with this queue id, or of those with this Message-ID in their header.
 
         Empty when there is none, or none any more. Raises StoreUnavailable.
         """
-        try:
-            self._connection.execute("BEGIN")  # so that all answers are of one moment
-            try:
-                return tuple(map(self._trace, self._named(name)))
-            finally:
-                self._connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise database.unavailable(error) from error
+        with self._asking():
+            return tuple(map(self._trace, self._named(name)))
 
     def _named(self, name: str) -> Sequence[Row]:
         with suppress(ValueError):
@@ -96,7 +143,8 @@ class QueueReader:
         for notice in (notice for row in rows for notice in notices_of(row)):
             for entry in map(to_entry, ask(_ONE, (notice.number,))):
                 notices[notice] = entry.state
-        return to_trace(message, recipients, [to_attempt(row, recipients, notices) for row in rows])
+        acts = map(to_act, ask(SELECT_ACTS, (id,)))
+        return to_trace(message, recipients, [to_attempt(row, recipients, notices) for row in rows], acts)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -123,25 +171,45 @@ def schema(folder: Path) -> tuple[int, int]:
         raise QueueError(f"the queue {path} cannot be opened: {database.describe(error)}") from error
 
 
-def retry_now(folder: Path, id: MessageId | None, now: datetime) -> tuple[int, int]:
-    """As `QueueStore.retry_now`, from another process: the service notices within a second.
+def perform(folder: Path, action: Action, now: datetime, compose: Compose, destination: Destination) -> Tally:
+    """As `SqliteStore.perform`, from another process: the service notices within a second.
 
-    Returns how many recipients are due now, and how many an attempt has at this moment. While no service runs there
-    are no attempts, only what was interrupted: that is due too. Waits up to five seconds for the service's own writing.
-    Raises QueueError when there is no queue in `folder`, and StoreUnavailable when it cannot be written now.
+    While no service runs there are no attempts, only what was interrupted: that is taken as waiting. Waits up to five
+    seconds for the service's own writing. Raises QueueError when there is no queue in `folder`, and StoreUnavailable
+    when it cannot be written now; then nothing was done.
     """
+    with held_if_free(folder) as free, _writing(folder, action.dry_run) as connection:
+        desk = Desk(now, compose, destination, partial(read_start, folder, octets=HEADER_LIMIT), alone=free)
+        tally = control.perform(Transaction(connection, Destinations()), action, desk)
+    for id in tally.finished:
+        with suppress(OSError):  # it is swept at the next start
+            remove(folder, id)
+    return tally
+
+
+def add_hold_rule(folder: Path, rule: HoldRule) -> int:
+    """Store a rule, from another process. Returns its id. Raises QueueError and StoreUnavailable."""
+    with _writing(folder) as connection:
+        return hold_rules.add_hold_rule(connection, rule)
+
+
+def remove_hold_rule(folder: Path, id: int) -> bool:
+    """Remove a rule, from another process. False: there is none. Raises QueueError and StoreUnavailable."""
+    with _writing(folder) as connection:
+        return hold_rules.remove_hold_rule(connection, id)
+
+
+@contextmanager
+def _writing(folder: Path, only_look: bool = False) -> Iterator[sqlite3.Connection]:
+    """A transaction, which is undone when something goes wrong."""
     _visit(folder, database.connect_read_only).close()  # before anything is written into what is not ours
-    with held_if_free(folder) as free, closing(_visit(folder, database.connect)) as connection:
+    with closing(_visit(folder, database.connect_read_only if only_look else database.connect)) as connection:
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            if free:
-                transactions.end_leases(connection, id, to_micros(now))
-            found = transactions.retry_now(connection, id, to_micros(now))
-            under_way = transactions.under_way(connection, id)
+            connection.execute("BEGIN" if only_look else "BEGIN IMMEDIATE")
+            yield connection
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise database.unavailable(error) from error
-        return found, under_way
 
 
 def _visit(folder: Path, connect: Callable[[Path], sqlite3.Connection]) -> sqlite3.Connection:

@@ -18,6 +18,8 @@ from relay.mail.outcome import State, TlsUsed
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
 from relay.queue import visitor
+from relay.queue.control import Act, Action
+from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import BodyWriter, Depth, QueueStore, StoreUnavailable
 
@@ -530,7 +532,9 @@ async def test_wait_sees_another_process(
     await settle(store, taken, settlement(taken, State.DEFERRED), (), NOW)
     await store.wait(None, NOW)  # for the put and the settlement
     waiting = asyncio.create_task(store.wait(None, NOW))
-    assert await asyncio.to_thread(visitor.retry_now, folder, MessageId(1), NOW) == (1, 0)
+    retry = Action(Act.RETRY, QueueFilter(ids=(MessageId(1),)), "root")
+    found = await asyncio.to_thread(visitor.perform, folder, retry, NOW, lambda *_: None, lambda *_: "")
+    assert (found.done, found.under_way) == (1, 0)
     await returns(waiting)
     assert numbers(await claim(store)) == [1]
 

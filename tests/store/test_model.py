@@ -32,6 +32,8 @@ from relay.mail.record import AttemptRecord
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.retry import SettledRecipient, Settlement
 from relay.queue import visitor
+from relay.queue.control import Act, Action
+from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -197,7 +199,9 @@ class QueueMachine(RuleBasedStateMachine):
     def retry_now(self, which: int | None, from_outside: bool) -> None:
         id = None if which is None else MessageId(which)
         if from_outside:
-            found, under_way = visitor.retry_now(self.folder, id, self.now)
+            action = Action(Act.RETRY, QueueFilter(ids=() if id is None else (id,)), "root")
+            tally = visitor.perform(self.folder, action, self.now, lambda *_: None, lambda *_: "")
+            found, under_way = tally.done, tally.under_way
             leased = [key for key, one in self.model.items() if which in (None, key[0]) and one.lease is not None]
             assert under_way == len(leased)
         else:

@@ -1,0 +1,256 @@
+"""What an operator does to mail that waits, all of it in one transaction: hold, release, retry, fail, drop, reroute.
+
+As in relay.queue.transactions, every function works inside the caller's transaction: in the writer's thread of the
+service, or in another process (relay.queue.visitor). What an attempt has at this moment is left alone and counted: the
+remote server may have it already.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum
+
+from relay.mail.address import Address
+from relay.mail.message import MessageId
+from relay.mail.outcome import State
+from relay.queue import giving_up, transactions
+from relay.queue.giving_up import Compose
+from relay.queue.rows import Row, storable, to_address, to_micros
+from relay.queue.selection import OPEN, Cursor, QueueFilter
+from relay.queue.writer import Transaction
+
+BATCH = 5000  # recipients that are read and written together
+
+_SELECT = (
+    "SELECT r.message, r.number, r.state, r.lease IS NOT NULL, r.address, r.domain, m.sender, m.sender_domain, m.login"
+    " FROM message m JOIN recipient r ON r.message = m.id WHERE {} ORDER BY m.id, r.number LIMIT ?"
+)
+_HOLD = (
+    "UPDATE recipient SET state = 'held', next_attempt = NULL, lease = NULL, hold = ?, changed = ?"
+    " WHERE message = ? AND number = ?"
+)
+_RELEASE = (
+    "UPDATE recipient SET state = iif(attempts = 0, 'queued', 'deferred'), next_attempt = ?1, hold = NULL,"
+    " changed = ?1 WHERE message = ?2 AND number = ?3"
+)
+_RETRY = (
+    "UPDATE recipient SET next_attempt = iif(lease IS NULL, min(next_attempt, ?1), ?1), lease = NULL"
+    " WHERE message = ?2 AND number = ?3"
+)
+_REROUTE = (
+    "UPDATE recipient SET route = ?1, destination = ?2, next_attempt = iif(state = 'held', NULL, ?3), lease = NULL"
+    " WHERE message = ?4 AND number = ?5"
+)
+# Of the last attempt nothing stays here: that is told by its evidence, and this was decided by somebody else.
+_CLOSE = (
+    "UPDATE recipient SET state = ?, next_attempt = NULL, lease = NULL, hold = NULL, status = ?, reply = NULL,"
+    " reason = ?, host = NULL, cause = NULL, rule = NULL, review = NULL, changed = ? WHERE message = ? AND number = ?"
+)
+_CLOSE_MESSAGE = (
+    "UPDATE message SET closed = ?1 WHERE id = ?2 AND NOT EXISTS (SELECT 1 FROM recipient"
+    " WHERE message = ?2 AND state NOT IN ('delivered', 'failed', 'dropped'))"
+)
+_REMEMBER = "INSERT OR REPLACE INTO operator_act VALUES (?, ?, ?, ?, ?, ?)"
+
+
+class Act(Enum):
+    """What can be done."""
+
+    HOLD = "hold"
+    RELEASE = "release"
+    RETRY = "retry"
+    FAIL = "fail"
+    DROP = "drop"
+    REROUTE = "reroute"
+
+    @property
+    def closes(self) -> bool:
+        """Whether nothing more is tried afterwards."""
+        return self in (Act.FAIL, Act.DROP)
+
+
+# In which states a recipient must be for each act; in another one there is nothing to do.
+FITTING = {
+    Act.HOLD: (State.QUEUED, State.DEFERRED),
+    Act.RELEASE: (State.HELD,),
+    Act.RETRY: (State.QUEUED, State.DEFERRED),
+    Act.FAIL: OPEN,
+    Act.DROP: OPEN,
+    Act.REROUTE: OPEN,
+}
+
+Destination = Callable[[Address | None, str | None, Address, str | None], str]
+"""Where mail goes: from its sender, the login, the recipient and the chosen route (None: as the settings say)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """An act on the recipients of a filter; those that are closed are never meant.
+
+    `who`: the user of the command line or the name of the token. `reason`: the operator's words. `route`: of a reroute,
+    a route, `direct` or `host:port`; None: what the settings say.
+    """
+
+    act: Act
+    selection: QueueFilter
+    who: str
+    reason: str | None = None
+    route: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the acts need besides the queue. `alone`: no service runs, so what is leased is in no attempt.
+
+    `read_file`: the beginning of a body that is kept in a file.
+    """
+
+    now: datetime
+    compose: Compose
+    destination: Destination
+    read_file: Callable[[MessageId], bytes]
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of an act. `recipients` in `messages` were found by the filter, and `done` in `done_messages` of them
+    were changed; `under_way` are in an attempt and `unfit` are such already (held, not held). All of it counts what
+    would be, when nothing was to be changed.
+
+    `notices`: that senders get. `finished`: messages whose body is gone from the tables, and whose file may go.
+    """
+
+    recipients: int = 0
+    messages: int = 0
+    done: int = 0
+    done_messages: int = 0
+    under_way: int = 0
+    unfit: int = 0
+    notices: tuple[MessageId, ...] = ()
+    finished: tuple[MessageId, ...] = ()
+
+
+@dataclass(slots=True)
+class _Count:
+    messages: set[int] = field(default_factory=set)
+    done_messages: set[int] = field(default_factory=set)
+    recipients: int = 0
+    done: int = 0
+    under_way: int = 0
+    unfit: int = 0
+    notices: list[MessageId] = field(default_factory=list)
+
+    def tally(self, finished: Iterable[int]) -> Tally:
+        return Tally(
+            self.recipients,
+            len(self.messages),
+            self.done,
+            len(self.done_messages),
+            self.under_way,
+            self.unfit,
+            tuple(self.notices),
+            tuple(map(MessageId, finished)),
+        )
+
+
+def perform(transaction: Transaction, action: Action, desk: Desk) -> Tally:
+    """Do it, or only count. The caller has the destinations loaded anew when something was done."""
+    count = _Count()
+    for rows in _batches(transaction.connection, action.selection, count.notices):
+        count.recipients += len(rows)
+        count.messages.update(row[0] for row in rows)
+        fit = [row for row in rows if State(row[2]) in FITTING[action.act]]
+        chosen = [row for row in fit if desk.alone or not row[3]]
+        count.unfit += len(rows) - len(fit)
+        count.under_way += len(fit) - len(chosen)
+        count.done += len(chosen)
+        count.done_messages.update(row[0] for row in chosen)
+        if action.act is Act.FAIL:
+            count.notices += _tell(transaction, action, desk, chosen)
+        if not action.dry_run:
+            _write(transaction.connection, action, desk, chosen)
+    closing = action.act.closes and not action.dry_run
+    return count.tally(_close(transaction.connection, count.done_messages, desk) if closing else ())
+
+
+def _batches(
+    connection: sqlite3.Connection, selection: QueueFilter, notices: Sequence[MessageId]
+) -> Iterable[list[Row]]:
+    """Rows of _SELECT, some at a time: each batch is written before the next is read, and never found again.
+
+    `notices`: that were put meanwhile, and are not meant.
+    """
+    states = tuple(state for state in selection.states or OPEN if not state.closed)
+    if not states:
+        return
+    selection, left = replace(selection, states=states), selection.limit
+    while left is None or left > 0:
+        sql, values = selection.condition()
+        size = BATCH if left is None else min(BATCH, left)
+        found = connection.execute(_SELECT.format(sql), (*values, size)).fetchall()
+        ours = {id.number for id in notices}
+        rows = [row for row in found if row[0] not in ours]
+        yield rows
+        if len(found) < size:
+            return
+        selection = replace(selection, after=Cursor(*found[-1][:2]))
+        left = None if left is None else left - len(rows)
+
+
+def _write(connection: sqlite3.Connection, action: Action, desk: Desk, rows: Sequence[Row]) -> None:
+    now = to_micros(desk.now)
+    places = [row[:2] for row in rows]
+    match action.act:
+        case Act.HOLD:
+            words = storable(action.reason) or "by the administrator"
+            connection.executemany(_HOLD, [(words, now, *place) for place in places])
+        case Act.RELEASE:
+            connection.executemany(_RELEASE, [(now, *place) for place in places])
+        case Act.RETRY:
+            connection.executemany(_RETRY, [(now, *place) for place in places])
+        case Act.FAIL | Act.DROP:
+            state, status = (State.FAILED, str(giving_up.STATUS)) if action.act is Act.FAIL else (State.DROPPED, None)
+            reason = storable(giving_up.words(state, action.reason))
+            connection.executemany(_CLOSE, [(state.value, status, reason, now, *place) for place in places])
+        case Act.REROUTE:
+            connection.executemany(_REROUTE, [_rerouted(row, action.route, desk.destination, now) for row in rows])
+    detail = storable(action.route or "as the settings say" if action.act is Act.REROUTE else action.reason)
+    who = storable(action.who)
+    connection.executemany(_REMEMBER, [(*place, action.act.value, now, who, detail) for place in places])
+
+
+def _rerouted(row: Row, route: str | None, destination_of: Destination, now: int) -> Row:
+    """For _REROUTE."""
+    message, number, _, _, address, domain, sender, sender_domain, login = row
+    origin = None if sender is None else to_address(sender, sender_domain)
+    return route, destination_of(origin, login, to_address(address, domain), route), now, message, number
+
+
+def _tell(transaction: Transaction, action: Action, desk: Desk, rows: Sequence[Row]) -> Iterable[MessageId]:
+    """The notices to the senders; they are put before their recipients are closed, in the same transaction."""
+    numbers: dict[int, list[int]] = {}
+    for message, number, *_ in rows:
+        numbers.setdefault(message, []).append(number)
+    for message, failing in numbers.items():
+        notice = giving_up.notice(
+            transaction.connection, (message, failing), action.reason, desk.compose, desk.read_file
+        )
+        if notice is None:
+            continue
+        if not action.dry_run:
+            transactions.put(transaction, notice, about=MessageId(message))
+        yield notice.id
+
+
+def _close(connection: sqlite3.Connection, messages: Iterable[int], desk: Desk) -> Iterable[int]:
+    """Close the messages that have no open recipient any more. Yields them; their bodies are gone from the tables."""
+    now = to_micros(desk.now)
+    for message in sorted(messages):
+        if connection.execute(_CLOSE_MESSAGE, (now, message)).rowcount:
+            connection.execute("DELETE FROM body WHERE message = ?", (message,))
+            yield message

@@ -1,0 +1,134 @@
+"""The queue's values as JSON objects: one form for the commands and for the API. Values in, plain objects out.
+
+Times are ISO 8601 in UTC, to the millisecond; what is not known is null.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from relay.mail.message import Notify
+from relay.queue.control import Action, Tally
+from relay.queue.hold_rules import HoldRule
+from relay.queue.stats import AGES, Group, QueueStats, RestEntry
+from relay.queue.store import QueueEntry
+
+Object = dict[str, Any]
+
+AGE_NAMES: Final = ("5m", "15m", "1h", "4h", "1d")
+assert len(AGE_NAMES) == len(AGES)  # noqa: S101
+
+
+def json_time(time: datetime | None) -> str | None:
+    """ISO 8601 in UTC, to the millisecond."""
+    return None if time is None else time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def of_entry(entry: QueueEntry) -> Object:
+    """One recipient."""
+    return {
+        "id": str(entry.id),
+        "message_id": entry.message_id,
+        "sender": entry.sender,
+        "recipient": entry.recipient,
+        "domain": entry.domain,
+        "destination": entry.destination,
+        "route": entry.route,
+        "login": entry.login,
+        "size": entry.size,
+        "state": entry.state.value,
+        "under_way": entry.under_way,
+        "attempts": entry.attempts,
+        "cause": None if entry.cause is None else entry.cause.value,
+        "status": entry.status,
+        "reply": entry.reply,
+        "reason": entry.reason,
+        "host": entry.host,
+        "tls": entry.tls.value,
+        "rule": entry.rule,
+        "hold": entry.hold,
+        "notify": None if entry.dsn.notify is None else of_notify(entry.dsn.notify),
+        "orcpt": entry.dsn.orcpt,
+        "arrived": json_time(entry.arrived),
+        "changed": json_time(entry.changed),
+        "next_attempt": json_time(entry.next_attempt),
+        "review": json_time(entry.review),
+    }
+
+
+def of_notify(notify: Notify) -> list[str]:
+    """As at RCPT. RFC 3461 section 4.1."""
+    if not notify:
+        return ["NEVER"]
+    return [name for name in ("SUCCESS", "FAILURE", "DELAY") if notify & Notify[name]]
+
+
+def of_stats(stats: QueueStats) -> Object:
+    """The queue in figures."""
+    return {
+        "recipients": stats.recipients,
+        "messages": stats.messages,
+        "under_way": stats.under_way,
+        "due": stats.due,
+        "oldest": json_time(stats.oldest),
+        "states": {state.value: number for state, number in stats.states.items()},
+        "destinations": [_of_group(group) | {"rest": of_rest(group.rest)} for group in stats.destinations],
+        "causes": [_of_group(group) for group in stats.causes],
+        "resting": [of_rest(rest) for rest in stats.resting],
+    }
+
+
+def _of_group(group: Group) -> Object:
+    return {
+        "name": group.name,
+        "recipients": group.recipients,
+        "messages": group.messages,
+        "held": group.held,
+        "under_way": group.under_way,
+        "oldest": json_time(group.oldest),
+        "next_attempt": json_time(group.next_attempt),
+        "ages": dict(zip((*AGE_NAMES, "older"), group.ages, strict=True)),
+    }
+
+
+def of_rest(rest: RestEntry | None) -> Object | None:
+    """A destination that is down."""
+    if rest is None:
+        return None
+    return {
+        "destination": rest.destination,
+        "until": json_time(rest.until),
+        "since": json_time(rest.since),
+        "failures": rest.failures,
+        "status": rest.status,
+        "reason": rest.reason,
+    }
+
+
+def of_tally(action: Action, tally: Tally) -> Object:
+    """What became of an act."""
+    return {
+        "action": action.act.value,
+        "dry_run": action.dry_run,
+        "recipients": tally.recipients,
+        "messages": tally.messages,
+        "done": tally.done,
+        "done_messages": tally.done_messages,
+        "under_way": tally.under_way,
+        "unfit": tally.unfit,
+        "notices": len(tally.notices),
+    }
+
+
+def of_hold_rule(rule: HoldRule) -> Object:
+    """A rule; the patterns as they are typed."""
+    return {
+        "id": rule.id,
+        "sender": None if rule.sender is None else str(rule.sender),
+        "recipient": None if rule.recipient is None else str(rule.recipient),
+        "domain": None if rule.domain is None else rule.domain.domain or "*",
+        "login": rule.login,
+        "reason": rule.reason,
+        "made": json_time(rule.made),
+    }
