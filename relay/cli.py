@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from relay import __version__
+from relay.act_commands import queue
 from relay.command import config_option, fail, load, queue_folder
-from relay.queue_commands import queue
 
 if TYPE_CHECKING:
     from relay.settings import Settings

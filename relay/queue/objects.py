@@ -5,11 +5,13 @@ Times are ISO 8601 in UTC, to the millisecond; what is not known is null.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from relay.mail.message import Notify
 from relay.queue.control import Action, Tally
+from relay.queue.history import ActEntry, AttemptEntry, MessageTrace
 from relay.queue.hold_rules import HoldRule
 from relay.queue.stats import AGES, Group, QueueStats, RestEntry
 from relay.queue.store import QueueEntry
@@ -131,4 +133,93 @@ def of_hold_rule(rule: HoldRule) -> Object:
         "login": rule.login,
         "reason": rule.reason,
         "made": json_time(rule.made),
+    }
+
+
+def of_trace(trace: MessageTrace) -> Object:
+    """A message's life."""
+    return {
+        "id": str(trace.id),
+        "message_id": trace.message_id,
+        "sender": trace.sender,
+        "size": trace.size,
+        "tls_demand": trace.demand.value,
+        "arrived": json_time(trace.arrived),
+        "about": None if trace.about is None else str(trace.about),
+        "recipients": [
+            {
+                "address": entry.recipient,
+                "domain": entry.domain,
+                "state": entry.state.value,
+                "attempts": entry.attempts,
+                "under_way": entry.under_way,
+                "next_attempt": json_time(entry.next_attempt),
+                "changed": json_time(entry.changed),
+            }
+            for entry in trace.recipients
+        ],
+        "attempts": [_of_attempt(attempt, trace) for attempt in trace.attempts],
+        "acts": [_of_act(act, trace) for act in trace.acts],
+    }
+
+
+def _of_attempt(attempt: AttemptEntry, trace: MessageTrace) -> Object:
+    return {
+        "domain": attempt.domain,
+        "number": attempt.number,
+        "began": json_time(attempt.began),
+        "ended": json_time(attempt.ended),
+        "policies": list(attempt.record.policies),
+        "tried": [
+            {
+                "host": host.host,
+                "address": host.address,
+                "required": host.required,
+                "rule": host.rule,
+                "seen": host.seen,
+                "verdict": host.verdict,
+                "dialogue": list(host.dialogue),
+            }
+            for host in attempt.record.tried
+        ],
+        "tried_left_out": attempt.record.left_out,
+        "results": [
+            {
+                "recipients": [trace.recipients[place].recipient for place in result.recipients],
+                "state": result.state.value,
+                "status": result.status,
+                "reason": result.reason,
+                "reply": result.reply,
+                "host": result.host,
+                "tls": result.tls.value,
+                "next_attempt": json_time(result.next_attempt),
+            }
+            for result in attempt.results
+        ],
+        "notices": [
+            {"id": str(notice.id), "state": None if notice.state is None else notice.state.value}
+            for notice in attempt.notices
+        ],
+    }
+
+
+def _of_act(act: ActEntry, trace: MessageTrace) -> Object:
+    return {
+        "recipient": trace.recipients[act.number].recipient,
+        "action": act.act,
+        "made": json_time(act.made),
+        "who": act.who,
+        "detail": act.detail,
+    }
+
+
+def of_message(trace: MessageTrace, rests: Sequence[RestEntry]) -> Object:
+    """All that is known of one message, its recipients in full, and which of their destinations rest."""
+    destinations = {entry.destination for entry in trace.recipients if not entry.state.closed}
+    return of_trace(trace) | {
+        "login": trace.login,
+        "ret": None if trace.dsn.ret is None else trace.dsn.ret.value,
+        "envid": trace.dsn.envid,
+        "recipients": [of_entry(entry) for entry in trace.recipients],
+        "resting": [of_rest(rest) for rest in rests if rest.destination in destinations],
     }

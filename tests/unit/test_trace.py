@@ -250,4 +250,8 @@ def test_json_has_the_same() -> None:
                 "notices": [{"id": "0000000000002", "state": None}],
             }
         ],
+        "acts": [{
+            "recipient": "bob@example.org", "action": "hold", "made": "2030-01-01T12:00:00.000Z", "who": "root",
+            "detail": None,
+        }],
     }  # fmt: skip
