@@ -23,7 +23,6 @@ from relay.command import config_option, load_without_files, queue_folder
 from relay.queue_commands import OPTIONS, filter_options, json_option, queue, say_none, selection
 
 if TYPE_CHECKING:
-    from relay.mail.address import Address
     from relay.mail.message import MessageId
     from relay.queue.control import Action, Tally
     from relay.settings import Settings
@@ -99,6 +98,7 @@ def _perform(name: str, given: Mapping[str, Any], reason: str | None = None, to:
     from relay.queue.control import Act, Action
     from relay.queue.giving_up import composer
     from relay.queue.objects import of_tally
+    from relay.queue.store import by_domain
 
     options = {field: given[field] for field in OPTIONS}
     named = bool(given["ids"]) or any(options.values())
@@ -110,7 +110,7 @@ def _perform(name: str, given: Mapping[str, Any], reason: str | None = None, to:
     action = Action(Act(name), wanted, _who(), reason, route, given["dry_run"])
     now = datetime.now(UTC)
     compose = composer(hostname(settings) if action.act is Act.FAIL else "", _ids(now), now)
-    tally = visitor.perform(state_folder(settings, os.environ), action, now, compose, _destination)
+    tally = visitor.perform(state_folder(settings, os.environ), action, now, compose, by_domain)
     if given["as_json"]:
         click.echo(json.dumps(of_tally(action, tally), indent=2))
     elif tally.recipients or given["everything"]:
@@ -172,11 +172,6 @@ def _route(settings: Settings, to: str) -> str | None:
     """What is written down as the chosen route; None: what the settings say. A mistake ends the command."""
     del settings
     return None if to == "default" else to
-
-
-def _destination(sender: Address | None, login: str | None, recipient: Address, chosen: str | None) -> str:
-    del sender, login
-    return recipient.domain if chosen in (None, "direct") else f"route:{chosen}"
 
 
 @queue.group("hold-rule")

@@ -23,7 +23,8 @@ from relay.admin.server import AdminServer, Sources, Stage
 from relay.delivery.attempt import Attempt, Tools
 from relay.delivery.pool import SessionPool
 from relay.delivery.route import Router, own_mx_name
-from relay.delivery.worker import Limits, Office, Worker
+from relay.delivery.settling import Office
+from relay.delivery.worker import Limits, Worker
 from relay.events import (
     CertificateRefused,
     CertificateRenewed,
@@ -48,7 +49,7 @@ from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Claim, MessageId
 from relay.mail.record import Attempted
 from relay.policy.chain import Roots
-from relay.policy.retry import Schedule
+from relay.policy.limits import DestinationLimits
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
 from relay.settings import HostPort, Settings
@@ -248,14 +249,8 @@ class App:
         async def deliver(claim: Claim) -> Attempted:
             return await Attempt(claim, tools).run()
 
-        limits = Limits(
-            settings.delivery.concurrency,
-            settings.delivery.concurrency_per_destination,
-            shared_lane=settings.delivery.next_hop is not None,
-        )
-        retry = settings.retry
-        schedule = Schedule(retry.schedule, retry.expire, retry.delay_notice)
-        office = Office(schedule, self._hostname, self._clock, self._new_id, random.random, self._emit)
+        limits = Limits(settings.delivery.concurrency, DestinationLimits(settings.delivery.concurrency_per_destination))
+        office = Office(settings.retry.schedules, self._hostname, self._clock, self._new_id, random.random, self._emit)
         return Worker(self._store, deliver, limits, office)
 
     async def _assess(self, resolver: Resolver, first: bool = False) -> None:

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+from relay.mail.outcome import Cause
 from relay.policy.memory import OnTlsLoss
 from relay.settings import HostPort, Settings, format_duration
 
@@ -45,12 +46,23 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     if hop and any(_same_place(hop, address, settings.hostname) for address in (*given.listen, *given.listen_tls)):
         blamed = ("delivery", "next_hop")
         yield (blamed, listen, listen_tls, ("", "hostname")), f"{hop} is this relay itself: mail would go in a circle"
-    memory, expire = settings.tls_memory, settings.retry.expire
-    if memory.on_loss is OnTlsLoss.DEFER and memory.defer_for >= expire:  # RFC 3207 §6: lost TLS must not bounce mail
-        names = ("tls_memory", "defer_for"), ("tls_memory", "on_loss"), ("retry", "expire")
+    yield from _kept_back_too_long(settings)
+
+
+def _kept_back_too_long(settings: Settings) -> Iterator[Finding]:
+    """RFC 3207 section 6: mail that waits for lost TLS must go out in the end, and not come back."""
+    memory, limit = settings.tls_memory, settings.retry.schedules.of(Cause.TLS_POLICY)
+    if memory.on_loss is OnTlsLoss.DEFER and memory.defer_for >= limit.expire:
+        names = (
+            ("tls_memory", "defer_for"),
+            ("tls_memory", "on_loss"),
+            ("retry", "tls_policy_expire"),
+            ("retry", "expire"),
+        )
         yield (
             names,
-            f"must be shorter than retry.expire ({format_duration(expire)}): mail would come back, not just wait",
+            f"must be shorter than {limit.expire_named} ({format_duration(limit.expire)}): "
+            "mail would come back, not just wait",
         )
 
 

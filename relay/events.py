@@ -145,6 +145,29 @@ class AttemptFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DestinationRests(Event):
+    """A destination is down: nothing is tried there before `until`. `rests`: how many in a row, since `since`."""
+
+    name = "destination-rests"
+    level = "warning"
+    destination: str
+    until: datetime
+    since: datetime
+    rests: int
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationReached(Event):
+    """A destination that was down, since `since`, takes mail again."""
+
+    name = "destination-reached"
+    destination: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyTestFailed(Event):
     """A host would have been refused if the domain's MTA-STS policy were not in testing mode."""
 

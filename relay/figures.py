@@ -33,8 +33,8 @@ def _lines(stats: QueueStats, now: datetime) -> Iterator[str]:
     if stats.resting:
         yield ""
         yield "RESTING DESTINATIONS"
-    for rest in stats.resting:
-        yield f"{rest.destination}: nothing is tried before {utc(rest.until)}, in {in_words(rest.until - now)}"
+    for name, rest in stats.resting.items():
+        yield f"{name}: nothing is tried before {utc(rest.until)}, in {in_words(rest.until - now)}"
         failures = count(rest.failures, "failure")
         yield f"    down since {utc(rest.since)}, {failures} in a row: {rest.status} {rest.reason}"
 

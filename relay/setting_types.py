@@ -15,8 +15,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from relay.mail.address import AddressError, parse_domain
+from relay.mail.duration import SECONDS, format_duration
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"([0-9]{1,12}) *([smhdw])\Z")
 _LONGEST_DAYS = 3660  # ten years; a time of the far future cannot be added to a date
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -136,7 +136,7 @@ def _duration(value: object) -> timedelta:
     found = _DURATION.match(value) if isinstance(value, str) else None
     if found is None:
         raise ValueError('must be a number and a unit (s, m, h, d, w) in quotes, such as "15m" or "5d"')
-    seconds = int(found[1]) * _UNITS[found[2]]
+    seconds = int(found[1]) * SECONDS[found[2]]
     if seconds > _LONGEST_DAYS * 86400:
         raise ValueError(f"must be at most {_LONGEST_DAYS}d")
     return timedelta(seconds=seconds)
@@ -155,15 +155,6 @@ def _positive(value: timedelta | None) -> timedelta | None:
     if value is not None and value <= timedelta(0):
         raise ValueError("must be longer than zero")
     return value
-
-
-def format_duration(value: timedelta | None) -> str:
-    """How a duration is written in the settings: the largest unit that divides it. None is the empty text."""
-    if value is None:
-        return ""
-    seconds = int(value.total_seconds())
-    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNITS[unit] == 0)
-    return f"{seconds // _UNITS[unit]}{unit}"
 
 
 def _size(value: object) -> int:

@@ -12,9 +12,11 @@ from enum import Enum
 
 from pydantic import Field
 
+from relay.mail.duration import format_duration
 from relay.override_settings import OverrideSettings
 from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Overrides
+from relay.retry_settings import RetrySettings
 from relay.setting_types import (
     COUNT_LIMIT,
     Duration,
@@ -24,14 +26,12 @@ from relay.setting_types import (
     Nameserver,
     Network,
     NextHop,
-    OptionalDuration,
     OptionalPath,
     OwnName,
     Port,
     Section,
     Size,
     Written,
-    format_duration,
     format_size,
 )
 
@@ -168,20 +168,6 @@ class TlsMemorySettings(Section):
     def rules(self) -> MemoryRules:
         """The settings as the decision takes them."""
         return MemoryRules(self.on_loss, self.after, self.defer_for)
-
-
-class RetrySettings(Section):
-    """When to try again, and when to give up."""
-
-    schedule: tuple[Duration, ...] = Field(
-        default=tuple(timedelta(minutes=minutes) for minutes in (5, 15, 30, 60, 120, 240)),
-        min_length=1,
-        description="waits between attempts; the last one repeats",
-    )
-    expire: Duration = Field(default=timedelta(days=5), description="age at which the sender is told that it failed")
-    delay_notice: OptionalDuration = Field(
-        default=timedelta(hours=4), description="age at which the sender is told that it is late; empty: never"
-    )
 
 
 class AdminSettings(Section):

@@ -6,7 +6,7 @@ when. What hosts say comes from strangers: it is cleaned of control characters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -16,8 +16,7 @@ from relay.mail.outcome import Cause, State
 from relay.policy.words import in_words
 from relay.queue.history import AttemptEntry, MessageTrace
 from relay.queue.objects import of_notify
-from relay.queue.stats import RestEntry
-from relay.queue.store import QueueEntry
+from relay.queue.store import QueueEntry, Rest
 from relay.show import clean, count
 from relay.trace import DEMANDS, act_words, utc
 
@@ -42,7 +41,7 @@ class Scene:
     """What a page is made from besides the message. `service`: whether one runs; None: that cannot be seen."""
 
     now: datetime
-    rests: Sequence[RestEntry]
+    rests: Mapping[str, Rest]
     service: bool | None
 
 
@@ -147,7 +146,7 @@ def _resting(entry: QueueEntry, scene: Scene) -> Iterator[str]:
     if rest is not None:
         yield _line(
             "rest",
-            f"nothing is tried at {rest.destination} before {utc(rest.until)}, in {in_words(rest.until - scene.now)}: "
+            f"nothing is tried at {entry.destination} before {utc(rest.until)}, in {in_words(rest.until - scene.now)}: "
             f"it failed {count(rest.failures, 'time')} in a row since {utc(rest.since)}, last with "
             f"{rest.status} {rest.reason}",
         )
@@ -194,9 +193,9 @@ def _last_attempt(attempt: AttemptEntry, trace: MessageTrace) -> Iterator[str]:
     yield f"  `relay trace {trace.id}` has every attempt, with what was said"
 
 
-def _rest(entry: QueueEntry, scene: Scene) -> RestEntry | None:
-    resting = (rest for rest in scene.rests if rest.destination == entry.destination and rest.until > scene.now)
-    return None if entry.state.closed else next(resting, None)
+def _rest(entry: QueueEntry, scene: Scene) -> Rest | None:
+    rest = None if entry.state.closed else scene.rests.get(entry.destination)
+    return rest if rest is not None and rest.until > scene.now else None
 
 
 def _is_due(entry: QueueEntry, scene: Scene) -> bool:

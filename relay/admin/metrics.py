@@ -108,6 +108,10 @@ class Metrics:
                 "relay_authentication_failed", "Logins with a wrong name or password."
             ),
             events.AttemptFinished: self._count_attempt,
+            events.DestinationRests: self._plain(
+                "relay_destination_rests", "Times a destination was found to be down and let rest."
+            ),
+            events.DestinationReached: _nothing,
             events.PolicyTestFailed: self._plain(
                 "relay_policy_test_failed", "Sessions that an MTA-STS policy in testing mode would have refused."
             ),

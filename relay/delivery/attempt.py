@@ -40,7 +40,7 @@ from relay.events import Emit, PolicyOverridden, PolicyTestFailed, TlsLost
 from relay.guard import AddressGuard
 from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Body, Claim, Recipient, SmtpUtf8, TlsDemand
-from relay.mail.outcome import Deferred, Delivered, Failed, Outcome
+from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome
 from relay.mail.record import Attempted, AttemptRecord
 from relay.mail.status import Kind, Reply
 from relay.policy.chain import Roots, Trust
@@ -182,9 +182,8 @@ class Attempt:
             if refusal is None:
                 addresses.append(address)
             else:
-                self._pass_over(
-                    host.name, Deferred(REFUSED_4_4_4, f"{host.name} is at {address}: {refusal}", host.name)
-                )
+                what = f"{host.name} is at {address}: {refusal}"
+                self._pass_over(host.name, Deferred(REFUSED_4_4_4, what, host.name, cause=Cause.DNS))
         return addresses
 
     def _pass_over(self, host: str, why: Refuse | Deferred | Failed) -> None:
@@ -240,7 +239,8 @@ class Attempt:
             self._trail.session(need, failed.observed, verdict, failed.dialogue)
             self._note(refused(verdict, need.host))
         else:
-            broken = Deferred(BROKEN_4_4_2, f"{need.host} broke off the TLS handshake", need.host)
+            what = f"{need.host} broke off the TLS handshake"
+            broken = Deferred(BROKEN_4_4_2, what, need.host, cause=Cause.OUTAGE)
             self._trail.no_session(need.host, failed.observed.address, need, broken, failed.dialogue)
             self._note(broken)
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from relay.delivery.smtp import Capabilities, ConnectFailed, Lost, Stage, Target
 from relay.mail.message import Claim, SmtpUtf8
-from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
+from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.status import Kind, Reply, Status
-from relay.policy.verdict import Refuse
+from relay.policy.verdict import Refuse, Rule
 
 SHORTAGE_4_3_0 = Status(Kind.TEMPORARY, 3, 0)
 CONNECT_4_4_1 = Status(Kind.TEMPORARY, 4, 1)
@@ -33,7 +33,9 @@ def of_answer(answer: Reply | Lost, host: str, tls: TlsUsed) -> tuple[Outcome, b
             return Deferred(status, f"{host} asks us to come again later", host, answer, tls), True
         case Lost():
             # RFC 5321 §4.2.5: after the final dot the outcome is unknown; another host now could mean a double.
-            return Deferred(BROKEN_4_4_2, f"{host} {answer.reason}", host, tls=tls), not answer.after_final_dot
+            cause = Cause.UNKNOWN if answer.after_final_dot else Cause.OUTAGE
+            broken = Deferred(BROKEN_4_4_2, f"{host} {answer.reason}", host, tls=tls, cause=cause)
+            return broken, not answer.after_final_dot
 
 
 def without_552(answers: Sequence[Reply | Lost]) -> list[Reply | Lost]:
@@ -62,7 +64,8 @@ def refused(refuse: Refuse, host: str) -> Deferred | Failed:
     """What a verdict that says no means for the recipients."""
     if refuse.status.kind is Kind.PERMANENT:
         return Failed(refuse.status, refuse.reason, host)
-    return Deferred(refuse.status, refuse.reason, host)
+    cause = Cause.DNS if refuse.rule is Rule.DNS_UNDECIDED else Cause.TLS_POLICY
+    return Deferred(refuse.status, refuse.reason, host, cause=cause)
 
 
 def connect_failed(failed: ConnectFailed, target: Target) -> Deferred:
@@ -72,9 +75,10 @@ def connect_failed(failed: ConnectFailed, target: Target) -> Deferred:
         status = failed.reply.status.with_kind(Kind.TEMPORARY)
         return Deferred(status, f"{where}: {failed.reason}", target.host, failed.reply)
     if failed.ours:
-        return Deferred(SHORTAGE_4_3_0, f"this machine could not connect to {where}: {failed.reason}")
+        what = f"this machine could not connect to {where}: {failed.reason}"
+        return Deferred(SHORTAGE_4_3_0, what, cause=Cause.LOCAL)
     status = CONNECT_4_4_1 if failed.stage is Stage.CONNECT else BROKEN_4_4_2
-    return Deferred(status, f"{where}: {failed.reason}", target.host)
+    return Deferred(status, f"{where}: {failed.reason}", target.host, cause=Cause.OUTAGE)
 
 
 def unfit(claim: Claim, can: Capabilities, host: str) -> Failed | None:

@@ -18,7 +18,7 @@ from relay.lookup.resolver import LookupFailed, NotFound, Resolver
 from relay.lookup.sts import StsFinder
 from relay.lookup.tlsa import find_tlsa
 from relay.mail.address import parse_domain
-from relay.mail.outcome import Deferred, Failed
+from relay.mail.outcome import Cause, Deferred, Failed
 from relay.mail.status import Kind, Status
 from relay.policy.mx import Destination, DestinationLookupFailed, MailHosts, MxHost, NoSuchDomain, NullMx, nearer, order
 from relay.policy.sts import NoSts, StsFound, StsResult
@@ -103,12 +103,13 @@ class Router:
             case NotFound() if self._settings.next_hop is not None:
                 # The operator's word or the operator's DNS is wrong, not the recipient: no mail is given up for it.
                 what = f"the next hop {host.name} (delivery.next_hop) has no address"
-                return Deferred(NO_ADDRESS_5_4_4.with_kind(Kind.TEMPORARY), what, host.name)
+                return Deferred(NO_ADDRESS_5_4_4.with_kind(Kind.TEMPORARY), what, host.name, cause=Cause.DNS)
             case NotFound():
                 return Failed(NO_ADDRESS_5_4_4, f"the mail host {host.name} has no address", host.name)
             case LookupFailed(reason, bogus):
                 status = DNS_UNDECIDED_4_7_5 if bogus else DNS_FAILED_4_4_3
-                return Deferred(status, f"the address of the mail host {host.name} is not known: {reason}", host.name)
+                what = f"the address of the mail host {host.name} is not known: {reason}"
+                return Deferred(status, what, host.name, cause=Cause.DNS)
         assert_never(found)
 
     async def tlsa(self, host: MxHost, route: Route) -> TlsaResult:
@@ -136,7 +137,8 @@ class Router:
                 return Failed(NO_SUCH_DOMAIN_5_1_2, reason)
             case DestinationLookupFailed(domain, reason, bogus):
                 status = DNS_UNDECIDED_4_7_5 if bogus else DNS_FAILED_4_4_3
-                return Deferred(status, f"the mail hosts of {domain} could not be looked up: {reason}")
+                what = f"the mail hosts of {domain} could not be looked up: {reason}"
+                return Deferred(status, what, cause=Cause.DNS)
         assert_never(destination)
 
 

@@ -1,26 +1,27 @@
-"""Takes due mail out of the queue, gives it to attempts, and writes down what came of it.
+"""Takes due mail out of the queue, gives it to attempts, and lets each destination have as much as it can take.
 
-Each destination has a lane with a bounded number of deliveries at once, so that one that is slow or down does not
-hold up the others. A programming error in an attempt is reported and leaves the claim to its lease; it never becomes
-a bounce.
+Each destination has a lane, so that one that is slow or down does not hold up the others. A programming error in an
+attempt is reported and leaves the claim to its lease; it never becomes a bounce.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from relay import ndr
-from relay.events import AttemptFinished, DefectFound, Emit, NoticeQueued, StoreFailed
+from relay.delivery.lanes import Lane, Lanes
+from relay.delivery.pace import sign_of
+from relay.delivery.settling import Office, Settler
+from relay.events import DefectFound, DestinationReached, DestinationRests, StoreFailed
 from relay.mail.message import Claim, MessageId, NewMessage
-from relay.mail.outcome import Delivered
+from relay.mail.outcome import Deferred
 from relay.mail.record import Attempted
-from relay.policy.retry import Schedule, SettledRecipient, Settlement, settle
-from relay.queue.store import QueueStore, StoreUnavailable
+from relay.policy.limits import DestinationLimits
+from relay.policy.retry import Settlement
+from relay.queue.store import QueueStore, Rest, StoreUnavailable
 
 LEASE = timedelta(minutes=30)
 RENEW_EVERY_SECONDS = 300.0
@@ -30,29 +31,10 @@ STORE_RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many deliveries run at once. `shared_lane`: all mail goes to one place, whatever its domain."""
+    """How many deliveries run at once, in all and for each destination."""
 
     total: int
-    per_lane: int
-    shared_lane: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Office:
-    """What the worker needs besides the queue. `draw` gives random numbers from 0 to below 1."""
-
-    schedule: Schedule
-    hostname: str
-    clock: Callable[[], datetime]
-    new_id: Callable[[], MessageId]
-    draw: Callable[[], float]
-    emit: Emit
-
-
-@dataclass(slots=True)
-class _Lane:
-    waiting: deque[Claim]
-    running: int = 0
+    destinations: DestinationLimits
 
 
 class Worker:
@@ -67,9 +49,10 @@ class Worker:
     ) -> None:
         self._store = store
         self._deliver = deliver
-        self._limits = limits
+        self._total = limits.total
         self._office = office
-        self._lanes: dict[str, _Lane] = {}
+        self._settler = Settler(store, office)
+        self._lanes = Lanes(limits.destinations)
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[tuple[MessageId, str], Claim] = {}  # everything claimed and not yet settled
         self._promised = 0  # claims that are being stored and come back to us
@@ -85,12 +68,9 @@ class Worker:
         """Deliver until `stop`. Returns when what was under way is done."""
         renewing = asyncio.create_task(self._renew_leases())
         try:
+            await self._until_it_works(self._remember_rests)
             while not self._stopping.is_set():
-                try:
-                    await self._fill_lanes()
-                except StoreUnavailable as error:
-                    self._office.emit(StoreFailed(str(error)))
-                    await self._pause(STORE_RETRY_SECONDS)
+                await self._until_it_works(self._fill_lanes)
         finally:
             renewing.cancel()
             if self._tasks:
@@ -99,9 +79,10 @@ class Worker:
     async def stop(self, grace: timedelta) -> None:
         """Take no more work, give back what has not begun, and let what is under way finish within `grace`."""
         self._stopping.set()
+        self._settler.stopping.set()
         self._room.set()
-        waiting = [claim for lane in self._lanes.values() for claim in lane.waiting]
-        for lane in self._lanes.values():
+        waiting = [claim for lane in self._lanes for claim in lane.waiting]
+        for lane in self._lanes:
             lane.waiting.clear()  # all at once, before anybody else runs: a free deliverer would begin with them
         for claim in waiting:
             await self._give_back(claim)
@@ -115,55 +96,90 @@ class Worker:
 
         It is on disk on return. Raises what the queue's `put` raises.
         """
-        domains = {address.domain for address in message.envelope.recipients}
-        if self._stopping.is_set() or self._free() < len(domains) or any(map(self._is_full, domains)):
+        now = self._office.clock()
+        lanes = [self._lanes.of(destination) for destination in self._store.destinations(message)]
+        wanted = [lane for lane in lanes if not lane.stored and lane.room(now) > 0]
+        if self._stopping.is_set() or self._free() < len(wanted):
+            wanted = []
+        for lane in lanes:
+            lane.stored = lane.stored or lane not in wanted  # what is stored goes first from now on
+        try:
+            await self._put(message, wanted)
+        finally:
+            for lane in lanes:
+                self._lanes.idle(lane)
+
+    async def _put(self, message: NewMessage, wanted: list[Lane]) -> None:
+        """`wanted`: where there is room for it."""
+        if not wanted:
             await self._store.put((message,))
             return
-        self._promised += len(domains)
+        self._promise(wanted, 1)
         try:
-            claims = await self._store.put_claimed(message, self._office.clock() + LEASE)
+            names = [lane.destination for lane in wanted]
+            claims = await self._store.put_claimed(message, self._office.clock() + LEASE, names)
         except BaseException:
             self._room.set()
             raise
         finally:
-            self._promised -= len(domains)
+            self._promise(wanted, -1)
         for claim in claims:
             await self._assign(claim)
 
+    def _promise(self, lanes: list[Lane], more: int) -> None:
+        self._promised += more * len(lanes)
+        for lane in lanes:
+            lane.promised += more
+
+    async def _until_it_works(self, work: Callable[[], Awaitable[None]]) -> None:
+        while not self._stopping.is_set():
+            try:
+                return await work()
+            except StoreUnavailable as error:
+                self._office.emit(StoreFailed(str(error)))
+                await self._settler.pause(STORE_RETRY_SECONDS)
+        return None
+
+    async def _remember_rests(self) -> None:
+        """What was down before is tried with one message first."""
+        for destination, rest in (await self._store.rests()).items():
+            lane = self._lanes.of(destination)
+            lane.pace.resumed(rest.failures, rest.since)
+            lane.resting_until = rest.until
+
     async def _give_back(self, claim: Claim) -> None:
+        self._held.pop((claim.id, claim.destination), None)
         with suppress(StoreUnavailable):  # then it comes back at the end of its lease
             await self._store.release(claim, self._office.clock())
 
     def _free(self) -> int:
         """How many more claims we may hold."""
-        held = len(self._held) + self._promised
-        free = self._limits.total - held
-        return min(free, 2 * self._limits.per_lane - held) if self._limits.shared_lane else free
-
-    def _is_full(self, domain: str) -> bool:
-        lane = self._lanes.get(domain)
-        return lane is not None and len(lane.waiting) >= self._limits.per_lane
+        return self._total - len(self._held) - self._promised
 
     async def _fill_lanes(self) -> None:
         """Claim what is due, as far as there is room, and wait until there may be more."""
         self._room.clear()  # before looking, so that room made while we look is not missed
-        room = min(BATCH, self._free())
-        if room <= 0:
+        limit = min(BATCH, self._free())
+        if limit <= 0:
             await self._room.wait()
             return
-        skip = () if self._limits.shared_lane else tuple(filter(self._is_full, self._lanes))
-        share = None if self._limits.shared_lane else self._limits.per_lane
-        claims = await self._store.claim(room, LEASE, self._office.clock(), skip, share)
+        now = self._office.clock()
+        rooms = self._lanes.rooms(now)
+        claims = await self._store.claim(limit, LEASE, now, rooms, self._lanes.share)
+        if len(claims) < limit:  # all was claimed that there was room for
+            self._lanes.emptied(rooms, claims)
         for claim in claims:
             await self._assign(claim)
         if not claims:
-            await self._wait_for_work(skip)
+            await self._wait_for_work([destination for destination, room in rooms.items() if room <= 0])
 
-    async def _wait_for_work(self, skip: tuple[str, ...]) -> None:
+    async def _wait_for_work(self, closed: list[str]) -> None:
+        """`closed`: the destinations that have no room."""
         now = self._office.clock()
-        work = asyncio.create_task(self._store.wait(await self._store.next_due(skip), now))
-        # Room is news only to what was skipped for want of it.
-        other = asyncio.create_task((self._room if skip else self._stopping).wait())
+        times = (await self._store.next_due(closed, now), self._lanes.next_begin(now))
+        work = asyncio.create_task(self._store.wait(min(filter(None, times), default=None), now))
+        # Room is news only to what was left for want of it.
+        other = asyncio.create_task((self._room if closed else self._stopping).wait())
         try:
             await asyncio.wait((work, other), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -174,93 +190,85 @@ class Worker:
         if self._stopping.is_set():
             await self._give_back(claim)
             return
-        name = "" if self._limits.shared_lane else claim.destination
-        lane = self._lanes.setdefault(name, _Lane(deque()))
+        lane = self._lanes.of(claim.destination)
+        lane.resting_until = None  # if it was resting, then somebody has ended that
         lane.waiting.append(claim)
         self._held[claim.id, claim.destination] = claim
-        if lane.running < self._limits.per_lane:
-            lane.running += 1
-            task = asyncio.create_task(self._run_lane(name, lane))
+        self._staff(lane)
+
+    def _staff(self, lane: Lane) -> None:
+        """As many deliverers as the destination may have and the mail needs."""
+        for _ in range(min(lane.pace.at_once - lane.deliverers, len(lane.waiting))):
+            lane.deliverers += 1
+            task = asyncio.create_task(self._run_lane(lane))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _run_lane(self, name: str, lane: _Lane) -> None:
-        """One of the lane's deliverers: works while something waits."""
+    async def _run_lane(self, lane: Lane) -> None:
+        """One of the lane's deliverers: works while something waits and it is not one too many."""
         try:
-            while lane.waiting:
+            while lane.waiting and lane.deliverers <= lane.pace.at_once:
+                if lane.pace.may_begin(self._office.clock()) == 0:
+                    await self._empty(lane)  # more was claimed than its rate allows
+                    break
                 claim = lane.waiting.popleft()
+                lane.running += 1
+                lane.pace.begun()
                 try:
-                    await self._handle(claim)
+                    settlement = await self._handle(claim)
+                    if settlement is not None:
+                        await self._learn(lane, settlement)
                 except StoreUnavailable as error:
                     self._office.emit(StoreFailed(str(error)))
                 except Exception as error:  # noqa: BLE001  a defect must not stop other mail, nor become a bounce
                     self._office.emit(DefectFound(f"delivery of {claim.id}", repr(error)))
                 finally:
+                    lane.running -= 1
                     self._held.pop((claim.id, claim.destination), None)
                     self._room.set()
         finally:
-            lane.running -= 1
-            if not lane.running and not lane.waiting:
-                self._lanes.pop(name, None)
+            lane.deliverers -= 1
+            self._staff(lane)
+            self._lanes.idle(lane)
 
-    async def _handle(self, claim: Claim) -> None:
-        office = self._office
-        began = office.clock()
+    async def _handle(self, claim: Claim) -> Settlement | None:
+        began = self._office.clock()
         attempted = await self._deliver(claim)
-        now = office.clock()
-        settlement = settle(claim, attempted.outcomes, office.schedule, now, office.draw())
-        while True:
-            # The remote server may have the message already: hold on to the result until the disk takes it.
-            notices = await self._notices(claim, settlement, now)  # with new ids each time: one may be taken
-            try:
-                kept = await self._store.settle(
-                    claim, settlement, [notice for _, notice in notices], now, record=attempted.record, began=began
-                )
-                break
-            except StoreUnavailable as error:
-                office.emit(StoreFailed(str(error)))
-                if self._stopping.is_set():
-                    return
-                await self._pause(STORE_RETRY_SECONDS)
-        if not kept:
-            office.emit(DefectFound(f"delivery of {claim.id}", "the lease was lost before the attempt was over"))
-            return
-        for settled in settlement.recipients:
-            office.emit(_finished(claim, settled))
-        for kind, notice in notices:
-            about = str(notice.envelope.recipients[0])
-            office.emit(NoticeQueued(str(notice.id), str(claim.id), kind.value, about))
+        return await self._settler.settle(claim, attempted, began)
 
-    async def _notices(self, claim: Claim, settlement: Settlement, now: datetime) -> list[tuple[ndr.Kind, NewMessage]]:
-        wanted = ((ndr.Kind.FAILURE, settlement.failed), (ndr.Kind.DELAY, settlement.delayed))
-        notices = []
-        for kind, recipients in wanted:
-            if recipients and claim.sender is not None:
-                stamp = ndr.Stamp(
-                    self._office.new_id(), now, self._office.hostname, claim.arrived + self._office.schedule.expire
-                )
-                notice = ndr.compose(kind, claim, recipients, await self._header(claim), stamp)
-                if notice is not None:
-                    notices.append((kind, notice))
-        return notices
+    async def _learn(self, lane: Lane, settlement: Settlement) -> None:
+        """Give the destination more from now on, or less, or let it rest."""
+        now = self._office.clock()
+        outcomes = {settled.recipient.index: settled.outcome for settled in settlement.recipients}
+        sign = sign_of(outcomes, {settled.recipient.index: settled.cause for settled in settlement.recipients})
+        since = lane.pace.since
+        length = lane.pace.learn(sign, now, self._office.draw())
+        if length is not None:
+            last = next(outcome for outcome in outcomes.values() if isinstance(outcome, Deferred))
+            await self._rest(lane, now + length, last)
+        elif since is not None and lane.pace.since is None:
+            await self._store.rest(lane.destination, None)
+            self._office.emit(DestinationReached(lane.destination, since))
 
-    async def _header(self, claim: Claim) -> bytes:
-        """The header of the message as it was accepted, up to what a notice gives back."""
-        found = b""
-        chunks = self._store.read(claim.body)
+    async def _rest(self, lane: Lane, until: datetime, last: Deferred) -> None:
+        """What waits for it goes back into the queue."""
+        pace = lane.pace
+        assert pace.since is not None  # noqa: S101  (it rests)
+        lane.resting_until = until
+        rest = Rest(until, pace.since, pace.rests, str(last.status), last.reason)
         try:
-            async for chunk in chunks:
-                found += chunk
-                end = found.find(b"\r\n\r\n")
-                if end >= 0:
-                    return found[: end + 2]
-                if len(found) > ndr.HEADER_LIMIT:
-                    break
-        except StoreUnavailable as error:  # what became of the mail matters more than its header in a notice
-            self._office.emit(StoreFailed(str(error)))
+            await self._store.rest(lane.destination, rest)
         finally:
-            await chunks.aclose()
-        return found
+            await self._empty(lane)
+        self._office.emit(DestinationRests(lane.destination, until, pace.since, pace.rests, rest.status, rest.reason))
+
+    async def _empty(self, lane: Lane) -> None:
+        """What waits goes back into the queue and stands there first."""
+        waiting = list(lane.waiting)
+        lane.waiting.clear()
+        lane.stored = True
+        for claim in waiting:
+            await self._give_back(claim)
 
     async def _renew_leases(self) -> None:
         """An attempt may outlast its lease (a slow host, a large message): keep what we hold."""
@@ -269,26 +277,3 @@ class Worker:
             for claim in tuple(self._held.values()):
                 with suppress(StoreUnavailable):
                     await self._store.renew(claim, self._office.clock() + LEASE)
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait before asking the store again, but not when we are told to stop."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-
-
-def _finished(claim: Claim, settled: SettledRecipient) -> AttemptFinished:
-    outcome = settled.outcome
-    reply = outcome.reply.text if outcome.reply is not None else None
-    return AttemptFinished(
-        id=str(claim.id),
-        recipient=str(settled.recipient.address),
-        state=settled.state.value,
-        attempts=settled.recipient.attempts,
-        status=str(outcome.status),
-        host=outcome.host,
-        tls=outcome.tls.value,
-        reason=None if isinstance(outcome, Delivered) else outcome.reason,
-        reply=reply,
-        next_attempt=settled.next_attempt,
-    )

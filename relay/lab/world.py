@@ -140,6 +140,8 @@ port = {policies.port}
 on_loss = "defer"
 after = "{_TLS_AFTER}"
 defer_for = "{_TLS_DEFER_FOR}"
+[retry]
+tls_policy_expire = ""
 {overrides}"""
         )
         return path

@@ -13,19 +13,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 
-from relay.mail.address import Address
 from relay.mail.message import MessageId
 from relay.mail.outcome import State
 from relay.queue import giving_up, transactions
 from relay.queue.giving_up import Compose
 from relay.queue.rows import Row, storable, to_address, to_micros
 from relay.queue.selection import OPEN, Cursor, QueueFilter
+from relay.queue.store import Grouping
 from relay.queue.writer import Transaction
 
 BATCH = 5000  # recipients that are read and written together
 
 _SELECT = (
-    "SELECT r.message, r.number, r.state, r.lease IS NOT NULL, r.address, r.domain, m.sender, m.sender_domain, m.login"
+    "SELECT r.message, r.number, r.state, r.lease IS NOT NULL, r.destination, r.address, r.domain, m.sender,"
+    " m.sender_domain, m.login"
     " FROM message m JOIN recipient r ON r.message = m.id WHERE {} ORDER BY m.id, r.number LIMIT ?"
 )
 _HOLD = (
@@ -53,6 +54,7 @@ _CLOSE_MESSAGE = (
     "UPDATE message SET closed = ?1 WHERE id = ?2 AND NOT EXISTS (SELECT 1 FROM recipient"
     " WHERE message = ?2 AND state NOT IN ('delivered', 'failed', 'dropped'))"
 )
+_WAKE = "DELETE FROM rest WHERE destination = ?"
 _REMEMBER = "INSERT OR REPLACE INTO operator_act VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -82,9 +84,6 @@ FITTING = {
     Act.REROUTE: OPEN,
 }
 
-Destination = Callable[[Address | None, str | None, Address, str | None], str]
-"""Where mail goes: from its sender, the login, the recipient and the chosen route (None: as the settings say)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Action:
@@ -111,7 +110,7 @@ class Desk:
 
     now: datetime
     compose: Compose
-    destination: Destination
+    grouping: Grouping
     read_file: Callable[[MessageId], bytes]
     alone: bool = False
 
@@ -159,7 +158,7 @@ class _Count:
 
 
 def perform(transaction: Transaction, action: Action, desk: Desk) -> Tally:
-    """Do it, or only count. The caller has the destinations loaded anew when something was done."""
+    """Do it, or only count. The caller has the turns loaded anew when something was done."""
     count = _Count()
     for rows in _batches(transaction.connection, action.selection, count.notices):
         count.recipients += len(rows)
@@ -213,22 +212,24 @@ def _write(connection: sqlite3.Connection, action: Action, desk: Desk, rows: Seq
             connection.executemany(_RELEASE, [(now, *place) for place in places])
         case Act.RETRY:
             connection.executemany(_RETRY, [(now, *place) for place in places])
+            # What rests is tried again too.
+            connection.executemany(_WAKE, {(row[4],) for row in rows})
         case Act.FAIL | Act.DROP:
             state, status = (State.FAILED, str(giving_up.STATUS)) if action.act is Act.FAIL else (State.DROPPED, None)
             reason = storable(giving_up.words(state, action.reason))
             connection.executemany(_CLOSE, [(state.value, status, reason, now, *place) for place in places])
         case Act.REROUTE:
-            connection.executemany(_REROUTE, [_rerouted(row, action.route, desk.destination, now) for row in rows])
+            connection.executemany(_REROUTE, [_rerouted(row, action.route, desk.grouping, now) for row in rows])
     detail = storable(action.route or "as the settings say" if action.act is Act.REROUTE else action.reason)
     who = storable(action.who)
     connection.executemany(_REMEMBER, [(*place, action.act.value, now, who, detail) for place in places])
 
 
-def _rerouted(row: Row, route: str | None, destination_of: Destination, now: int) -> Row:
+def _rerouted(row: Row, route: str | None, grouping: Grouping, now: int) -> Row:
     """For _REROUTE."""
-    message, number, _, _, address, domain, sender, sender_domain, login = row
+    message, number, _, _, _, address, domain, sender, sender_domain, login = row
     origin = None if sender is None else to_address(sender, sender_domain)
-    return route, destination_of(origin, login, to_address(address, domain), route), now, message, number
+    return route, grouping(origin, login, to_address(address, domain), route), now, message, number
 
 
 def _tell(transaction: Transaction, action: Action, desk: Desk, rows: Sequence[Row]) -> Iterable[MessageId]:
@@ -243,7 +244,9 @@ def _tell(transaction: Transaction, action: Action, desk: Desk, rows: Sequence[R
         if notice is None:
             continue
         if not action.dry_run:
-            transactions.put(transaction, notice, about=MessageId(message))
+            (recipient,) = notice.envelope.recipients
+            destination = desk.grouping(None, None, recipient)
+            transactions.put(transaction, notice, (destination,), about=MessageId(message))
         yield notice.id
 
 

@@ -5,7 +5,7 @@ Times are ISO 8601 in UTC, to the millisecond; what is not known is null.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,8 +13,8 @@ from relay.mail.message import Notify
 from relay.queue.control import Action, Tally
 from relay.queue.history import ActEntry, AttemptEntry, MessageTrace
 from relay.queue.hold_rules import HoldRule
-from relay.queue.stats import AGES, Group, QueueStats, RestEntry
-from relay.queue.store import QueueEntry
+from relay.queue.stats import AGES, Group, QueueStats
+from relay.queue.store import QueueEntry, Rest
 
 Object = dict[str, Any]
 
@@ -75,9 +75,9 @@ def of_stats(stats: QueueStats) -> Object:
         "due": stats.due,
         "oldest": json_time(stats.oldest),
         "states": {state.value: number for state, number in stats.states.items()},
-        "destinations": [_of_group(group) | {"rest": of_rest(group.rest)} for group in stats.destinations],
+        "destinations": [_of_group(group) for group in stats.destinations],
         "causes": [_of_group(group) for group in stats.causes],
-        "resting": [of_rest(rest) for rest in stats.resting],
+        "resting": [_of_rest(name, rest) for name, rest in stats.resting.items()],
     }
 
 
@@ -90,16 +90,15 @@ def _of_group(group: Group) -> Object:
         "under_way": group.under_way,
         "oldest": json_time(group.oldest),
         "next_attempt": json_time(group.next_attempt),
+        "rests_until": None if group.rest is None else json_time(group.rest.until),
         "ages": dict(zip((*AGE_NAMES, "older"), group.ages, strict=True)),
     }
 
 
-def of_rest(rest: RestEntry | None) -> Object | None:
+def _of_rest(destination: str, rest: Rest) -> Object:
     """A destination that is down."""
-    if rest is None:
-        return None
     return {
-        "destination": rest.destination,
+        "destination": destination,
         "until": json_time(rest.until),
         "since": json_time(rest.since),
         "failures": rest.failures,
@@ -213,7 +212,7 @@ def _of_act(act: ActEntry, trace: MessageTrace) -> Object:
     }
 
 
-def of_message(trace: MessageTrace, rests: Sequence[RestEntry]) -> Object:
+def of_message(trace: MessageTrace, rests: Mapping[str, Rest]) -> Object:
     """All that is known of one message, its recipients in full, and which of their destinations rest."""
     destinations = {entry.destination for entry in trace.recipients if not entry.state.closed}
     return of_trace(trace) | {
@@ -221,5 +220,5 @@ def of_message(trace: MessageTrace, rests: Sequence[RestEntry]) -> Object:
         "ret": None if trace.dsn.ret is None else trace.dsn.ret.value,
         "envid": trace.dsn.envid,
         "recipients": [of_entry(entry) for entry in trace.recipients],
-        "resting": [of_rest(rest) for rest in rests if rest.destination in destinations],
+        "resting": [_of_rest(name, rest) for name, rest in rests.items() if name in destinations],
     }

@@ -42,7 +42,6 @@ SETTLE_RECIPIENT = (
     " tls = ?, changed = ?, delay_notices = ?, cause = ?, rule = ?, review = ?"
     " WHERE message = ? AND number = ? AND lease = ?"
 )
-RECIPIENT = "number, address, domain, attempts, delay_notices, notify, orcpt, status, reply, reason, host, tls, cause"
 SELECT_ENTRY = (
     "SELECT m.id, m.message_id, m.sender, r.address, r.domain, r.state, r.attempts, r.status, r.reply, r.reason,"
     " r.host, r.tls, iif(r.lease IS NULL, r.next_attempt, NULL), m.arrived, r.changed, r.number, m.size, m.login,"
@@ -91,12 +90,12 @@ def body_row(message: NewMessage) -> Row:
     return message.id.number, message.body.octets if isinstance(message.body, InlineBody) else None
 
 
-def recipient_rows(message: NewMessage, claims: Sequence[Claim]) -> list[Row]:
-    """For INSERT_RECIPIENT: each is leased by the one of `claims` that has its domain, or else due on arrival."""
+def recipient_rows(message: NewMessage, destinations: Sequence[str], claims: Sequence[Claim]) -> list[Row]:
+    """For INSERT_RECIPIENT: each is leased by the one of `claims` for its destination, or else due on arrival."""
     id, arrived = message.id.number, to_micros(message.arrived)
     leased = {claim.destination: (1, to_micros(claim.lease_until), claim.lease) for claim in claims}
     waiting = 0, arrived, None
-    flow = flow_of(message)
+    flow = flow_of(message.envelope.sender, message.login)
     asked = message.envelope.dsn or (RecipientDsn(),) * len(message.envelope.recipients)
     return [
         (
@@ -104,27 +103,28 @@ def recipient_rows(message: NewMessage, claims: Sequence[Claim]) -> list[Row]:
             number,
             address.text,
             address.domain,
-            address.domain,
+            destination,
             flow,
             None if dsn.notify is None else dsn.notify.value,
             dsn.orcpt,
-            *leased.get(address.domain, waiting),
+            *leased.get(destination, waiting),
             arrived,
         )
-        for number, (address, dsn) in enumerate(zip(message.envelope.recipients, asked, strict=True))
+        for number, (address, dsn, destination) in enumerate(
+            zip(message.envelope.recipients, asked, destinations, strict=True)
+        )
     ]
 
 
-def flow_of(message: NewMessage) -> str:
+def flow_of(sender: Address | None, login: str | None) -> str:
     """Whose mail it is, for fairness: the login, or the sender without what changes from message to message (VERP)."""
-    if message.login is not None:
-        return message.login
-    sender = message.envelope.sender
+    if login is not None:
+        return login
     return "" if sender is None else f"{_CHANGING.split(sender.local, 1)[0]}@{sender.domain}"
 
 
 def to_recipient(row: Row) -> Recipient:
-    """From the columns RECIPIENT."""
+    """From what a lease returns: see transactions."""
     index, address, domain, attempts, notices, notify, orcpt, status, reply, reason, host, tls, cause = row
     last = None
     if status is not None and reason is not None:

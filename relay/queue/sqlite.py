@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,9 +20,10 @@ from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage
 from relay.mail.record import AttemptRecord
 from relay.ndr import HEADER_LIMIT
 from relay.policy.retry import Settlement
-from relay.queue import control, database, hold_rules, transactions
+from relay.queue import claiming, control, database, hold_rules, transactions
 from relay.queue.bodies import Bodies, FileOrMemory, read_start
-from relay.queue.control import Action, Desk, Destination, Tally
+from relay.queue.claiming import LeaseLostError, Order
+from relay.queue.control import Action, Desk, Tally
 from relay.queue.folder import FolderLock
 from relay.queue.giving_up import Compose
 from relay.queue.history import MessageTrace, attempt_row, octets_of
@@ -30,9 +31,8 @@ from relay.queue.hold_rules import HoldRule
 from relay.queue.room import Room, check_room
 from relay.queue.rows import from_micros, to_micros
 from relay.queue.selection import QueueFilter
-from relay.queue.stats import QueueStats, RestEntry
-from relay.queue.store import Depth, QueueEntry, QueueError, StoreUnavailable
-from relay.queue.transactions import LeaseLostError, Order
+from relay.queue.stats import QueueStats
+from relay.queue.store import Depth, Grouping, QueueEntry, QueueError, Rest, StoreUnavailable, by_domain
 from relay.queue.visitor import QueueReader, open_reader
 from relay.queue.writer import Transaction, Writer
 
@@ -43,10 +43,14 @@ T = TypeVar("T")
 
 
 class SqliteStore:
-    """A `QueueStore` in a folder. For one event loop; opened once and closed once."""
+    """A `QueueStore` in a folder. For one event loop; opened once and closed once.
 
-    def __init__(self, folder: Path) -> None:
+    `grouping` says which recipients' mail goes to the same place.
+    """
+
+    def __init__(self, folder: Path, grouping: Grouping = by_domain) -> None:
         self._folder = folder.absolute()
+        self._grouping = grouping
         self._bodies = Bodies(self._folder, self._is_stored)
         self._room = Room(self._folder)
         self._changed = asyncio.Event()
@@ -68,7 +72,7 @@ class SqliteStore:
             raise
         self._lock = lock
         self._lease_numbers = count(block * _LEASES_IN_BLOCK + 1)
-        self._writer = Writer(self._connect, transactions.load_destinations, self._changed.set)
+        self._writer = Writer(self._connect, transactions.load_turns, self._changed.set)
         self._writer.start()
 
     async def close(self) -> None:
@@ -95,46 +99,56 @@ class SqliteStore:
         cancelled, the messages may be stored all the same. Raises ValueError for a message without recipients.
         """
         self._check(messages)
+        all_destinations = [self._destinations(message) for message in messages]
 
         def work(transaction: Transaction) -> None:
-            for message in messages:
+            for message, destinations in zip(messages, all_destinations, strict=True):
                 self._check_room(transaction, message.body.size)
-                transactions.put(transaction, message)
+                transactions.put(transaction, message, destinations)
 
         await self._running.run(work, wakes=True)
 
-    async def put_claimed(self, message: NewMessage, lease_until: datetime) -> tuple[Claim, ...]:
-        """Store a message as `put` does and claim all of it at once, as `claim` would, for a caller that has room.
+    async def put_claimed(
+        self, message: NewMessage, lease_until: datetime, wanted: Collection[str]
+    ) -> tuple[Claim, ...]:
+        """Store a message as `put` does and claim it at once, as `claim` would, for a caller that has room.
 
-        When the caller is cancelled, what was claimed comes back at the end of the lease.
+        `wanted`: the destinations to claim. When the caller is cancelled, what was claimed comes back at the end of the
+        lease.
         """
         self._check((message,))
-        claims = transactions.first_claims(message, lease_until, self._lease_numbers)
+        destinations = self._destinations(message)
 
-        def work(transaction: Transaction) -> None:
+        def work(transaction: Transaction) -> tuple[Claim, ...]:
             self._check_room(transaction, message.body.size)
-            transactions.put(transaction, message, claims)
+            claims = claiming.first_claims(message, destinations, wanted, lease_until, self._lease_numbers)
+            transactions.put(transaction, message, destinations, claims)
+            return claims
 
-        await self._running.run(work)
-        return claims
+        return await self._running.run(work, wakes=not set(destinations) <= set(wanted))
+
+    def destinations(self, message: NewMessage) -> frozenset[str]:
+        """Where the mail of this message goes."""
+        return frozenset(self._destinations(message))
 
     async def claim(
-        self, limit: int, lease: timedelta, now: datetime, skip: Collection[str], share: int | None = None
+        self, limit: int, lease: timedelta, now: datetime, room: Mapping[str, int], share: int
     ) -> tuple[Claim, ...]:
-        """Take up to `limit` due claims whose domain is not in `skip`; small bodies come with them.
+        """Take up to `limit` due claims; small bodies come with them.
 
-        Not more than `share` of them are for one domain, so that one with much mail leaves room for others.
+        Not more of them than `room` says are for a destination that it names, and not more than `share` for any other,
+        so that one with much mail leaves room for others; none for one that rests.
 
         The attempt is counted and the lease written before this returns. When the caller is cancelled, what was
         claimed comes back at the end of the lease.
         """
-        order = Order(limit, to_micros(now + lease), to_micros(now), frozenset(skip), self._lease_numbers, share)
-        return await self._running.run(lambda transaction: transactions.claim(transaction, order, self._bodies.file_of))
+        order = Order(limit, to_micros(now + lease), to_micros(now), dict(room), share, self._lease_numbers)
+        return await self._running.run(lambda transaction: claiming.claim(transaction, order, self._bodies.file_of))
 
     async def renew(self, claim: Claim, until: datetime) -> bool:
         """Extend the lease. False: it was lost."""
         end = to_micros(until)
-        return await self._running.run(lambda transaction: transactions.renew(transaction, claim, end))
+        return await self._running.run(lambda transaction: claiming.renew(transaction, claim, end))
 
     async def settle(
         self,
@@ -161,9 +175,9 @@ class SqliteStore:
         attempt = attempt_row(claim, settlement, notices, (began, now), record)
 
         def work(transaction: Transaction) -> bool:
-            closed = transactions.settle(transaction, claim, settlement, time)
+            closed = claiming.settle(transaction, claim, settlement, time, self._grouping)
             for notice in notices:  # not asked for room: they come with mail that leaves
-                transactions.put(transaction, notice, about=claim.id)
+                transactions.put(transaction, notice, self._destinations(notice), about=claim.id)
             if self._has_room(transaction, octets_of(attempt)):
                 transactions.remember(transaction, attempt)
             return closed
@@ -182,7 +196,7 @@ class SqliteStore:
     async def release(self, claim: Claim, next_attempt: datetime) -> bool:
         """Give a claim back unsettled, its attempt uncounted: the service is stopping, or has no room for it."""
         time = to_micros(next_attempt)
-        return await self._running.run(lambda transaction: transactions.release(transaction, claim, time), wakes=True)
+        return await self._running.run(lambda transaction: claiming.release(transaction, claim, time), wakes=True)
 
     async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
         """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
@@ -211,7 +225,7 @@ class SqliteStore:
 
         def work(transaction: Transaction) -> int:
             found = transactions.retry_now(transaction.connection, id, time)
-            transactions.load_destinations(transaction)
+            transactions.load_turns(transaction)
             return found
 
         return await self._running.run(work, wakes=True)
@@ -228,18 +242,14 @@ class SqliteStore:
         """What is open and fits the filter, in figures. `top`: the most groups."""
         return await self._look(lambda reader: reader.stats(selection, now, top))
 
-    async def rests(self) -> tuple[RestEntry, ...]:
-        """The destinations that are down."""
-        return await self._look(lambda reader: reader.rests())
-
-    async def perform(self, action: Action, now: datetime, compose: Compose, destination: Destination) -> Tally:
+    async def perform(self, action: Action, now: datetime, compose: Compose) -> Tally:
         """Do what an operator asks, in one transaction, or count what would be done."""
-        desk = Desk(now, compose, destination, partial(read_start, self._folder, octets=HEADER_LIMIT))
+        desk = Desk(now, compose, self._grouping, partial(read_start, self._folder, octets=HEADER_LIMIT))
 
         def work(transaction: Transaction) -> Tally:
             tally = control.perform(transaction, action, desk)
             if tally.done and not action.dry_run:
-                transactions.load_destinations(transaction)
+                transactions.load_turns(transaction)
             return tally
 
         def after(tally: Tally) -> None:
@@ -285,11 +295,21 @@ class SqliteStore:
         """Make `wait` return: the clock was moved by hand, for instance."""
         self._changed.set()
 
-    async def next_due(self, skip: Collection[str]) -> datetime | None:
-        """When the next open recipient outside `skip` falls due (a running lease counts until its end), or None."""
-        skipped = frozenset(skip)
-        found = await self._running.run(lambda transaction: transactions.next_due(transaction, skipped))
+    async def next_due(self, closed: Collection[str], now: datetime) -> datetime | None:
+        """When something may be claimed next, but for the destinations that are `closed`: perhaps too early, never too
+        late. A lease may end, a rest may be over. None: never by itself.
+        """
+        time, names = to_micros(now), frozenset(closed)
+        found = await self._running.run(lambda transaction: claiming.next_due(transaction, names, time))
         return None if found is None else from_micros(found)
+
+    async def rest(self, destination: str, rest: Rest | None) -> None:
+        """Let a destination rest: nothing is claimed for it before `rest.until`. None: it was reached."""
+        await self._running.run(lambda transaction: transactions.rest(transaction, destination, rest), wakes=True)
+
+    async def rests(self) -> dict[str, Rest]:
+        """The destinations that rest, or rested last and were not reached since."""
+        return await self._running.run(lambda transaction: transactions.rests(transaction.connection))
 
     async def tidy(self, closed_before: datetime) -> None:
         """Forget closed messages whose last change is older, and return to the disk what the queue needs no more."""
@@ -314,11 +334,15 @@ class SqliteStore:
         database.prepare(self._folder)
         try:
             with closing(self._connect()) as connection:
-                block, files = transactions.take_over(connection, now)
+                block, files = transactions.take_over(connection, now, self._grouping)
             self._bodies.prepare(files)
         except (sqlite3.Error, OSError) as error:
             raise QueueError(f"the queue {self._folder} cannot be opened: {database.describe(error)}") from error
         return block
+
+    def _destinations(self, message: NewMessage) -> tuple[str, ...]:
+        sender, login = message.envelope.sender, message.login
+        return tuple([self._grouping(sender, login, recipient) for recipient in message.envelope.recipients])
 
     def _check_room(self, transaction: Transaction, octets: int) -> None:
         self._room.check(octets, lambda: database.spare_octets(transaction.connection))

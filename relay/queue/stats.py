@@ -13,30 +13,19 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from relay.mail.outcome import State
+from relay.queue import transactions
 from relay.queue.rows import from_micros, to_micros
 from relay.queue.selection import QueueFilter
+from relay.queue.store import Rest
 
 AGES: Final = tuple(timedelta(minutes=minutes) for minutes in (5, 15, 60, 4 * 60, 24 * 60))
 NOT_TRIED: Final = "not tried"
 UNNAMED: Final = "not known"  # of mail that an older version has tried
 
 _OPEN = (
-    "SELECT r.message, r.destination, r.cause, r.state, r.attempts, r.next_attempt, r.lease IS NOT NULL, m.arrived"
+    "SELECT r.message, r.destination, r.cause, r.state, r.status, r.next_attempt, r.lease IS NOT NULL, m.arrived"
     " FROM message m JOIN recipient r ON r.message = m.id WHERE {} ORDER BY m.id, r.number LIMIT ?"
 )
-_RESTS = "SELECT destination, until, since, failures, status, reason FROM rest ORDER BY destination"
-
-
-@dataclass(frozen=True, slots=True)
-class RestEntry:
-    """A destination at which nothing is tried `until` then, for it is down `since` then. `failures`: rests in a row."""
-
-    destination: str
-    until: datetime
-    since: datetime
-    failures: int
-    status: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +44,7 @@ class Group:
     oldest: datetime
     next_attempt: datetime | None
     ages: tuple[int, ...]
-    rest: RestEntry | None = None
+    rest: Rest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +59,7 @@ class QueueStats:
     states: dict[State, int]
     destinations: tuple[Group, ...]
     causes: tuple[Group, ...]
-    resting: tuple[RestEntry, ...]
+    resting: dict[str, Rest]
 
 
 @dataclass(slots=True)
@@ -98,7 +87,7 @@ class _Sum:
         elif next_attempt is not None and (self.next_attempt is None or next_attempt < self.next_attempt):
             self.next_attempt = next_attempt
 
-    def group(self, name: str, rest: RestEntry | None = None) -> Group:
+    def group(self, name: str, rest: Rest | None = None) -> Group:
         return Group(
             name=name,
             recipients=self.recipients,
@@ -120,9 +109,9 @@ def load_stats(connection: sqlite3.Connection, selection: QueueFilter, now: date
     bounds = [to_micros(now - age) for age in AGES]
     time = to_micros(now)
     whole, destinations, causes, states, due = _Sum(), dict[str, _Sum](), dict[str, _Sum](), Counter[str](), 0
-    for message, destination, cause, state, attempts, next_attempt, leased, arrived in rows:
+    for message, destination, cause, state, status, next_attempt, leased, arrived in rows:
         age = next((number for number, bound in enumerate(bounds) if arrived >= bound), len(bounds))
-        why = cause or (UNNAMED if attempts else NOT_TRIED)
+        why = cause or (UNNAMED if status else NOT_TRIED)
         for one in (
             whole,
             destinations.get(destination) or destinations.setdefault(destination, _Sum()),
@@ -132,7 +121,7 @@ def load_stats(connection: sqlite3.Connection, selection: QueueFilter, now: date
             one.ages[age] += 1
         states[state] += 1
         due += not leased and next_attempt is not None and next_attempt <= time
-    rests = {rest.destination: rest for rest in load_rests(connection) if rest.until > now}
+    rests = {name: rest for name, rest in transactions.rests(connection).items() if rest.until > now}
     return QueueStats(
         recipients=whole.recipients,
         messages=whole.messages,
@@ -142,15 +131,7 @@ def load_stats(connection: sqlite3.Connection, selection: QueueFilter, now: date
         states={State(state): number for state, number in sorted(states.items())},
         destinations=_sorted((one.group(name, rests.get(name)) for name, one in destinations.items()), top),
         causes=_sorted((one.group(name) for name, one in causes.items()), top),
-        resting=tuple(rests.values()),
-    )
-
-
-def load_rests(connection: sqlite3.Connection) -> tuple[RestEntry, ...]:
-    """What is written down of destinations that are down; a rest may be over. Raises sqlite3.Error."""
-    return tuple(
-        RestEntry(destination, from_micros(until), from_micros(since), failures, status, reason)
-        for destination, until, since, failures, status, reason in connection.execute(_RESTS)
+        resting=rests,
     )
 
 

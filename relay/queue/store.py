@@ -5,17 +5,19 @@ Promises, tested in tests/store:
 * a stored message is claimed again and again until each of its recipients is settled as closed;
 * two claims never hold the same recipient at once; a claim whose lease was lost cannot settle;
 * `settle` is atomic with its evidence and its notices: no lost bounce, no bounce without closing;
-* nothing is claimed before its time; order is by due time, then age;
+* nothing is claimed before its time; new mail goes ahead of retries, senders are served in turn, and what one sender
+  has for one destination goes by due time, then age;
 * `now` always comes from the caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from relay.mail.address import Address
 from relay.mail.message import Body, Claim, MessageId, NewMessage, RecipientDsn
 from relay.mail.outcome import Cause, State, TlsUsed
 from relay.mail.record import AttemptRecord
@@ -86,6 +88,32 @@ class Depth:
     oldest: datetime | None  # when the oldest message with an open recipient arrived
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A destination that is down: nothing is tried there before `until`. Times are aware UTC.
+
+    `since`: when the first of `failures` rests in a row began. `status` and `reason` are of the last failure.
+    """
+
+    until: datetime
+    since: datetime
+    failures: int
+    status: str
+    reason: str
+
+
+class Grouping(Protocol):
+    """Which destination a recipient's mail goes to. `chosen`: the route that was chosen for it by hand."""
+
+    def __call__(self, sender: Address | None, login: str | None, recipient: Address, chosen: str | None = None) -> str:
+        """Its domain, or the name of a route (as Claim.destination)."""
+
+
+def by_domain(sender: Address | None, login: str | None, recipient: Address, chosen: str | None = None) -> str:
+    """The grouping where no routes are set."""
+    return recipient.domain if chosen is None else f"route:{chosen}"
+
+
 class BodyWriter(Protocol):
     """Takes the octets of one message while they arrive: in memory while small, in a file of the queue when large."""
 
@@ -108,15 +136,21 @@ class QueueStore(Protocol):
     async def put(self, messages: Collection[NewMessage]) -> None:
         """Store messages with all their recipients, in one transaction. Durable on return."""
 
-    async def put_claimed(self, message: NewMessage, lease_until: datetime) -> tuple[Claim, ...]:
-        """Store a message as `put` does and claim all of it, as `claim` would; in one transaction instead of two."""
+    async def put_claimed(
+        self, message: NewMessage, lease_until: datetime, wanted: Collection[str]
+    ) -> tuple[Claim, ...]:
+        """Store a message as `put` does and claim it for the destinations `wanted`; in one transaction, not in two."""
+
+    def destinations(self, message: NewMessage) -> frozenset[str]:
+        """Where the mail of this message goes."""
 
     async def claim(
-        self, limit: int, lease: timedelta, now: datetime, skip: Collection[str], share: int | None = None
+        self, limit: int, lease: timedelta, now: datetime, room: Mapping[str, int], share: int
     ) -> tuple[Claim, ...]:
-        """Take up to `limit` due claims whose domain is not in `skip`; small bodies come with them.
+        """Take up to `limit` due claims; small bodies come with them.
 
-        Not more than `share` of them are for one domain, so that one with much mail leaves room for others.
+        Not more of them than `room` says are for a destination that it names, and not more than `share` for any other,
+        so that one with much mail leaves room for others; none for one that rests.
 
         The attempt is counted and the lease written before this returns. Due: state queued or deferred, next_attempt
         not after `now`, and no lease running at `now`.
@@ -163,8 +197,16 @@ class QueueStore(Protocol):
     async def wait(self, until: datetime | None, now: datetime) -> None:
         """Return when work may be there: something put or deferred, a change by another process, or at `until`."""
 
-    async def next_due(self, skip: Collection[str]) -> datetime | None:
-        """When the next open recipient outside `skip` falls due (a running lease counts until its end), or None."""
+    async def next_due(self, closed: Collection[str], now: datetime) -> datetime | None:
+        """When something may be claimed next, but for the destinations that are `closed`: perhaps too early, never too
+        late. A lease may end, a rest may be over. None: never by itself.
+        """
+
+    async def rest(self, destination: str, rest: Rest | None) -> None:
+        """Let a destination rest: nothing is claimed for it before `rest.until`. None: it was reached."""
+
+    async def rests(self) -> dict[str, Rest]:
+        """The destinations that rest, or rested last and were not reached since."""
 
     async def tidy(self, closed_before: datetime) -> None:
         """Forget closed messages whose last change is older."""

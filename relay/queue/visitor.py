@@ -15,10 +15,9 @@ from pathlib import Path
 from relay.mail.message import MessageId
 from relay.mail.outcome import State
 from relay.ndr import HEADER_LIMIT
-from relay.queue import control, database, hold_rules
+from relay.queue import control, database, hold_rules, transactions
 from relay.queue.bodies import read_start, remove
-from relay.queue.control import Action, Desk, Destination, Tally
-from relay.queue.destinations import Destinations
+from relay.queue.control import Action, Desk, Tally
 from relay.queue.folder import held_if_free
 from relay.queue.giving_up import Compose
 from relay.queue.history import (
@@ -34,8 +33,9 @@ from relay.queue.history import (
 from relay.queue.hold_rules import HoldRule
 from relay.queue.rows import SELECT_ENTRY, Row, from_micros, storable, to_entry, to_micros
 from relay.queue.selection import QueueFilter
-from relay.queue.stats import QueueStats, RestEntry, load_rests, load_stats
-from relay.queue.store import Depth, QueueEntry, QueueError
+from relay.queue.stats import QueueStats, load_stats
+from relay.queue.store import Depth, Grouping, QueueEntry, QueueError, Rest
+from relay.queue.turns import Turns
 from relay.queue.writer import Transaction
 
 _ORDER = "ORDER BY m.id, r.number"
@@ -95,10 +95,10 @@ class QueueReader:
         with self._asking():
             return load_stats(self._connection, selection, now, top)
 
-    def rests(self) -> tuple[RestEntry, ...]:
-        """The destinations that are down. Raises StoreUnavailable."""
+    def rests(self) -> dict[str, Rest]:
+        """The destinations that are down, or were. Raises StoreUnavailable."""
         with self._asking():
-            return load_rests(self._connection)
+            return transactions.rests(self._connection)
 
     def hold_rules(self) -> tuple[HoldRule, ...]:
         """What is held when it comes in. Raises StoreUnavailable."""
@@ -171,7 +171,7 @@ def schema(folder: Path) -> tuple[int, int]:
         raise QueueError(f"the queue {path} cannot be opened: {database.describe(error)}") from error
 
 
-def perform(folder: Path, action: Action, now: datetime, compose: Compose, destination: Destination) -> Tally:
+def perform(folder: Path, action: Action, now: datetime, compose: Compose, grouping: Grouping) -> Tally:
     """As `SqliteStore.perform`, from another process: the service notices within a second.
 
     While no service runs there are no attempts, only what was interrupted: that is taken as waiting. Waits up to five
@@ -179,8 +179,8 @@ def perform(folder: Path, action: Action, now: datetime, compose: Compose, desti
     when it cannot be written now; then nothing was done.
     """
     with held_if_free(folder) as free, _writing(folder, action.dry_run) as connection:
-        desk = Desk(now, compose, destination, partial(read_start, folder, octets=HEADER_LIMIT), alone=free)
-        tally = control.perform(Transaction(connection, Destinations()), action, desk)
+        desk = Desk(now, compose, grouping, partial(read_start, folder, octets=HEADER_LIMIT), alone=free)
+        tally = control.perform(Transaction(connection, Turns()), action, desk)
     for id in tally.finished:
         with suppress(OSError):  # it is swept at the next start
             remove(folder, id)

@@ -17,8 +17,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from relay.queue.database import is_of_the_disk, unavailable
-from relay.queue.destinations import Destinations
 from relay.queue.store import StoreUnavailable
+from relay.queue.turns import Turns
 
 BATCH = 256
 
@@ -30,7 +30,7 @@ class Transaction:
     """What an item works on. Both are the thread's own; nothing of them may be kept."""
 
     connection: sqlite3.Connection
-    destinations: Destinations
+    turns: Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class _RolledBackError(Exception):
 class Writer:
     """The thread and its queue.
 
-    `connect` opens the connection, `load` reads the destinations anew: at the beginning, after a failure, and when
+    `connect` opens the connection, `load` reads the turns anew: at the beginning, after a failure, and when
     another process has written. `changed` is called on the event loop when something was committed that may be work.
     """
 
@@ -153,7 +153,7 @@ class Writer:
         return [unavailable(failure) if isinstance(failure, sqlite3.Error) else failure for _ in batch]
 
     def _open(self) -> Transaction:
-        self._transaction = Transaction(self._connect(), Destinations())
+        self._transaction = Transaction(self._connect(), Turns())
         self._stale = True
         self._data_version = self._read_data_version(self._transaction)
         return self._transaction
@@ -164,7 +164,7 @@ class Writer:
         if version != self._data_version:
             self._data_version = version
             self._stale = self._foreign = True
-        if self._stale:
+        if self._stale or transaction.turns.damaged:
             self._load(transaction)
             self._stale = False
 

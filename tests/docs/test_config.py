@@ -117,7 +117,7 @@ def test_every_way_of_writing_a_value_is_explained_and_its_examples_are_right() 
     ways = dict(re.findall(r"^\| ([a-z][^|`]*) \| (`[^|]*`) \|", PAGE.read_text(), re.MULTILINE))
     for entry in reference():
         way = entry.type.removeprefix("list of ")
-        if entry.key in ("trust_ad", "on_loss"):  # the type lists its values
+        if entry.key in ("trust_ad", "on_loss", "unknown"):  # the type lists its values
             assert all(_is_valid(entry, value) for value in way.split(", "))
             continue
         for example in re.findall(r"`([^`]+)`", ways[way]):
@@ -173,7 +173,7 @@ def test_the_environment_works_as_the_page_shows() -> None:
         assert load(None, {variable: value}) != Settings(), variable
     settings = load(None, environ)
     assert [len(settings.submission.listen), len(settings.submission.trusted_networks)] == [2, 2]
-    assert settings.retry.delay_notice is None
+    assert settings.retry.delay_notice == ()
 
 
 def test_the_printed_example_can_be_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

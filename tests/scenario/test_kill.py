@@ -48,6 +48,8 @@ allow_private_addresses = true
 concurrency_per_destination = {LANE}
 [retry]
 schedule = ["1s"]
+outage_schedule = []
+unknown_schedule = []
 """)
 
     async def start(self) -> None:

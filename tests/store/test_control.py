@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from relay.mail.address import Address
 from relay.mail.message import Body, InlineBody, MessageId, NewMessage, Notify, RecipientDsn
 from relay.mail.outcome import State
 from relay.mail.record import AttemptRecord
@@ -24,7 +23,7 @@ from relay.queue.giving_up import composer
 from relay.queue.pattern import parse_pattern
 from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import QueueEntry
+from relay.queue.store import QueueEntry, by_domain
 
 pytestmark = pytest.mark.asyncio
 
@@ -61,10 +60,6 @@ AFTER: dict[tuple[Act, str], tuple[str, bool] | None] = {
 ELSEWHERE = ("under way", "delivered", "failed", "dropped")  # never touched
 
 
-def destination(_: Address | None, login: str | None, recipient: Address, chosen: str | None) -> str:
-    return recipient.domain if chosen is None else f"route:{chosen}"
-
-
 def ids(first: int = 1 << 40) -> Callable[[], MessageId]:
     numbers = iter(range(first, first + 1000))
     return lambda: MessageId(next(numbers))
@@ -77,7 +72,7 @@ async def perform(
     store: SqliteStore, act: Act, selection: QueueFilter = EVERYTHING, dry_run: bool = False, route: str | None = None
 ) -> Tally:
     action = Action(act, selection, "ops", "too old", route, dry_run)
-    return await store.perform(action, LATER, composer("relay.test", ids(), LATER), destination)
+    return await store.perform(action, LATER, composer("relay.test", ids(), LATER))
 
 
 async def entries(store: SqliteStore) -> list[QueueEntry]:
@@ -95,7 +90,7 @@ async def bring_to(store: SqliteStore, what: str, number: int, message: MakeMess
     await store.put((message(number),))
     if what == "queued":
         return
-    (claim,) = await store.claim(1, LEASE, NOW, ())
+    (claim,) = await store.claim(1, LEASE, NOW, {}, 100)
     if what == "under way":
         return
     state = State.DEFERRED if what in ("held", "dropped") else State(what)
@@ -154,13 +149,13 @@ async def test_an_act_is_remembered_with_who_and_why(store: SqliteStore, message
 async def test_a_held_message_waits_until_it_is_released(store: SqliteStore, message: MakeMessage) -> None:
     await store.put((message(1),))
     await perform(store, Act.HOLD)
-    assert await store.claim(10, LEASE, NOW + 99 * HOUR, ()) == ()
+    assert await store.claim(10, LEASE, NOW + 99 * HOUR, {}, 100) == ()
     (entry,) = await entries(store)
     assert (entry.state, entry.hold, entry.next_attempt) == (State.HELD, "too old", None)
     await perform(store, Act.RELEASE)
     (entry,) = await entries(store)
     assert (entry.state, entry.hold, entry.next_attempt) == (State.QUEUED, None, LATER)
-    assert len(await store.claim(10, LEASE, LATER, ())) == 1
+    assert len(await store.claim(10, LEASE, LATER, {}, 100)) == 1
 
 
 async def test_retry_does_not_put_off_what_was_due_before(store: SqliteStore, message: MakeMessage) -> None:
@@ -174,11 +169,11 @@ async def test_what_is_rerouted_goes_by_its_new_way_at_once(
 ) -> None:
     await bring_to(store, "deferred", 1, message, settlement)
     await perform(store, Act.REROUTE, route="backup")
-    (claim,) = await store.claim(10, LEASE, LATER, ())
+    (claim,) = await store.claim(10, LEASE, LATER, {}, 100)
     assert claim.destination == "route:backup"
     await store.release(claim, NOW)
     await perform(store, Act.REROUTE, route=None)
-    (claim,) = await store.claim(10, LEASE, LATER, ())
+    (claim,) = await store.claim(10, LEASE, LATER, {}, 100)
     assert claim.destination == "example.org"
 
 
@@ -191,7 +186,7 @@ async def test_the_sender_is_told_of_what_is_given_up(store: SqliteStore, messag
     assert (failed.state, failed.status) == (State.FAILED, "5.7.1")
     assert failed.reason == "given up by the administrator of this server: too old"
     assert [entry.state for entry in open_ones] == [State.QUEUED] * 2
-    (claim,) = [one for one in await store.claim(10, LEASE, LATER, ()) if one.id.number >= 1 << 40]
+    (claim,) = [one for one in await store.claim(10, LEASE, LATER, {}, 100) if one.id.number >= 1 << 40]
     assert isinstance(claim.body, InlineBody)
     parsed = email.message_from_bytes(claim.body.octets)
     assert parsed.get_content_type() == "multipart/report"
@@ -277,13 +272,13 @@ async def test_another_process_does_the_same_and_the_service_notices(
     await store.put((message(1, body=await large_body(store, 1)), message(2)))
     hold = Action(Act.HOLD, QueueFilter(ids=(MessageId(2),)), "root", "wait")
     drop = Action(Act.DROP, QueueFilter(ids=(MessageId(1),)), "root")
-    assert (await asyncio.to_thread(visitor.perform, folder, hold, LATER, COMPOSE, destination)).done == 1
-    assert (await asyncio.to_thread(visitor.perform, folder, drop, LATER, COMPOSE, destination)).done == 1
-    assert await store.claim(10, LEASE, LATER, ()) == ()
+    assert (await asyncio.to_thread(visitor.perform, folder, hold, LATER, COMPOSE, by_domain)).done == 1
+    assert (await asyncio.to_thread(visitor.perform, folder, drop, LATER, COMPOSE, by_domain)).done == 1
+    assert await store.claim(10, LEASE, LATER, {}, 100) == ()
     assert list((folder / "bodies").iterdir()) == []
     release = Action(Act.RELEASE, EVERYTHING, "root")
-    await asyncio.to_thread(visitor.perform, folder, release, LATER, COMPOSE, destination)
-    assert [claim.id.number for claim in await store.claim(10, LEASE, LATER, ())] == [2]
+    await asyncio.to_thread(visitor.perform, folder, release, LATER, COMPOSE, by_domain)
+    assert [claim.id.number for claim in await store.claim(10, LEASE, LATER, {}, 100)] == [2]
 
 
 @pytest.mark.parametrize("act", [Act.HOLD, Act.RETRY, Act.DROP, Act.REROUTE], ids=lambda act: act.value)
@@ -295,16 +290,16 @@ async def test_without_a_service_nothing_is_in_an_attempt(
     act: Act,
 ) -> None:
     await store.put((message(1), message(2)))
-    await store.claim(10, LEASE, NOW, ())
+    await store.claim(10, LEASE, NOW, {}, 100)
     action = Action(act, QueueFilter(ids=(MessageId(2),)), "root", route="backup")
-    while_it_runs = await asyncio.to_thread(visitor.perform, folder, action, LATER, COMPOSE, destination)
+    while_it_runs = await asyncio.to_thread(visitor.perform, folder, action, LATER, COMPOSE, by_domain)
     assert (while_it_runs.done, while_it_runs.under_way) == (0, 1)
     assert {entry.next_attempt for entry in await entries(store)} == {None}
     await store.close()
-    afterwards = await asyncio.to_thread(visitor.perform, folder, action, LATER, COMPOSE, destination)
+    afterwards = await asyncio.to_thread(visitor.perform, folder, action, LATER, COMPOSE, by_domain)
     assert (afterwards.done, afterwards.under_way) == (1, 0)
     store = await reopen(store, LATER)
-    claimed = [claim.id.number for claim in await store.claim(10, LEASE, LATER, ())]
+    claimed = [claim.id.number for claim in await store.claim(10, LEASE, LATER, {}, 100)]
     assert claimed == ([2] if act in (Act.RETRY, Act.REROUTE) else [])
 
 
@@ -315,5 +310,5 @@ async def test_an_act_that_fails_leaves_all_as_it_was(store: SqliteStore, messag
         return message(1)  # whose id is taken
 
     with pytest.raises(Exception, match="taken"):
-        await store.perform(Action(Act.FAIL, EVERYTHING, "ops"), LATER, compose, destination)
+        await store.perform(Action(Act.FAIL, EVERYTHING, "ops"), LATER, compose)
     assert [entry.state for entry in await entries(store)] == [State.QUEUED] * 2

@@ -46,7 +46,7 @@ def attempts(folder: Path, id: int) -> tuple[AttemptEntry, ...]:
 
 
 async def claim(store: SqliteStore, now: datetime = NOW) -> Claim:
-    (taken,) = await store.claim(1, LEASE, now, ())
+    (taken,) = await store.claim(1, LEASE, now, {}, 100)
     return taken
 
 
@@ -163,7 +163,7 @@ async def test_of_many_attempts_the_first_and_the_newest_stay(
 ) -> None:
     await store.put((message(1, "a@example.org", "b@other.example"),))
     for _ in range(45):
-        for taken in await store.claim(2, LEASE, NOW, ()):
+        for taken in await store.claim(2, LEASE, NOW, {}, 100):
             each = settlement(taken, State.DEFERRED, next_attempt=NOW)
             await store.settle(taken, each, (), NOW, record=AttemptRecord(), began=NOW)
     for domain in ("example.org", "other.example"):

@@ -46,7 +46,7 @@ async def test_mail_that_waits_is_there_after_the_first_start(old: Path) -> None
             (4, "from@sender.example", "queued", 0),
             (5, "cut-short@example.biz", "queued", 1),
         ]
-        claims = await store.claim(9, timedelta(minutes=30), NOW + timedelta(hours=2), ())
+        claims = await store.claim(9, timedelta(minutes=30), NOW + timedelta(hours=2), {}, 100)
         bodies = {}
         for claim in claims:
             async with aclosing(store.read(claim.body)) as chunks:

@@ -58,7 +58,7 @@ async def test_the_list_shows_what_waits(
     assert command(folder, "list").output.splitlines()[0].split() == (
         ["ID", "AGE", "SENDER", "->", "RECIPIENT", "STATE", "TRIES", "NEXT", "ATTEMPT", "CAUSE"]
     )
-    claims = await store.claim(9, timedelta(minutes=30), NOW, ())
+    claims = await store.claim(9, timedelta(minutes=30), NOW, {}, 100)
     (mine,) = [claim for claim in claims if claim.destination == "example.org"]
     await store.settle(mine, settlement(mine, State.DELIVERED), (), NOW, record=AttemptRecord(), began=NOW)
     shown = command(folder, "list").output
@@ -195,3 +195,58 @@ def test_mistakes_are_told_in_one_line(folder: Path, arguments: tuple[str, ...],
         assert f"relay: {found.exception}\n" == wanted.format(folder=folder)  # what `main` prints
         return
     assert (found.exit_code, found.output) == (2, wanted)
+
+
+@pytest.mark.asyncio
+async def test_a_message_is_explained(store: SqliteStore, seldom: tuple[NewMessage, ...], folder: Path) -> None:
+    await store.put(seldom)
+    command(folder, "hold", FIRST, "--reason", "under attack")
+    shown = command(folder, "show", FIRST)
+    assert shown.exit_code == 0
+    assert shown.output.startswith(f"{FIRST}  from@sender.example -> 2 recipients\n")
+    assert shown.output.count("  waits because: it is held: under attack\n") == 2
+    assert "  operator:      held by " in shown.output
+    both = json.loads(command(folder, "show", "--domain", "example.org", "--json").output)
+    assert [one["id"] for one in both] == [FIRST, str(MessageId(2))]
+    assert both[0]["recipients"][1]["hold"] == "under attack"
+    assert both[0]["acts"][0]["detail"] == "under attack"
+    command(folder, "drop", FIRST)
+    assert "  state:         dropped" in command(folder, "show", FIRST).output
+    nothing = command(folder, "show", str(MessageId(9)))
+    assert (nothing.exit_code, nothing.output) == (1, f"relay: no mail waits under the id {MessageId(9)}\n")
+    assert command(folder, "show").exit_code == 2
+    await store.close()
+    command(folder, "retry", str(MessageId(2)))
+    assert "no service runs: nothing is tried before" in command(folder, "show", str(MessageId(2))).output
+
+
+@pytest.mark.asyncio
+async def test_the_queue_in_figures(store: SqliteStore, seldom: tuple[NewMessage, ...], folder: Path) -> None:
+    await store.put(seldom)
+    shown = command(folder, "stats")
+    assert shown.output.startswith("4 recipients in 3 messages wait, the oldest for ")
+    found = json.loads(command(folder, "stats", "--json", "--limit", "1").output)
+    assert [one["name"] for one in found["destinations"]] == ["example.org"]
+    assert found["states"] == {"queued": 4}
+    assert json.loads(command(folder, "stats", "--json", "--login", "jo").output)["recipients"] == 1
+
+
+@pytest.mark.asyncio
+async def test_hold_rules_from_the_command_line(store: SqliteStore, folder: Path) -> None:
+    def rule(*arguments: str) -> Result:
+        settings = str(folder.parent / "relay.toml")
+        return CliRunner().invoke(relay, ["queue", "hold-rule", *arguments, "--config", settings])
+
+    command(folder, "list")  # which writes the settings
+    assert rule("list").output == "There are no hold rules.\n"
+    added = rule("add", "--domain", "*.example.org", "--login", "jo", "--reason", "odd")
+    assert added.output == "hold rule 1 is in force\n"
+    shown = rule("list").output
+    assert shown.startswith("1  domain *.example.org, login jo: odd (since ")
+    (found,) = json.loads(rule("list", "--json").output)
+    assert (found["domain"], found["login"], found["sender"]) == ("*.example.org", "jo", None)
+    assert rule("add", "--reason", "x").exit_code == 2
+    assert rule("add", "--sender", "x", "--reason", "x").output.startswith("relay: --sender must be an address")
+    assert rule("remove", "1").output == "hold rule 1 is removed\n"
+    gone = rule("remove", "1")
+    assert (gone.exit_code, gone.output) == (1, "relay: there is no hold rule 1\n")

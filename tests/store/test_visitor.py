@@ -15,17 +15,13 @@ from relay.queue.control import Act, Action
 from relay.queue.folder import holder
 from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import QueueError
+from relay.queue.store import QueueError, by_domain
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 
 
 def nobody(*_: object) -> None:
     """No notice."""
-
-
-def nowhere(*_: object) -> str:
-    raise AssertionError("nothing is rerouted")
 
 
 def test_a_queue_of_a_newer_version_is_not_changed(folder: Path) -> None:
@@ -36,7 +32,7 @@ def test_a_queue_of_a_newer_version_is_not_changed(folder: Path) -> None:
         connection.commit()
     before = (folder / "queue.db").read_bytes()
     with pytest.raises(QueueError, match="newer version"):
-        visitor.perform(folder, Action(Act.RETRY, QueueFilter(), "root"), NOW, nobody, nowhere)
+        visitor.perform(folder, Action(Act.RETRY, QueueFilter(), "root"), NOW, nobody, by_domain)
     assert (folder / "queue.db").read_bytes() == before
 
 

@@ -157,9 +157,20 @@ VALUES: list[tuple[str, str]] = [
         "delivery.next_hop: out.example:2525 is this relay itself: mail would go in a circle",
     ),
     (
-        '[tls_memory]\non_loss = "defer"\ndefer_for = "5d"',
+        '[tls_memory]\non_loss = "defer"\ndefer_for = "2d"',
+        "tls_memory.defer_for: must be shorter than retry.tls_policy_expire (2d): mail would come back, not just wait",
+    ),
+    (
+        '[tls_memory]\non_loss = "defer"\ndefer_for = "5d"\n[retry]\ntls_policy_expire = ""',
         "tls_memory.defer_for: must be shorter than retry.expire (5d): mail would come back, not just wait",
     ),
+    ("[retry]\ndelay_notice = 4", "retry.delay_notice: must be a list in brackets (got 4)"),
+    (
+        '[retry]\ndelay_notice = ["4h", "0s"]',
+        'retry.delay_notice[1]: must be longer than zero (got "0s")',
+    ),
+    ('[retry]\nunknown = "drop"', "retry.unknown: must be 'retry', 'hold' or 'fail' (got \"drop\")"),
+    ('[retry]\ndns_schedule = "1m"', 'retry.dns_schedule: must be a list in brackets (got "1m")'),
     (
         '[tls_memory]\non_loss = "defer"\n[retry]\nexpire = "90m"',
         "tls_memory.defer_for: must be shorter than retry.expire (90m): mail would come back, not just wait",
@@ -182,7 +193,10 @@ GOOD: list[str] = [
     '[delivery]\nnext_hop = "127.0.0.1:25"',  # another server on this machine
     '[delivery]\nnext_hop = "smart.example:2525"',
     '[queue]\npath = "not/there/yet"',
-    '[tls_memory]\non_loss = "defer"\ndefer_for = "119h"',
+    '[tls_memory]\non_loss = "defer"\ndefer_for = "47h"',
+    '[tls_memory]\non_loss = "defer"\ndefer_for = "119h"\n[retry]\ntls_policy_expire = ""',
+    '[tls_memory]\non_loss = "defer"\ndefer_for = "119h"\n[retry]\ntls_policy_expire = "6d"',  # nothing lives longer
+    '[retry]\ndns_schedule = ["1d"]\ndns_expire = "1h"',  # then the first wait is an hour
     '[tls_memory]\non_loss = "warn"\ndefer_for = "5d"',
 ]
 
@@ -243,7 +257,13 @@ ENVIRONMENT: list[tuple[str, str, Callable[[Settings], object], object]] = [
     ("RELAY_SUBMISSION__MAX_MESSAGE_SIZE", "2048", lambda settings: settings.submission.max_message_size, 2048),
     ("RELAY_RETRY__SCHEDULE", "1s, 2s", lambda settings: len(settings.retry.schedule), 2),
     ("RELAY_RETRY__SCHEDULE", '["1s", "2s", "3s"]', lambda settings: len(settings.retry.schedule), 3),
-    ("RELAY_RETRY__DELAY_NOTICE", "", lambda settings: settings.retry.delay_notice, None),
+    ("RELAY_RETRY__DELAY_NOTICE", "", lambda settings: settings.retry.delay_notice, ()),
+    ("RELAY_RETRY__DELAY_NOTICE", "4h", lambda settings: len(settings.retry.delay_notice), 1),
+    ("RELAY_RETRY__DELAY_NOTICE", "4h, 1d", lambda settings: len(settings.retry.delay_notice), 2),
+    ("RELAY_RETRY__DNS_SCHEDULE", "", lambda settings: settings.retry.dns_schedule, ()),
+    ("RELAY_RETRY__DNS_EXPIRE", "", lambda settings: settings.retry.dns_expire, None),
+    ("RELAY_RETRY__UNKNOWN", "hold", lambda settings: settings.retry.unknown.value, "hold"),
+    ("RELAY_RETRY__EXPIRE_HELD", "false", lambda settings: settings.retry.expire_held, False),
     ("RELAY_SUBMISSION__LISTEN", "[::1]:25", lambda settings: settings.submission.listen[0].host, "::1"),
     ("RELAY_SUBMISSION__TRUSTED_NETWORKS", "", lambda settings: settings.submission.trusted_networks, ()),
     ("RELAY_QUEUE__PATH", "/var/spool/x", lambda settings: settings.queue.path, Path("/var/spool/x")),

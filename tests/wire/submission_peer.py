@@ -122,7 +122,7 @@ class Running:
 
     async def stored(self) -> list[Stored]:
         """Every message in the queue, by age."""
-        claims = await self.queue.claim(10000, timedelta(hours=1), NOW + timedelta(days=1), ())
+        claims = await self.queue.claim(10000, timedelta(hours=1), NOW + timedelta(days=1), {}, 10000)
         messages: list[Stored] = []
         for _, group in itertools.groupby(sorted(claims, key=lambda claim: claim.id), lambda claim: claim.id):
             parts = tuple(group)

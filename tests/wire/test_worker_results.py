@@ -13,7 +13,7 @@ from worker_desk import DELIVERED, FIRST_NOTICE, LATER, NEVER, NOON, RECORD, des
 
 from relay.events import AttemptFinished, DefectFound, NoticeQueued, StoreFailed
 from relay.mail.message import FileBody, InlineBody, MessageId
-from relay.policy.retry import Schedule
+from relay.policy.retry import Schedule, Schedules
 from relay.queue.control import Act, Action
 from relay.queue.database import FILE_NAME
 from relay.queue.selection import QueueFilter
@@ -89,8 +89,8 @@ async def test_deferred_mail_is_tried_again_when_its_time_comes(tmp_path: Path) 
 @pytest.mark.asyncio
 async def test_the_worker_wakes_by_itself(tmp_path: Path) -> None:
     """With a clock that goes, nobody has to tell it that the time has come."""
-    schedule = Schedule((timedelta(seconds=0.05),), timedelta(days=5), None)
-    async with desk(tmp_path, schedule=schedule, clock=lambda: datetime.now(UTC)) as at:
+    schedules = Schedules(Schedule((timedelta(seconds=0.05),), timedelta(days=5)))
+    async with desk(tmp_path, schedules=schedules, clock=lambda: datetime.now(UTC)) as at:
         at.courier.results = {"a.test": LATER}
         at.start()
         await at.worker.admit(make_message(1, "b@a.test", arrived=datetime.now(UTC)))

@@ -64,7 +64,7 @@ async def test_what_takes_too_long_is_cut(tmp_path: Path) -> None:
         await stopped(at, SHORT)
         assert at.courier.running[""] == 0
         assert await at.states() == {"b@slow.test": "queued 1", "b@quick.test": "delivered 1"}
-        assert await at.store.next_due(()) == NOON + timedelta(minutes=30)
+        assert await at.store.next_due((), NOON) == NOON + timedelta(minutes=30)
 
 
 @pytest.mark.asyncio

@@ -14,22 +14,26 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from relay.delivery.worker import Limits, Office, Worker
+from relay.delivery.settling import Office
+from relay.delivery.worker import Limits, Worker
 from relay.events import DefectFound, Event
-from relay.mail.address import parse_address
+from relay.mail.address import Address, parse_address
 from relay.mail.message import Body, Claim, Envelope, InlineBody, MessageId, NewMessage
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.record import Attempted, AttemptRecord, HostRecord
 from relay.mail.status import Kind, Reply, Status
-from relay.policy.retry import Schedule
+from relay.policy.limits import DestinationLimits
+from relay.policy.retry import Schedule, Schedules
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import QueueEntry
+from relay.queue.store import QueueEntry, by_domain
 
 E = TypeVar("E", bound=Event)
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 PATIENCE_SECONDS = 10.0
-SCHEDULE = Schedule((timedelta(minutes=5), timedelta(minutes=20)), timedelta(days=5), timedelta(hours=4))
+SCHEDULES = Schedules(
+    Schedule((timedelta(minutes=5), timedelta(minutes=20)), timedelta(days=5)), notices=(timedelta(hours=4),)
+)
 FIRST_NOTICE = 1 << 40  # notices get ids from here on
 DELIVERED = Delivered(Status(Kind.SUCCESS, 0, 0), Reply.of(250, ("2.0.0 kept",)), "mx.test", TlsUsed.ENCRYPTED)
 LATER = Deferred(Status(Kind.TEMPORARY, 7, 5), "nobody is at home", "mx.test")
@@ -147,7 +151,7 @@ class Desk:
         """Give the worker ample opportunity to do what it should not: several trips to the queue and back."""
         for _ in range(5):
             self.store.wake()
-            await self.store.next_due(())
+            await self.store.next_due((), self.now)
             await self.store.find(None, history=False)
 
     async def entries(self) -> list[QueueEntry]:
@@ -169,6 +173,11 @@ class Desk:
         return MessageId(self.notices)
 
 
+def _one_place(sender: Address | None, login: str | None, recipient: Address, chosen: str | None = None) -> str:
+    """All mail goes to one next hop."""
+    return "route:next-hop"
+
+
 @asynccontextmanager
 async def desk(
     folder: Path,
@@ -176,17 +185,17 @@ async def desk(
     total: int = 10,
     per_lane: int = 5,
     shared: bool = False,
-    schedule: Schedule = SCHEDULE,
+    schedules: Schedules = SCHEDULES,
     clock: Callable[[], datetime] | None = None,
     defects: bool = False,
 ) -> AsyncIterator[Desk]:
     """Open the queue and make the worker; `start` is up to the test. `defects`: they are no surprise."""
     courier = Courier()
-    store = SqliteStore(folder)
+    store = SqliteStore(folder, _one_place if shared else by_domain)
     await store.open(NOON)
     made = Desk(folder, store, courier)
-    office = Office(schedule, "relay.test", clock or (lambda: made.now), made.new_id, lambda: 0.5, made.emit)
-    made.worker = Worker(store, courier, Limits(total, per_lane, shared), office)
+    office = Office(schedules, "relay.test", clock or (lambda: made.now), made.new_id, lambda: 0.5, made.emit)
+    made.worker = Worker(store, courier, Limits(total, DestinationLimits(per_lane)), office)
     try:
         yield made
     finally:

@@ -19,7 +19,7 @@ UPDATE recipient SET destination = domain;
 
 -- What may be claimed, line by line: new mail apart from retries (state), each destination, each sender.
 DROP INDEX recipient_due;
-CREATE INDEX recipient_due ON recipient (destination, next_attempt) WHERE next_attempt IS NOT NULL;
+CREATE INDEX recipient_due ON recipient (state, destination, flow, next_attempt) WHERE next_attempt IS NOT NULL;
 
 ALTER TABLE attempt RENAME COLUMN domain TO destination;
 

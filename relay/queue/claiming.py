@@ -1,0 +1,251 @@
+"""What claims and the verbs on a claim do to the tables. Every function runs in the writer's thread, in a transaction.
+
+A recipient is *due* when its `next_attempt` has come. While an attempt runs, `lease` has its number and
+`next_attempt` is the end of the lease, so one index serves both.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from relay.mail.message import (
+    Body,
+    Claim,
+    FileBody,
+    InlineBody,
+    MessageId,
+    NewMessage,
+    Recipient,
+    RecipientDsn,
+    SmtpUtf8,
+    TlsDemand,
+)
+from relay.mail.outcome import State
+from relay.policy.retry import SettledRecipient, Settlement
+from relay.queue.lines import Line
+from relay.queue.rows import (
+    SETTLE_RECIPIENT,
+    Row,
+    due,
+    flow_of,
+    from_micros,
+    settled_row,
+    to_address,
+    to_dsn,
+    to_recipient,
+)
+from relay.queue.store import Grouping
+from relay.queue.writer import Transaction
+
+_FIRST_TWO = (
+    "SELECT DISTINCT next_attempt, message FROM recipient INDEXED BY recipient_due"
+    " WHERE state = ? AND destination = ? AND flow = ? AND next_attempt IS NOT NULL"
+    " ORDER BY next_attempt, message LIMIT 2"
+)
+_MESSAGE = (
+    "SELECT id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid,"
+    " size, octets FROM message LEFT JOIN body ON body.message = message.id WHERE id = ?"
+)
+# The plus signs keep the planner to the primary key: the other index would walk all that is due.
+_LEASE = (
+    "UPDATE recipient SET attempts = attempts + 1, lease = ?, next_attempt = ?"
+    " WHERE message = ? AND +destination = ? AND +next_attempt <= ?"
+    " RETURNING number, address, domain, attempts, delay_notices, notify, orcpt, status, reply, reason, host, tls,"
+    " cause"
+)
+_RENEW = "UPDATE recipient SET next_attempt = ? WHERE message = ? AND lease = ?"
+_RELEASE = (
+    "UPDATE recipient SET next_attempt = ?, attempts = attempts - 1, lease = NULL WHERE message = ? AND lease = ?"
+)
+_MOVE = "UPDATE recipient SET route = ?, destination = ? WHERE message = ? AND number = ?"
+_ANY_OPEN = "SELECT 1 FROM recipient WHERE message = ? AND state NOT IN ('delivered', 'failed', 'dropped') LIMIT 1"
+_KINDS = {False: State.QUEUED.value, True: State.DEFERRED.value}  # by whether the line is one of retries
+
+
+class LeaseLostError(Exception):
+    """Another claim has these recipients, or the queue was opened anew. What the item has written is undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a claim asks for. Times in microseconds; each claim takes the next of `numbers` for its lease.
+
+    `room`: the most claims for a destination, where that is not `share`.
+    """
+
+    limit: int
+    lease_until: int
+    now: int
+    room: Mapping[str, int]
+    share: int
+    numbers: Iterator[int]
+
+
+def first_claims(
+    message: NewMessage,
+    destinations: Sequence[str],
+    wanted: Collection[str],
+    lease_until: datetime,
+    numbers: Iterator[int],
+) -> tuple[Claim, ...]:
+    """The claims on a message that is about to be put, as `claim` would make them.
+
+    `destinations`: of each recipient; one for each of those `wanted`.
+    """
+    groups: dict[str, list[Recipient]] = {}
+    asked = message.envelope.dsn or (RecipientDsn(),) * len(destinations)
+    for index, (address, dsn, destination) in enumerate(
+        zip(message.envelope.recipients, asked, destinations, strict=True)
+    ):
+        if destination in wanted:
+            groups.setdefault(destination, []).append(Recipient(index, address, attempts=1, dsn=dsn))
+    return tuple(
+        Claim(
+            id=message.id,
+            sender=message.envelope.sender,
+            destination=destination,
+            recipients=tuple(recipients),
+            body=message.body,
+            arrived=message.arrived,
+            lease=next(numbers),
+            lease_until=lease_until,
+            message_id=message.message_id,
+            eight_bit=message.eight_bit,
+            smtputf8=message.smtputf8,
+            demand=message.demand,
+            dsn=message.dsn,
+            login=message.login,
+        )
+        for destination, recipients in groups.items()
+    )
+
+
+def claim(transaction: Transaction, order: Order, file_of: Callable[[MessageId, int], FileBody]) -> tuple[Claim, ...]:
+    """Lease what is due. `file_of` gives the body of a message, from its id and size, that is kept in a file."""
+    turns = transaction.turns
+    turns.damaged = True  # until we are through: an item that fails is undone in the tables only
+    taken: Counter[str] = Counter()
+
+    def closed(destination: str) -> bool:
+        room = order.room.get(destination, order.share)
+        return taken[destination] >= room or bool(turns.rest_of(destination, order.now))
+
+    turns.advance(order.now, closed)
+    messages: dict[int, tuple[Row, Body]] = {}  # one copy, however many destinations the message goes to
+    claims: list[Claim] = []
+    while len(claims) < order.limit and (turn := turns.next(closed)) is not None:
+        is_retry, (destination, flow) = turn
+        places = transaction.connection.execute(_FIRST_TWO, (_KINDS[is_retry], destination, flow)).fetchall()
+        if not places or places[0][0] > order.now:
+            turns.served(turn, places[0][0] if places else None, order.now, taken=False)
+            continue
+        id = places[0][1]
+        if id not in messages:
+            messages[id] = _read(transaction, id, file_of)
+        claims.append(_lease(transaction, messages[id], destination, order))
+        following = min([place[0] for place in places[1:]], default=None)
+        turns.served(turn, following, order.now, taken=True)
+        taken[destination] += 1
+    turns.damaged = False
+    return tuple(claims)
+
+
+def renew(transaction: Transaction, claim: Claim, until: int) -> bool:
+    """Move the end of a lease. False: it was lost."""
+    cursor = transaction.connection.execute(_RENEW, (until, claim.id.number, claim.lease))
+    if cursor.rowcount > 0:
+        transaction.turns.lease(claim.lease, until, _line(claim))
+    return cursor.rowcount > 0
+
+
+def settle(transaction: Transaction, claim: Claim, settlement: Settlement, now: int, grouping: Grouping) -> bool:
+    """Write down what an attempt came to. True: the body is gone from the tables, and its file may go.
+
+    Raises LeaseLostError.
+    """
+    connection, id = transaction.connection, claim.id.number
+    rows = [settled_row(id, claim.lease, settled, now) for settled in settlement.recipients]
+    if connection.executemany(SETTLE_RECIPIENT, rows).rowcount != len(rows):
+        raise LeaseLostError
+    turns = transaction.turns
+    turns.end_lease(claim.lease)
+    for settled in settlement.recipients:
+        destination = _move(transaction, claim, settled, grouping) if settled.route else claim.destination
+        time = due(settled)
+        if time is not None:
+            line = destination, flow_of(claim.sender, claim.login)
+            (turns.note_retry if settled.state is State.DEFERRED else turns.note_fresh)(line, time)
+    if not any(settled.state.closed for settled in settlement.recipients):
+        return False
+    if connection.execute(_ANY_OPEN, (id,)).fetchone():
+        return False
+    connection.execute("UPDATE message SET closed = ? WHERE id = ?", (now, id))
+    connection.execute("DELETE FROM body WHERE message = ?", (id,))
+    return True
+
+
+def release(transaction: Transaction, claim: Claim, next_attempt: int) -> bool:
+    """Give up a lease and its attempt. False: it was lost."""
+    cursor = transaction.connection.execute(_RELEASE, (next_attempt, claim.id.number, claim.lease))
+    if cursor.rowcount > 0:
+        transaction.turns.end_lease(claim.lease)
+        transaction.turns.note(_line(claim), next_attempt)
+    return cursor.rowcount > 0
+
+
+def next_due(transaction: Transaction, closed: Collection[str], now: int) -> int | None:
+    """When something may be claimed next outside `closed`, perhaps too early, never too late."""
+    return transaction.turns.first_time(closed, now)
+
+
+def _read(transaction: Transaction, message: int, file_of: Callable[[MessageId, int], FileBody]) -> tuple[Row, Body]:
+    row = transaction.connection.execute(_MESSAGE, (message,)).fetchone()
+    size, octets = row[-2:]
+    return row, file_of(MessageId(message), size) if octets is None else InlineBody(octets)
+
+
+def _lease(transaction: Transaction, message: tuple[Row, Body], destination: str, order: Order) -> Claim:
+    row, body = message
+    number = next(order.numbers)
+    leased = transaction.connection.execute(
+        _LEASE, (number, order.lease_until, row[0], destination, order.now)
+    ).fetchall()
+    claim = _claim(row, body, destination, leased, (number, order.lease_until))
+    transaction.turns.lease(number, order.lease_until, _line(claim))
+    return claim
+
+
+def _claim(message: Row, body: Body, destination: str, leased: Sequence[Row], lease: tuple[int, int]) -> Claim:
+    id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid, *_ = message
+    number, until = lease
+    return Claim(
+        id=MessageId(id),
+        sender=None if sender is None else to_address(sender, sender_domain),
+        destination=destination,
+        recipients=tuple(map(to_recipient, sorted(leased, key=lambda row: int(row[0])))),
+        body=body,
+        arrived=from_micros(arrived),
+        lease=number,
+        lease_until=from_micros(until),
+        message_id=message_id,
+        eight_bit=bool(eight_bit),
+        smtputf8=SmtpUtf8(smtputf8),
+        demand=TlsDemand(demand),
+        dsn=to_dsn(ret, envid),
+        login=login,
+    )
+
+
+def _line(claim: Claim) -> Line:
+    return claim.destination, flow_of(claim.sender, claim.login)
+
+
+def _move(transaction: Transaction, claim: Claim, settled: SettledRecipient, grouping: Grouping) -> str:
+    """Give a recipient to another route. Returns its destination."""
+    recipient = settled.recipient
+    destination = grouping(claim.sender, claim.login, recipient.address, settled.route)
+    transaction.connection.execute(_MOVE, (settled.route, destination, claim.id.number, recipient.index))
+    return destination
