@@ -22,6 +22,7 @@ from relay.admin.metrics import Metrics
 from relay.admin.server import AdminServer, Sources, Stage
 from relay.delivery.attempt import Attempt, Tools
 from relay.delivery.pool import SessionPool
+from relay.delivery.reviews import Reviewer
 from relay.delivery.route import Router, own_mx_name
 from relay.delivery.settling import Office
 from relay.delivery.worker import Limits, Worker
@@ -161,6 +162,7 @@ class App:
         await self._assess(resolver, first=True)
         running = asyncio.create_task(self._watch("delivery", worker.run))
         self._stack.push_async_callback(self._end, worker, running)
+        self._spawn("reviews of waiting mail", self._reviewer.run)
         self._spawn("queue clean-up", self._tidy_again)
         self._spawn("clean-up of hosts that had TLS", partial(self._tidy_memories, memories))
         self._spawn("end of overrides", self._watch_overrides)
@@ -251,6 +253,7 @@ class App:
 
         limits = Limits(settings.delivery.concurrency, DestinationLimits(settings.delivery.concurrency_per_destination))
         office = Office(settings.retry.schedules, self._hostname, self._clock, self._new_id, random.random, self._emit)
+        self._reviewer = Reviewer(self._store, office)
         return Worker(self._store, deliver, limits, office)
 
     async def _assess(self, resolver: Resolver, first: bool = False) -> None:

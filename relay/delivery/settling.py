@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ from relay import ndr
 from relay.events import AttemptFinished, DefectFound, Emit, NoticeQueued, StoreFailed
 from relay.mail.message import Claim, MessageId, NewMessage
 from relay.mail.outcome import Delivered
-from relay.mail.record import Attempted
+from relay.mail.record import Attempted, AttemptRecord
 from relay.policy.retry import Schedules, SettledRecipient, Settlement, settle
 from relay.queue.store import QueueStore, StoreUnavailable
 
@@ -44,28 +44,53 @@ class Settler:
         office = self._office
         now = office.clock()
         settlement = settle(claim, attempted.outcomes, office.schedules, now, office.draw())
+
+        def write(notices: Sequence[NewMessage]) -> Awaitable[bool]:
+            return self._store.settle(claim, settlement, notices, now, record=attempted.record, began=began)
+
+        kept = await self._write(claim, settlement, now, write)
+        if not kept:
+            if kept is False:
+                office.emit(DefectFound(f"delivery of {claim.id}", "the lease was lost before the attempt was over"))
+            return None
+        for settled in settlement.recipients:
+            office.emit(_finished(claim, settled))
+        return settlement
+
+    async def close(self, claim: Claim, settlement: Settlement, record: AttemptRecord | None, now: datetime) -> None:
+        """Close a review. An attempt may have taken the mail meanwhile: then nothing is done."""
+
+        def write(notices: Sequence[NewMessage]) -> Awaitable[bool]:
+            return self._store.settle_review(claim, settlement, notices, now, record=record)
+
+        if await self._write(claim, settlement, now, write):
+            for settled in settlement.failed:
+                self._office.emit(_finished(claim, settled))
+
+    async def _write(
+        self,
+        claim: Claim,
+        settlement: Settlement,
+        now: datetime,
+        write: Callable[[Sequence[NewMessage]], Awaitable[bool]],
+    ) -> bool | None:
+        """What `write` returns; None: we are told to stop while the queue cannot be written."""
+        office = self._office
         while True:
             # The remote server may have the message already: hold on to the result until the disk takes it.
             notices = await self._notices(claim, settlement, now)  # with new ids each time: one may be taken
             try:
-                kept = await self._store.settle(
-                    claim, settlement, [notice for _, notice in notices], now, record=attempted.record, began=began
-                )
+                kept = await write([notice for _, notice in notices])
                 break
             except StoreUnavailable as error:
                 office.emit(StoreFailed(str(error)))
                 if self.stopping.is_set():
                     return None
                 await self.pause(STORE_RETRY_SECONDS)
-        if not kept:
-            office.emit(DefectFound(f"delivery of {claim.id}", "the lease was lost before the attempt was over"))
-            return None
-        for settled in settlement.recipients:
-            office.emit(_finished(claim, settled))
-        for kind, notice in notices:
+        for kind, notice in notices if kept else ():
             about = str(notice.envelope.recipients[0])
             office.emit(NoticeQueued(str(notice.id), str(claim.id), kind.value, about))
-        return settlement
+        return kept
 
     async def pause(self, seconds: float) -> None:
         """Wait before asking the store again, but not when we are told to stop."""

@@ -19,6 +19,7 @@ from relay.events import DefectFound, DestinationReached, DestinationRests, Stor
 from relay.mail.message import Claim, MessageId, NewMessage
 from relay.mail.outcome import Deferred
 from relay.mail.record import Attempted
+from relay.policy.cause import cause_of
 from relay.policy.limits import DestinationLimits
 from relay.policy.retry import Settlement
 from relay.queue.store import QueueStore, Rest, StoreUnavailable
@@ -245,7 +246,9 @@ class Worker:
         length = lane.pace.learn(sign, now, self._office.draw())
         if length is not None:
             last = next(outcome for outcome in outcomes.values() if isinstance(outcome, Deferred))
-            await self._rest(lane, now + length, last)
+            # Never longer than the schedule lets a message wait.
+            times = [one.next_attempt for one in settlement.recipients if one.next_attempt is not None]
+            await self._rest(lane, min([now + length, *times]), last)
         elif since is not None and lane.pace.since is None:
             await self._store.rest(lane.destination, None)
             self._office.emit(DestinationReached(lane.destination, since))
@@ -255,7 +258,7 @@ class Worker:
         pace = lane.pace
         assert pace.since is not None  # noqa: S101  (it rests)
         lane.resting_until = until
-        rest = Rest(until, pace.since, pace.rests, str(last.status), last.reason)
+        rest = Rest(until, pace.since, pace.rests, str(last.status), last.reason, cause_of(last).value)
         try:
             await self._store.rest(lane.destination, rest)
         finally:

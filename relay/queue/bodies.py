@@ -58,7 +58,7 @@ class Bodies:
 
     def file_of(self, id: MessageId, size: int) -> FileBody:
         """The body of a message that is kept in a file."""
-        return FileBody(self.final / str(id), size)
+        return file_of(self.final.parent, id, size)
 
     def new(self, id: MessageId) -> FileOrMemory:
         """Begin the body of message `id`."""
@@ -216,10 +216,9 @@ class _File:
             self._descriptor = None
 
 
-def read_start(folder: Path, id: MessageId, octets: int) -> bytes:
-    """The beginning of a body that is kept in a file of the queue `folder`. Blocking; raises OSError."""
-    with (folder / _FINAL / str(id)).open("rb") as file:
-        return file.read(octets)
+def file_of(folder: Path, id: MessageId, size: int) -> FileBody:
+    """The body of a message that is kept in a file of the queue `folder`."""
+    return FileBody(folder / _FINAL / str(id), size)
 
 
 def remove(folder: Path, id: MessageId) -> None:

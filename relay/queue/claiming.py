@@ -27,11 +27,13 @@ from relay.mail.outcome import State
 from relay.policy.retry import SettledRecipient, Settlement
 from relay.queue.lines import Line
 from relay.queue.rows import (
+    SEE_RECIPIENT,
     SETTLE_RECIPIENT,
     Row,
     due,
     flow_of,
     from_micros,
+    seen_row,
     settled_row,
     to_address,
     to_dsn,
@@ -82,6 +84,17 @@ class Order:
     room: Mapping[str, int]
     share: int
     numbers: Iterator[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a claim ends at `now`. `tried`: false for a review, which leaves what goes on as it is."""
+
+    claim: Claim
+    settlement: Settlement
+    notices: tuple[NewMessage, ...]
+    now: int
+    tried: bool
 
 
 def first_claims(
@@ -144,7 +157,7 @@ def claim(transaction: Transaction, order: Order, file_of: Callable[[MessageId, 
             continue
         id = places[0][1]
         if id not in messages:
-            messages[id] = _read(transaction, id, file_of)
+            messages[id] = read_message(transaction, id, file_of)
         claims.append(_lease(transaction, messages[id], destination, order))
         following = min([place[0] for place in places[1:]], default=None)
         turns.served(turn, following, order.now, taken=True)
@@ -161,18 +174,27 @@ def renew(transaction: Transaction, claim: Claim, until: int) -> bool:
     return cursor.rowcount > 0
 
 
-def settle(transaction: Transaction, claim: Claim, settlement: Settlement, now: int, grouping: Grouping) -> bool:
+def settle(transaction: Transaction, ending: Ending, grouping: Grouping) -> bool:
     """Write down what an attempt came to. True: the body is gone from the tables, and its file may go.
 
     Raises LeaseLostError.
     """
+    claim, settlement, now = ending.claim, ending.settlement, ending.now
     connection, id = transaction.connection, claim.id.number
-    rows = [settled_row(id, claim.lease, settled, now) for settled in settlement.recipients]
-    if connection.executemany(SETTLE_RECIPIENT, rows).rowcount != len(rows):
+    written = [settled for settled in settlement.recipients if ending.tried or settled.state.closed]
+    seen = [settled for settled in settlement.recipients if not (ending.tried or settled.state.closed)]
+    done = 0
+    if written:
+        rows = [settled_row(id, claim.lease, settled, now) for settled in written]
+        done += connection.executemany(SETTLE_RECIPIENT, rows).rowcount
+    if seen:
+        rows = [seen_row(id, claim.lease, settled) for settled in seen]
+        done += connection.executemany(SEE_RECIPIENT, rows).rowcount
+    if done != len(settlement.recipients):
         raise LeaseLostError
     turns = transaction.turns
     turns.end_lease(claim.lease)
-    for settled in settlement.recipients:
+    for settled in written:
         destination = _move(transaction, claim, settled, grouping) if settled.route else claim.destination
         time = due(settled)
         if time is not None:
@@ -201,7 +223,10 @@ def next_due(transaction: Transaction, closed: Collection[str], now: int) -> int
     return transaction.turns.first_time(closed, now)
 
 
-def _read(transaction: Transaction, message: int, file_of: Callable[[MessageId, int], FileBody]) -> tuple[Row, Body]:
+def read_message(
+    transaction: Transaction, message: int, file_of: Callable[[MessageId, int], FileBody]
+) -> tuple[Row, Body]:
+    """A message's row and its body."""
     row = transaction.connection.execute(_MESSAGE, (message,)).fetchone()
     size, octets = row[-2:]
     return row, file_of(MessageId(message), size) if octets is None else InlineBody(octets)
@@ -213,12 +238,13 @@ def _lease(transaction: Transaction, message: tuple[Row, Body], destination: str
     leased = transaction.connection.execute(
         _LEASE, (number, order.lease_until, row[0], destination, order.now)
     ).fetchall()
-    claim = _claim(row, body, destination, leased, (number, order.lease_until))
+    claim = to_claim(row, body, destination, leased, (number, order.lease_until))
     transaction.turns.lease(number, order.lease_until, _line(claim))
     return claim
 
 
-def _claim(message: Row, body: Body, destination: str, leased: Sequence[Row], lease: tuple[int, int]) -> Claim:
+def to_claim(message: Row, body: Body, destination: str, leased: Sequence[Row], lease: tuple[int, int]) -> Claim:
+    """`lease`: its number and its end."""
     id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid, *_ = message
     number, until = lease
     return Claim(

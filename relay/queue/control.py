@@ -8,7 +8,7 @@ remote server may have it already.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
@@ -16,7 +16,7 @@ from enum import Enum
 from relay.mail.message import MessageId
 from relay.mail.outcome import State
 from relay.queue import giving_up, transactions
-from relay.queue.giving_up import Compose
+from relay.queue.giving_up import Compose, FileOf
 from relay.queue.rows import Row, storable, to_address, to_micros
 from relay.queue.selection import OPEN, Cursor, QueueFilter
 from relay.queue.store import Grouping
@@ -105,13 +105,13 @@ class Action:
 class Desk:
     """What the acts need besides the queue. `alone`: no service runs, so what is leased is in no attempt.
 
-    `read_file`: the beginning of a body that is kept in a file.
+    `file_of`: the body of a message that is kept in a file.
     """
 
     now: datetime
     compose: Compose
     grouping: Grouping
-    read_file: Callable[[MessageId], bytes]
+    file_of: FileOf
     alone: bool = False
 
 
@@ -238,9 +238,7 @@ def _tell(transaction: Transaction, action: Action, desk: Desk, rows: Sequence[R
     for message, number, *_ in rows:
         numbers.setdefault(message, []).append(number)
     for message, failing in numbers.items():
-        notice = giving_up.notice(
-            transaction.connection, (message, failing), action.reason, desk.compose, desk.read_file
-        )
+        notice = giving_up.notice(transaction, (message, failing), action.reason, desk.compose, desk.file_of)
         if notice is None:
             continue
         if not action.dry_run:

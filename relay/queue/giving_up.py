@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
 from relay import ndr
-from relay.mail.message import Claim, InlineBody, MessageId, NewMessage, Notify, SmtpUtf8, TlsDemand
+from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, NewMessage, Notify
 from relay.mail.outcome import Failed, State
 from relay.mail.status import Kind, Status
 from relay.policy.retry import SettledRecipient
-from relay.queue.rows import from_micros, to_address, to_dsn, to_recipient
+from relay.queue.claiming import read_message, to_claim
+from relay.queue.writer import Transaction
 
 # RFC 3463 §3.8: X.7.1, delivery not authorized, by a decision of the host that gives it.
 STATUS: Final = Status(Kind.PERMANENT, 7, 1)
@@ -20,10 +20,9 @@ STATUS: Final = Status(Kind.PERMANENT, 7, 1)
 Compose = Callable[[Claim, tuple[SettledRecipient, ...], bytes], NewMessage | None]
 """Makes the failure notice about some recipients of a message, with its original header; None: nobody is told."""
 
-_MESSAGE = (
-    "SELECT id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid,"
-    " octets IS NOT NULL, substr(octets, 1, ?) FROM message LEFT JOIN body ON body.message = message.id WHERE id = ?"
-)
+FileOf = Callable[[MessageId, int], FileBody]
+"""The body of a message that is kept in a file, from its id and size."""
+
 _RECIPIENT = (
     "SELECT number, address, domain, attempts, delay_notices, notify, orcpt, status, reply, reason, host, tls, cause"
     " FROM recipient WHERE message = ? AND number = ?"
@@ -47,48 +46,37 @@ def words(state: State, reason: str | None) -> str:
 
 
 def notice(
-    connection: sqlite3.Connection,
+    transaction: Transaction,
     recipients: tuple[int, Sequence[int]],
     reason: str | None,
     compose: Compose,
-    read_file: Callable[[MessageId], bytes],
+    file_of: FileOf,
 ) -> NewMessage | None:
     """The failure notice about some recipients of one message, as (message, numbers); None when nobody is to be told.
 
-    `read_file`: the beginning of a body that is kept in a file.
+    Raises OSError when the header is in a file that cannot be read.
     """
     message, numbers = recipients
-    row = connection.execute(_MESSAGE, (ndr.HEADER_LIMIT, message)).fetchone()
-    if row is None or row[1] is None:
-        return None  # RFC 5321 §4.5.5: never to the null sender
+    row, body = read_message(transaction, message, file_of)
+    found = [transaction.connection.execute(_RECIPIENT, (message, number)).fetchone() for number in numbers]
+    claim = to_claim(row, body, "", found, (0, 0))
     outcome = Failed(STATUS, words(State.FAILED, reason))
-    settled = [
+    settled = tuple(
         SettledRecipient(recipient, State.FAILED, outcome, None, recipient.delay_notices)
-        for recipient in (
-            to_recipient(connection.execute(_RECIPIENT, (message, number)).fetchone()) for number in numbers
-        )
+        for recipient in claim.recipients
         if recipient.dsn.wants(Notify.FAILURE)  # RFC 3461 §4.1
-    ]
-    if not settled:
-        return None
-    id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid, *body = row
-    is_inline, octets = body
-    start = octets if is_inline else read_file(MessageId(id))
-    claim = Claim(
-        id=MessageId(id),
-        sender=to_address(sender, sender_domain),
-        destination=settled[0].recipient.address.domain,
-        recipients=tuple(one.recipient for one in settled),
-        body=InlineBody(start),
-        arrived=from_micros(arrived),
-        lease=0,
-        lease_until=from_micros(arrived),
-        message_id=message_id,
-        eight_bit=bool(eight_bit),
-        smtputf8=SmtpUtf8(smtputf8),
-        demand=TlsDemand(demand),
-        dsn=to_dsn(ret, envid),
-        login=login,
     )
+    if claim.sender is None or not settled:
+        return None  # RFC 5321 §4.5.5: never to the null sender
+    return compose(claim, settled, _header(body))
+
+
+def _header(body: Body) -> bytes:
+    """The header of the message as it was accepted, up to what a notice gives back."""
+    if isinstance(body, InlineBody):
+        start = body.octets[: ndr.HEADER_LIMIT]
+    else:
+        with body.path.open("rb") as file:
+            start = file.read(ndr.HEADER_LIMIT)
     end = start.find(b"\r\n\r\n")
-    return compose(claim, tuple(settled), start if end < 0 else start[: end + 2])
+    return start if end < 0 else start[: end + 2]

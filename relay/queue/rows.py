@@ -26,6 +26,7 @@ from relay.queue.store import QueueEntry
 
 Row = tuple[Any, ...]
 
+_NEVER = (1 << 63) - 1
 _CHANGING = re.compile(r"[+=-]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -39,8 +40,11 @@ INSERT_RECIPIENT = (
 )
 SETTLE_RECIPIENT = (
     "UPDATE recipient SET state = ?, next_attempt = ?, lease = NULL, status = ?, reply = ?, reason = ?, host = ?,"
-    " tls = ?, changed = ?, delay_notices = ?, cause = ?, rule = ?, review = ?"
+    " tls = ?, changed = ?, delay_notices = ?, cause = ?, rule = ?, review = ?, hold = ?"
     " WHERE message = ? AND number = ? AND lease = ?"
+)
+SEE_RECIPIENT = (
+    "UPDATE recipient SET lease = NULL, delay_notices = ?, review = ? WHERE message = ? AND number = ? AND lease = ?"
 )
 SELECT_ENTRY = (
     "SELECT m.id, m.message_id, m.sender, r.address, r.domain, r.state, r.attempts, r.status, r.reply, r.reason,"
@@ -167,11 +171,18 @@ def settled_row(message: int, lease: int, settled: SettledRecipient, now: int) -
         settled.delay_notices,
         None if settled.cause is None else settled.cause.value,
         settled.rule,
-        None if settled.review is None else to_micros(settled.review),
+        _NEVER if settled.review is None else to_micros(settled.review),
+        storable(settled.hold),
         message,
         settled.recipient.index,
         lease,
     )
+
+
+def seen_row(message: int, lease: int, settled: SettledRecipient) -> Row:
+    """For SEE_RECIPIENT. What is not to be looked at again stands far ahead: NULL is for what was never tried."""
+    review = _NEVER if settled.review is None else to_micros(settled.review)
+    return settled.delay_notices, review, message, settled.recipient.index, lease
 
 
 def due(settled: SettledRecipient) -> int | None:
@@ -209,7 +220,7 @@ def to_entry(row: Row) -> QueueEntry:
         route=route,
         cause=None if cause is None else Cause(cause),
         rule=rule,
-        review=None if review is None else from_micros(review),
+        review=None if review is None or review == _NEVER else from_micros(review),
         hold=hold,
         dsn=RecipientDsn(None if notify is None else Notify(notify), orcpt),
         delay_notices=delay_notices,

@@ -11,28 +11,22 @@ import sqlite3
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
 from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage
 from relay.mail.record import AttemptRecord
-from relay.ndr import HEADER_LIMIT
 from relay.policy.retry import Settlement
-from relay.queue import claiming, control, database, hold_rules, transactions
-from relay.queue.bodies import Bodies, FileOrMemory, read_start
-from relay.queue.claiming import LeaseLostError, Order
-from relay.queue.control import Action, Desk, Tally
+from relay.queue import claiming, database, reviewing, transactions
+from relay.queue.bodies import Bodies, FileOrMemory
+from relay.queue.claiming import Ending, LeaseLostError, Order
+from relay.queue.controls import Controls
 from relay.queue.folder import FolderLock
-from relay.queue.giving_up import Compose
-from relay.queue.history import MessageTrace, attempt_row, octets_of
-from relay.queue.hold_rules import HoldRule
+from relay.queue.history import attempt_row, octets_of
 from relay.queue.room import Room, check_room
-from relay.queue.rows import from_micros, to_micros
-from relay.queue.selection import QueueFilter
-from relay.queue.stats import QueueStats
-from relay.queue.store import Depth, Grouping, QueueEntry, QueueError, Rest, StoreUnavailable, by_domain
+from relay.queue.rows import Row, from_micros, to_micros
+from relay.queue.store import Depth, Grouping, QueueEntry, QueueError, Rest, Review, StoreUnavailable, by_domain
 from relay.queue.visitor import QueueReader, open_reader
 from relay.queue.writer import Transaction, Writer
 
@@ -53,6 +47,7 @@ class SqliteStore:
         self._grouping = grouping
         self._bodies = Bodies(self._folder, self._is_stored)
         self._room = Room(self._folder)
+        self.controls = Controls(self._folder, grouping, self._ask, self._write)
         self._changed = asyncio.Event()
         self._lease_numbers = count(1)
         self._lock: FolderLock | None = None
@@ -168,17 +163,33 @@ class SqliteStore:
         The body goes when the last recipient is closed. False: the lease was lost, nothing was written. A lease is
         lost when another claim has taken it after its end, or the queue was opened anew; its end alone loses nothing.
         """
-        self._check(notices)
+        attempt = attempt_row(claim, settlement, notices, (began, now), record)
+        return await self._close(Ending(claim, settlement, tuple(notices), to_micros(now), tried=True), attempt)
+
+    async def settle_review(
+        self,
+        claim: Claim,
+        settlement: Settlement,
+        notices: Collection[NewMessage],
+        now: datetime,
+        *,
+        record: AttemptRecord | None,
+    ) -> bool:
+        """Write what a review came to, as `settle` does; what goes on stays as it is. `record`: None, to keep none."""
+        attempt = None if record is None else attempt_row(claim, settlement, notices, (now, now), record)
+        return await self._close(Ending(claim, settlement, tuple(notices), to_micros(now), tried=False), attempt)
+
+    async def _close(self, ending: Ending, attempt: Row | None) -> bool:
+        claim, settlement = ending.claim, ending.settlement
+        self._check(ending.notices)
         if {settled.recipient.index for settled in settlement.recipients} != {one.index for one in claim.recipients}:
             raise ValueError("a settlement is for all recipients of its claim")
-        time = to_micros(now)
-        attempt = attempt_row(claim, settlement, notices, (began, now), record)
 
         def work(transaction: Transaction) -> bool:
-            closed = claiming.settle(transaction, claim, settlement, time, self._grouping)
-            for notice in notices:  # not asked for room: they come with mail that leaves
+            closed = claiming.settle(transaction, ending, self._grouping)
+            for notice in ending.notices:  # not asked for room: they come with mail that leaves
                 transactions.put(transaction, notice, self._destinations(notice), about=claim.id)
-            if self._has_room(transaction, octets_of(attempt)):
+            if attempt is not None and self._has_room(transaction, octets_of(attempt)):
                 transactions.remember(transaction, attempt)
             return closed
 
@@ -186,7 +197,7 @@ class SqliteStore:
             if closed and isinstance(claim.body, FileBody):
                 self._bodies.remove(claim.id)
 
-        more = bool(notices) or not all(settled.state.closed for settled in settlement.recipients)
+        more = bool(ending.notices) or not all(settled.state.closed for settled in settlement.recipients)
         try:
             await self._running.run(work, after, wakes=more)
         except LeaseLostError:
@@ -200,11 +211,11 @@ class SqliteStore:
 
     async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
         """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
-        return await self._look(lambda reader: reader.find(id, history))
+        return await self._bodies.in_thread(self._look_in, lambda reader: reader.find(id, history))
 
     async def depth(self, now: datetime) -> Depth:
         """How much mail there is. It costs some milliseconds for each 100,000 recipients, beside the writing."""
-        return await self._look(lambda reader: reader.depth(now))
+        return await self._bodies.in_thread(self._look_in, lambda reader: reader.depth(now))
 
     async def check_writable(self) -> None:
         """Write something that changes nothing, as mail is written. Raises StoreUnavailable as a `put` would."""
@@ -230,46 +241,6 @@ class SqliteStore:
 
         return await self._running.run(work, wakes=True)
 
-    async def select(self, selection: QueueFilter) -> tuple[QueueEntry, ...]:
-        """The entries of a filter, by arrival."""
-        return await self._look(lambda reader: reader.select(selection))
-
-    async def trace(self, name: str) -> tuple[MessageTrace, ...]:
-        """All that is known of the message with this queue id, or of those with this Message-ID."""
-        return await self._look(lambda reader: reader.trace(name))
-
-    async def stats(self, selection: QueueFilter, now: datetime, top: int | None) -> QueueStats:
-        """What is open and fits the filter, in figures. `top`: the most groups."""
-        return await self._look(lambda reader: reader.stats(selection, now, top))
-
-    async def perform(self, action: Action, now: datetime, compose: Compose) -> Tally:
-        """Do what an operator asks, in one transaction, or count what would be done."""
-        desk = Desk(now, compose, self._grouping, partial(read_start, self._folder, octets=HEADER_LIMIT))
-
-        def work(transaction: Transaction) -> Tally:
-            tally = control.perform(transaction, action, desk)
-            if tally.done and not action.dry_run:
-                transactions.load_turns(transaction)
-            return tally
-
-        def after(tally: Tally) -> None:
-            for id in tally.finished:
-                self._bodies.remove(id)
-
-        return await self._running.run(work, after, wakes=not action.dry_run)
-
-    async def hold_rules(self) -> tuple[HoldRule, ...]:
-        """What is held when it comes in."""
-        return await self._look(lambda reader: reader.hold_rules())
-
-    async def add_hold_rule(self, rule: HoldRule) -> int:
-        """Hold what the rule says from now on. Returns its id."""
-        return await self._running.run(lambda transaction: hold_rules.add_hold_rule(transaction.connection, rule))
-
-    async def remove_hold_rule(self, id: int) -> bool:
-        """Hold no more what the rule says; what it has held stays held. False: there is none of that number."""
-        return await self._running.run(lambda transaction: hold_rules.remove_hold_rule(transaction.connection, id))
-
     async def wait(self, until: datetime | None, now: datetime) -> None:
         """Return when work may be there: something put, deferred or released, `wake`, another process, or `until`.
 
@@ -287,7 +258,7 @@ class SqliteStore:
                 async with asyncio.timeout(left):
                     await self._changed.wait()
             except TimeoutError:
-                await self._running.run(_notice)
+                await self._running.run(_look)
         self._changed.clear()
         await asyncio.sleep(0)  # a caller in a loop must let others run
 
@@ -306,6 +277,34 @@ class SqliteStore:
     async def rest(self, destination: str, rest: Rest | None) -> None:
         """Let a destination rest: nothing is claimed for it before `rest.until`. None: it was reached."""
         await self._running.run(lambda transaction: transactions.rest(transaction, destination, rest), wakes=True)
+
+    async def reviews(self, now: datetime, untried: timedelta, limit: int) -> tuple[Review, ...]:
+        """Claim what is past the time at which it is to be looked at, tried or not, held or not.
+
+        `untried`: the age at which what was never tried is to be looked at. What can be tried has a minute for that.
+        """
+        times = untried // timedelta(microseconds=1), to_micros(now)
+        places = await self._bodies.in_thread(self._look_in, lambda reader: reader.overdue(*times, limit))
+        if not places:
+            return ()
+
+        def work(transaction: Transaction) -> tuple[Review, ...]:
+            return reviewing.lease(transaction, places, times, self._lease_numbers, self._bodies.file_of)
+
+        return await self._running.run(work)
+
+    async def bring_forward(self, latest: datetime) -> int:
+        """Let nothing wait for a time after `latest`: the clock was set back. Returns how many recipients did."""
+        time = to_micros(latest)
+        if not await self._bodies.in_thread(self._look_in, lambda reader: reader.any_far_ahead(time)):
+            return 0
+
+        def work(transaction: Transaction) -> int:
+            found = reviewing.bring_forward(transaction.connection, time)
+            transactions.load_turns(transaction)
+            return found
+
+        return await self._running.run(work, wakes=True)
 
     async def rests(self) -> dict[str, Rest]:
         """The destinations that rest, or rested last and were not reached since."""
@@ -366,17 +365,21 @@ class SqliteStore:
     async def _is_stored(self, id: MessageId) -> bool:
         return await self._running.run(lambda transaction: transactions.has_file(transaction, id))
 
-    async def _look(self, question: Callable[[QueueReader], T]) -> T:
-        """Ask beside the writing, in a thread."""
-        return await self._bodies.in_thread(self._ask, question)
+    async def _ask(self, ask: Callable[[QueueReader], T]) -> T:
+        return await self._bodies.in_thread(self._look_in, ask)
 
-    def _ask(self, question: Callable[[QueueReader], T]) -> T:
+    async def _write(
+        self, work: Callable[[Transaction], T], after: Callable[[T], None] | None = None, wakes: bool = False
+    ) -> T:
+        return await self._running.run(work, after, wakes)
+
+    def _look_in(self, ask: Callable[[QueueReader], T]) -> T:
         try:
             with closing(open_reader(self._folder)) as reader:
-                return question(reader)
+                return ask(reader)
         except QueueError as error:
             raise StoreUnavailable(str(error)) from error
 
 
-def _notice(transaction: Transaction) -> None:
+def _look(transaction: Transaction) -> None:
     """Nothing: the writer looks for changes by others before every batch."""

@@ -100,6 +100,15 @@ class Rest:
     failures: int
     status: str
     reason: str
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """Recipients to be looked at without a try; the claim counts no attempt."""
+
+    claim: Claim
+    held: bool
 
 
 class Grouping(Protocol):
@@ -179,6 +188,17 @@ class QueueStore(Protocol):
         The body goes when the last recipient is closed. False: the lease was lost, nothing was written.
         """
 
+    async def settle_review(
+        self,
+        claim: Claim,
+        settlement: Settlement,
+        notices: Collection[NewMessage],
+        now: datetime,
+        *,
+        record: AttemptRecord | None,
+    ) -> bool:
+        """Write what a review came to, as `settle` does; what goes on stays as it is. `record`: None, to keep none."""
+
     async def release(self, claim: Claim, next_attempt: datetime) -> bool:
         """Give a claim back unsettled, its attempt uncounted: the service is stopping, or has no room for it."""
 
@@ -204,6 +224,15 @@ class QueueStore(Protocol):
 
     async def rest(self, destination: str, rest: Rest | None) -> None:
         """Let a destination rest: nothing is claimed for it before `rest.until`. None: it was reached."""
+
+    async def reviews(self, now: datetime, untried: timedelta, limit: int) -> tuple[Review, ...]:
+        """Claim what is past the time at which it is to be looked at, tried or not, held or not.
+
+        `untried`: the age at which what was never tried is to be looked at. `settle` it with `tried` false.
+        """
+
+    async def bring_forward(self, latest: datetime) -> int:
+        """Let nothing wait for a time after `latest`, as it would when the clock was set back."""
 
     async def rests(self) -> dict[str, Rest]:
         """The destinations that rest, or rested last and were not reached since."""

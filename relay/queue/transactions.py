@@ -156,17 +156,17 @@ def rest(transaction: Transaction, destination: str, rest: Rest | None) -> None:
         transaction.turns.rests.pop(destination, None)
         return
     until, since = to_micros(rest.until), to_micros(rest.since)
-    row = destination, until, since, rest.failures, rest.status, storable(rest.reason)
-    transaction.connection.execute("INSERT OR REPLACE INTO rest VALUES (?, ?, ?, ?, ?, ?)", row)
+    row = destination, until, since, rest.failures, rest.status, storable(rest.reason), rest.cause
+    transaction.connection.execute("INSERT OR REPLACE INTO rest VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     transaction.turns.rests[destination] = until
 
 
 def rests(connection: sqlite3.Connection) -> dict[str, Rest]:
     """The destinations that rest, or rested last and were not reached since."""
-    rows = connection.execute("SELECT destination, until, since, failures, status, reason FROM rest")
+    rows = connection.execute("SELECT destination, until, since, failures, status, reason, cause FROM rest")
     return {
-        destination: Rest(from_micros(until), from_micros(since), failures, status, reason)
-        for destination, until, since, failures, status, reason in rows
+        destination: Rest(from_micros(until), from_micros(since), failures, status, reason, cause)
+        for destination, until, since, failures, status, reason, cause in rows
     }
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from relay.mail.message import MessageId
 from relay.mail.outcome import State
-from relay.ndr import HEADER_LIMIT
-from relay.queue import control, database, hold_rules, transactions
-from relay.queue.bodies import read_start, remove
+from relay.queue import control, database, hold_rules, reviewing, transactions
+from relay.queue.bodies import file_of, remove
 from relay.queue.control import Action, Desk, Tally
 from relay.queue.folder import held_if_free
 from relay.queue.giving_up import Compose
@@ -105,6 +104,16 @@ class QueueReader:
         with self._asking():
             return hold_rules.load_hold_rules(self._connection)
 
+    def overdue(self, untried: int, now: int, limit: int) -> list[reviewing.Place]:
+        """See reviewing.overdue. Raises StoreUnavailable."""
+        with self._asking():
+            return reviewing.overdue(self._connection, untried, now, limit)
+
+    def any_far_ahead(self, latest: int) -> bool:
+        """See reviewing.any_far_ahead. Raises StoreUnavailable."""
+        with self._asking():
+            return reviewing.any_far_ahead(self._connection, latest)
+
     @contextmanager
     def _asking(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
         """All answers are of one moment."""
@@ -179,7 +188,7 @@ def perform(folder: Path, action: Action, now: datetime, compose: Compose, group
     when it cannot be written now; then nothing was done.
     """
     with held_if_free(folder) as free, _writing(folder, action.dry_run) as connection:
-        desk = Desk(now, compose, grouping, partial(read_start, folder, octets=HEADER_LIMIT), alone=free)
+        desk = Desk(now, compose, grouping, partial(file_of, folder), alone=free)
         tally = control.perform(Transaction(connection, Turns()), action, desk)
     for id in tally.finished:
         with suppress(OSError):  # it is swept at the next start

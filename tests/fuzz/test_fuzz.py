@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import certificate_targets
+import mime_targets
 import pytest
 import smtp_targets
 import sts_targets
@@ -17,6 +18,7 @@ from target import Target
 from targets import TARGETS
 
 from relay.mail.address import parse_address
+from relay.mail.downgrade import Converter, Encoding, Plan
 from relay.policy.sts import parse_record
 
 
@@ -48,6 +50,14 @@ FAULTS: dict[str, tuple[str, object, str, Callable[..., Any]]] = {
     ),
     "blanks after an address": ("address", smtp_targets, "parse_address", without_blanks(parse_address)),
     "case matters in a name": ("host-name", certificate_targets, "name_matches", lambda one, other: one == other),
+    "labels stay": (
+        "downgrade",
+        mime_targets,
+        "Converter",
+        lambda plan: Converter(
+            Plan({at: kind for at, kind in plan.encodings.items() if kind is not Encoding.SEVEN_BIT}, plan.versions)
+        ),
+    ),
     "any chain is good": ("chain", certificate_targets, "check_chain", lambda chain, trust: None),
 }
 

@@ -72,7 +72,7 @@ async def perform(
     store: SqliteStore, act: Act, selection: QueueFilter = EVERYTHING, dry_run: bool = False, route: str | None = None
 ) -> Tally:
     action = Action(act, selection, "ops", "too old", route, dry_run)
-    return await store.perform(action, LATER, composer("relay.test", ids(), LATER))
+    return await store.controls.perform(action, LATER, composer("relay.test", ids(), LATER))
 
 
 async def entries(store: SqliteStore) -> list[QueueEntry]:
@@ -140,7 +140,8 @@ async def test_an_act_is_remembered_with_who_and_why(store: SqliteStore, message
     if act is Act.RELEASE:
         await perform(store, Act.HOLD)
     await perform(store, act, route="backup")
-    (trace,) = await store.trace(str(MessageId(1)))
+    trace, _ = await store.controls.message(MessageId(1))
+    assert trace is not None
     (found,) = [one for one in trace.acts if one.act == act.value]
     assert (found.number, found.made, found.who) == (0, LATER, "ops")
     assert found.detail == ("backup" if act is Act.REROUTE else "too old")
@@ -218,7 +219,8 @@ async def test_who_is_told(
     assert len((await perform(store, act, dry_run=True)).notices) == wanted
     assert len((await perform(store, act)).notices) == wanted
     assert len(await notices(store)) == wanted
-    (trace,) = await store.trace(str(MessageId(1)))
+    trace, _ = await store.controls.message(MessageId(1))
+    assert trace is not None
     assert [entry.state.value for entry in trace.recipients] == ["failed" if act is Act.FAIL else "dropped"]
 
 
@@ -310,5 +312,5 @@ async def test_an_act_that_fails_leaves_all_as_it_was(store: SqliteStore, messag
         return message(1)  # whose id is taken
 
     with pytest.raises(Exception, match="taken"):
-        await store.perform(Action(Act.FAIL, EVERYTHING, "ops"), LATER, compose)
+        await store.controls.perform(Action(Act.FAIL, EVERYTHING, "ops"), LATER, compose)
     assert [entry.state for entry in await entries(store)] == [State.QUEUED] * 2

@@ -69,21 +69,21 @@ RULES = [
 
 @pytest.mark.asyncio
 async def test_rules_are_kept_until_they_are_removed(store: SqliteStore) -> None:
-    numbers = [await store.add_hold_rule(made) for made in RULES]
-    found = await store.hold_rules()
+    numbers = [await store.controls.add_hold_rule(made) for made in RULES]
+    found = await store.controls.hold_rules()
     assert found == tuple(replace(made, id=number) for made, number in zip(RULES, numbers, strict=True))
-    assert await store.remove_hold_rule(numbers[1]) is True
-    assert await store.remove_hold_rule(numbers[1]) is False
-    assert [one.id for one in await store.hold_rules()] == [numbers[0], *numbers[2:]]
+    assert await store.controls.remove_hold_rule(numbers[1]) is True
+    assert await store.controls.remove_hold_rule(numbers[1]) is False
+    assert [one.id for one in await store.controls.hold_rules()] == [numbers[0], *numbers[2:]]
     assert found[0].hold == f"hold rule {numbers[0]}: under attack"
 
 
 @pytest.mark.asyncio
 async def test_another_process_makes_rules_too(store: SqliteStore, folder: Path) -> None:
     number = visitor.add_hold_rule(folder, RULES[3])
-    assert await store.hold_rules() == (replace(RULES[3], id=number),)
+    assert await store.controls.hold_rules() == (replace(RULES[3], id=number),)
     reader = open_reader(folder)
     assert len(reader.hold_rules()) == 1
     reader.close()
     assert visitor.remove_hold_rule(folder, number) is True
-    assert await store.hold_rules() == ()
+    assert await store.controls.hold_rules() == ()

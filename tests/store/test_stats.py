@@ -39,7 +39,7 @@ async def fill(store: SqliteStore, message: MakeMessage, settlement: MakeSettlem
         (claim,) = await store.claim(1, 30 * MINUTE, NOW, {}, 100)
         await store.settle(claim, settlement(claim, state), (), NOW, record=AttemptRecord(), began=NOW)
     hold = Action(Act.HOLD, QueueFilter(states=(State.QUEUED,)), "root", "wait")
-    await store.perform(hold, NOW, lambda *_: None)
+    await store.controls.perform(hold, NOW, lambda *_: None)
     await store.put((message(4, "a@example.net"),))
     await store.claim(1, 30 * MINUTE, NOW, {}, 100)
     await store.put((message(5, "a@example.com", "b@example.com", arrived=NOW - 3000 * MINUTE),))
@@ -50,7 +50,7 @@ async def fill(store: SqliteStore, message: MakeMessage, settlement: MakeSettlem
 @pytest.mark.asyncio
 async def test_what_is_counted(store: SqliteStore, message: MakeMessage, settlement: MakeSettlement) -> None:
     await fill(store, message, settlement)
-    stats = await store.stats(QueueFilter(), NOW, None)
+    stats = await store.controls.stats(QueueFilter(), NOW, None)
     assert (stats.recipients, stats.messages, stats.under_way, stats.due) == (5, 4, 1, 2)
     assert stats.oldest == NOW - 3000 * MINUTE
     assert stats.states == {State.DEFERRED: 1, State.HELD: 1, State.QUEUED: 3}
@@ -76,18 +76,18 @@ async def test_a_filter_and_a_limit_of_groups(
     store: SqliteStore, message: MakeMessage, settlement: MakeSettlement
 ) -> None:
     await fill(store, message, settlement)
-    stats = await store.stats(QueueFilter(), NOW, 1)
+    stats = await store.controls.stats(QueueFilter(), NOW, 1)
     assert [group.name for group in stats.destinations] == ["example.com"]
     assert stats.recipients == 5
-    only = await store.stats(QueueFilter(domain=AddressPattern(domain="example.net")), NOW, None)
+    only = await store.controls.stats(QueueFilter(domain=AddressPattern(domain="example.net")), NOW, None)
     assert [(group.name, group.recipients) for group in only.destinations] == [("example.net", 1)]
 
 
 @pytest.mark.asyncio
 async def test_the_page(store: SqliteStore, message: MakeMessage, settlement: MakeSettlement) -> None:
-    assert page(await store.stats(QueueFilter(), NOW, None), NOW) == "No mail waits."
+    assert page(await store.controls.stats(QueueFilter(), NOW, None), NOW) == "No mail waits."
     await fill(store, message, settlement)
-    shown = page(await store.stats(QueueFilter(), NOW, None), NOW).splitlines()
+    shown = page(await store.controls.stats(QueueFilter(), NOW, None), NOW).splitlines()
     assert shown[0] == "5 recipients in 4 messages wait, the oldest for 2 days"
     heading = "DESTINATION RECIPIENTS MESSAGES OLDEST NEXT ATTEMPT HELD <=5m <=15m <=1h <=4h <=1d OLDER"
     assert " ".join(shown[3].split()) == heading

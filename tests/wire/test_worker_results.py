@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from worker_desk import DELIVERED, FIRST_NOTICE, LATER, NEVER, NOON, RECORD, des
 
 from relay.events import AttemptFinished, DefectFound, NoticeQueued, StoreFailed
 from relay.mail.message import FileBody, InlineBody, MessageId
+from relay.mail.outcome import Cause
 from relay.policy.retry import Schedule, Schedules
 from relay.queue.control import Act, Action
 from relay.queue.database import FILE_NAME
@@ -91,7 +93,7 @@ async def test_the_worker_wakes_by_itself(tmp_path: Path) -> None:
     """With a clock that goes, nobody has to tell it that the time has come."""
     schedules = Schedules(Schedule((timedelta(seconds=0.05),), timedelta(days=5)))
     async with desk(tmp_path, schedules=schedules, clock=lambda: datetime.now(UTC)) as at:
-        at.courier.results = {"a.test": LATER}
+        at.courier.results = {"a.test": replace(LATER, cause=Cause.OTHER)}  # nothing to rest for
         at.start()
         await at.worker.admit(make_message(1, "b@a.test", arrived=datetime.now(UTC)))
         await at.begun(3)

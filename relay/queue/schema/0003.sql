@@ -30,7 +30,8 @@ CREATE TABLE rest (
     since       INTEGER NOT NULL,
     failures    INTEGER NOT NULL, -- rests in a row
     status      TEXT    NOT NULL, -- of the failure that began it
-    reason      TEXT    NOT NULL
+    reason      TEXT    NOT NULL,
+    cause       TEXT              -- Cause
 ) STRICT, WITHOUT ROWID;
 
 -- What is to be held when it comes in. NULL: whatever it is; what is given must all be so.

@@ -1,0 +1,66 @@
+"""Looks from time to time at mail that is not tried: it expires too, and its sender is told that it is late.
+
+A destination may rest, or an operator hold the mail; the clock may have been set back. Nothing may wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+from relay.delivery.settling import Office, Settler
+from relay.events import StoreFailed
+from relay.mail.message import Claim
+from relay.mail.outcome import Cause, Deferred
+from relay.mail.record import AttemptRecord
+from relay.mail.status import Status
+from relay.policy.retry import Settlement, first_review, longest_wait, review
+from relay.queue.store import QueueStore, Rest, StoreUnavailable
+
+EVERY_SECONDS = 30.0
+BATCH = 100
+
+
+class Reviewer:
+    """One for each service; `run` never ends by itself."""
+
+    def __init__(self, store: QueueStore, office: Office) -> None:
+        self._store = store
+        self._office = office
+        self._settler = Settler(store, office)
+
+    async def run(self) -> None:
+        """Look at everything once in a while."""
+        while True:
+            try:
+                await self.look()
+            except StoreUnavailable as error:
+                self._office.emit(StoreFailed(str(error)))
+            await asyncio.sleep(EVERY_SECONDS)
+
+    async def look(self) -> None:
+        """Settle all that is past its time. Raises StoreUnavailable."""
+        now = self._office.clock()
+        schedules = self._office.schedules
+        await self._store.bring_forward(now + longest_wait(schedules))
+        untried = first_review(now, schedules) - now
+        rests: dict[str, Rest] | None = None
+        while reviews := await self._store.reviews(now, untried, BATCH):
+            rests = await self._store.rests() if rests is None else rests
+            for one in reviews:
+                rest = rests.get(one.claim.destination)
+                why = None if rest is None or rest.until <= now else _as_deferred(rest)
+                settlement = review(one.claim, schedules, now, why, held=one.held)
+                await self._settler.close(one.claim, settlement, _record(one.claim, rest, settlement, now), now)
+
+
+def _as_deferred(rest: Rest) -> Deferred:
+    return Deferred(Status.parse(rest.status), rest.reason, cause=None if rest.cause is None else Cause(rest.cause))
+
+
+def _record(claim: Claim, rest: Rest | None, settlement: Settlement, now: datetime) -> AttemptRecord | None:
+    """Kept where something came of the look."""
+    if not settlement.failed and not settlement.delayed:
+        return None
+    why = f"{claim.destination} rests until {rest.until:%Y-%m-%d %H:%M:%S} UTC" if rest and rest.until > now else ""
+    return AttemptRecord((f"looked at without a try{f': {why}' if why else ''}",))

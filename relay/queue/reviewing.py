@@ -1,0 +1,71 @@
+"""Mail that has to be looked at without a try: it is past its life or late, while its destination rests or it is held.
+
+What can be tried is left to its attempt for a minute. A lease of a review leaves `next_attempt` alone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+
+from relay.mail.message import FileBody, MessageId
+from relay.queue.claiming import read_message, to_claim
+from relay.queue.store import Review
+from relay.queue.writer import Transaction
+
+GRACE_MICROS = 60 * 1_000_000
+
+_OVERDUE = (
+    "SELECT DISTINCT m.id, r.destination, r.state = 'held' FROM message m JOIN recipient r ON r.message = m.id"
+    " WHERE m.closed IS NULL AND r.state IN ('queued', 'deferred', 'held') AND r.lease IS NULL"
+    " AND coalesce(r.review, m.arrived + ?) <= iif(r.state = 'held', ?, ?) LIMIT ?"
+)
+_LEASE = (
+    "UPDATE recipient SET lease = ?1"
+    " WHERE message = ?2 AND +destination = ?3 AND lease IS NULL"
+    " AND iif(?4, state = 'held', state IN ('queued', 'deferred'))"
+    " AND coalesce(review, (SELECT arrived FROM message WHERE id = ?2) + ?5) <= ?6"
+    " RETURNING number, address, domain, attempts, delay_notices, notify, orcpt, status, reply, reason, host, tls,"
+    " cause"
+)
+_FAR_AHEAD = "SELECT 1 FROM recipient INDEXED BY recipient_due WHERE next_attempt > ? LIMIT 1"
+_BRING_FORWARD = (
+    "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ?1 WHERE next_attempt > ?1 AND lease IS NULL"
+)
+
+Place = tuple[int, str, bool]
+"""Message, destination, and whether it is held there."""
+
+
+def overdue(connection: sqlite3.Connection, untried: int, now: int, limit: int) -> list[Place]:
+    """What has to be looked at. `untried`: the age (microseconds) at which what was never tried has to."""
+    rows = connection.execute(_OVERDUE, (untried, now, now - GRACE_MICROS, limit))
+    return [(message, destination, bool(held)) for message, destination, held in rows]
+
+
+def lease(
+    transaction: Transaction,
+    places: Iterable[Place],
+    times: tuple[int, int],
+    numbers: Iterator[int],
+    file_of: Callable[[MessageId, int], FileBody],
+) -> tuple[Review, ...]:
+    """Claim what `overdue` found, as far as it is still so. `times`: as `untried` and `now` there."""
+    reviews = []
+    for message, destination, held in places:
+        number = next(numbers)
+        leased = transaction.connection.execute(_LEASE, (number, message, destination, held, *times)).fetchall()
+        if leased:
+            row, body = read_message(transaction, message, file_of)
+            reviews.append(Review(to_claim(row, body, destination, leased, (number, times[1])), held))
+    return tuple(reviews)
+
+
+def any_far_ahead(connection: sqlite3.Connection, latest: int) -> bool:
+    """Whether anything waits for a time after `latest`: the clock was wrong when that was written, or it is now."""
+    return connection.execute(_FAR_AHEAD, (latest,)).fetchone() is not None
+
+
+def bring_forward(connection: sqlite3.Connection, latest: int) -> int:
+    """Let nothing wait for a time after `latest`. Returns how many recipients did. The turns are to be loaded anew."""
+    return connection.execute(_BRING_FORWARD, (latest,)).rowcount
