@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from relay.command import config_option, load_without_files, queue_folder
+from relay.command import config_option, fail, load_without_files, queue_folder
 from relay.queue_commands import OPTIONS, filter_options, json_option, queue, say_none, selection
 
 if TYPE_CHECKING:
     from relay.mail.message import MessageId
     from relay.queue.control import Action, Tally
-    from relay.settings import Settings
 
 __all__ = ["queue"]  # with the acts in it
 
@@ -106,7 +105,7 @@ def _perform(name: str, given: Mapping[str, Any], reason: str | None = None, to:
         raise click.UsageError("give the ID of a message or an option that says which mail is meant, or --all")
     wanted = selection(given["ids"], options)
     settings = load_without_files(given["file"])
-    route = None if to is None else _route(settings, to)
+    route = None if to is None else _route(to)
     action = Action(Act(name), wanted, _who(), reason, route, given["dry_run"])
     now = datetime.now(UTC)
     compose = composer(hostname(settings) if action.act is Act.FAIL else "", _ids(now), now)
@@ -168,10 +167,14 @@ def _ids(now: datetime) -> Callable[[], MessageId]:
     return lambda: MessageId(next(numbers))
 
 
-def _route(settings: Settings, to: str) -> str | None:
+def _route(to: str) -> str | None:
     """What is written down as the chosen route; None: what the settings say. A mistake ends the command."""
-    del settings
-    return None if to == "default" else to
+    from relay.rerouting import chosen_route
+
+    try:
+        return chosen_route(to)
+    except ValueError as error:
+        fail([f"relay: --to {error}"])
 
 
 @queue.group("hold-rule")

@@ -19,7 +19,7 @@ import click
 
 from relay import __version__
 from relay.act_commands import queue
-from relay.command import config_option, fail, load, queue_folder
+from relay.command import config_option, fail, load, load_without_files, queue_folder
 
 if TYPE_CHECKING:
     from relay.settings import Settings
@@ -81,10 +81,9 @@ def health(file: Path | None) -> None:
     """Ask the running service for its greeting; for HEALTHCHECK of a container."""
     import asyncio
 
-    from relay.config import load_without_files
     from relay.health import greeting_problem, where_to_ask
 
-    listeners = where_to_ask(load_without_files(file, os.environ).submission)
+    listeners = where_to_ask(load_without_files(file).submission)
     if not listeners:
         fail(["relay: every listener has port 0; which one the service got can't be known from the settings"])
     address, tls = listeners[0]
@@ -104,9 +103,9 @@ def check(target: str | None, as_json: bool, file: Path | None) -> None:
 
     from relay import findings
     from relay.check import look, parse_target
-    from relay.config import hostname, load_without_files, state_folder
+    from relay.config import hostname, state_folder
 
-    settings = load_without_files(file, os.environ)
+    settings = load_without_files(file)
     try:
         call = None if target is None else parse_target(target, settings.delivery.port)
     except ValueError as error:
@@ -130,11 +129,11 @@ def explain_way(target: str, connect: bool, as_json: bool, file: Path | None) ->
     import asyncio
 
     from relay import explained
-    from relay.config import hostname, load_without_files, state_folder
+    from relay.config import hostname, state_folder
     from relay.explain import explain
     from relay.mail.address import AddressError, parse_domain
 
-    settings = load_without_files(file, os.environ)
+    settings = load_without_files(file)
     try:
         domain = parse_domain(target.rpartition("@")[2].removesuffix("."))
         folder = state_folder(settings, os.environ)
@@ -186,9 +185,8 @@ def policy() -> None:
 def policy_list(as_json: bool, file: Path | None) -> None:
     """Show every override: whom it is for, what it asks, why, who answers for it, and whether it is in force."""
     from relay import policies
-    from relay.config import load_without_files
 
-    overrides = load_without_files(file, os.environ).overrides.entries
+    overrides = load_without_files(file).overrides.entries
     show = policies.as_json if as_json else policies.page
     click.echo(show(overrides, datetime.now(UTC)))
 
@@ -219,6 +217,7 @@ def config_check(file: Path | None) -> None:
 
 def _unusable(settings: Settings) -> Iterable[str]:
     """What is wrong inside the files that the settings name."""
+    from relay.admin.tokens import Tokens
     from relay.submission.users import Users
     from relay.tls import load_roots, server_context
 
@@ -236,6 +235,11 @@ def _unusable(settings: Settings) -> Iterable[str]:
     try:
         if given.users_file is not None:
             Users.load(given.users_file)
+    except ValueError as error:
+        yield str(error)
+    try:
+        if settings.admin.tokens_file is not None:
+            Tokens.load(settings.admin.tokens_file)
     except ValueError as error:
         yield str(error)
 
@@ -273,10 +277,38 @@ def user_add(name: str, users: Path | None, file: Path | None) -> None:
     click.echo(f"{name} is in {path}")
 
 
-def _users_file(file: Path | None) -> Path:
-    from relay.config import load_without_files
+@relay.group()
+def admin() -> None:
+    """The API and who may use it."""
 
-    path = load_without_files(file, os.environ).submission.users_file
+
+@admin.command("token")
+@click.argument("name")
+@click.option("--scope", type=click.Choice(["read", "write"]), default="write", help="what it is good for")
+@click.option("--file", "tokens", metavar="FILE", type=click.Path(path_type=Path), help="the tokens file")
+@config_option
+def admin_token(name: str, scope: str, tokens: Path | None, file: Path | None) -> None:
+    """Make a token under NAME, or a new one in its place, and print it: it is kept nowhere, only its hash.
+
+    The file is that of --file, or the settings' admin.tokens_file.
+    """
+    from relay.admin.tokens import Scope, add_token
+
+    path = tokens if tokens is not None else load_without_files(file).admin.tokens_file
+    if path is None:
+        fail(["relay: admin.tokens_file is not set; name the file with --file"])
+    try:
+        text = add_token(path, name, Scope(scope))
+    except OSError as error:
+        fail([f"{path}: cannot be written: {error.strerror}"])
+    except ValueError as error:
+        fail([f"relay: {error}"])
+    click.echo(text)
+
+
+def _users_file(file: Path | None) -> Path:
+
+    path = load_without_files(file).submission.users_file
     if path is None:
         fail(["relay: submission.users_file is not set; name the file with --file"])
     return path

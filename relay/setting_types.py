@@ -98,6 +98,14 @@ def _next_hop(text: object) -> HostPort | None:
     return HostPort(host=str(address), port=port)
 
 
+def parse_next_hop(text: str) -> HostPort:
+    """A host and a port, as delivery.next_hop is written. Raises ValueError."""
+    found = _next_hop(text)
+    if found is None:
+        raise ValueError("must not be empty")
+    return found
+
+
 def _domain(text: str) -> str:
     """Lower-case A-labels without the final dot."""
     try:
