@@ -14,7 +14,7 @@ from pathlib import Path
 
 from relay.delivery.explain import Means, explain_host
 from relay.delivery.route import Route, Router, own_mx_name
-from relay.delivery.smtp import Timeouts
+from relay.delivery.transaction import Timeouts
 from relay.events import Event, PolicyFetched
 from relay.guard import AddressGuard
 from relay.lookup import sts_cache, tls_memory

@@ -6,43 +6,33 @@ RFC 5321 section 5.1 (hosts in turn), RFC 8461 section 5, RFC 7672 section 2.2.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
+from relay.delivery.body import ReadBody
 from relay.delivery.evidence import Trail
+from relay.delivery.opening import ConnectFailed, FailedHandshake, Target, open_session
 from relay.delivery.plan import session_key, tls_plan, unlisted
 from relay.delivery.pool import SessionKey, SessionPool
 from relay.delivery.results import (
     BROKEN_4_4_2,
     REFUSED_4_4_4,
     connect_failed,
-    idled_out,
-    of_answer,
     refused,
-    unfit,
-    without_552,
 )
 from relay.delivery.route import Route, Router
-from relay.delivery.smtp import (
-    ConnectFailed,
-    FailedHandshake,
-    Lost,
-    MailOptions,
-    OpenSession,
-    Target,
-    Timeouts,
-    open_session,
-)
+from relay.delivery.sending import Sent, send_message
+from relay.delivery.smtp import OpenSession
+from relay.delivery.transaction import Timeouts
 from relay.events import Emit, PolicyOverridden, PolicyTestFailed, TlsLost
 from relay.guard import AddressGuard
 from relay.lookup.tls_memory import TlsMemories
-from relay.mail.message import Body, Claim, Recipient, SmtpUtf8, TlsDemand
+from relay.mail.message import Claim, Recipient, TlsDemand
 from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome
 from relay.mail.record import Attempted, AttemptRecord
-from relay.mail.status import Kind, Reply
+from relay.mail.status import Kind
 from relay.policy.chain import Roots, Trust
 from relay.policy.memory import waits_until
 from relay.policy.mx import MxHost, conclude
@@ -83,7 +73,7 @@ class Tools:
     roots: Roots
     pool: SessionPool
     hostname: str
-    read: Callable[[Body], AsyncGenerator[bytes, None]]
+    read: ReadBody
     clock: Callable[[], datetime]
     emit: Emit
     memories: TlsMemories
@@ -103,6 +93,7 @@ class Attempt:
         self._trail = Trail()
         self._sessions = 0
         self._addresses = 0
+        self._full = False  # the last session takes no more of the recipients, and another one with this host may
         # RFC 8689 §5: a bounce is not to be lost for want of REQUIRETLS, only to be sent with it where that is offered.
         bounce = claim.sender is None and claim.demand is TlsDemand.REQUIRED
         self._demand = TlsDemand.DEFAULT if bounce else claim.demand
@@ -192,15 +183,19 @@ class Attempt:
 
     async def _try_address(self, target: Target, need: Requirement) -> None:
         key = session_key(target, need)
+        self._full = False
         idle = self._tools.pool.take(key)
-        if idle is not None and await self._send_if_allowed(idle, key, need, self._judged(idle, need), fresh=False):
-            return
-        session = await self._open_session(target, need)
-        if session is not None and self._open:
-            verdict = self._judged(session, need)
-            # It may write to disk, so before the message: nothing must take time between its 250 and our commit.
-            await self._remember(session.observed, need, verdict)
-            await self._send_if_allowed(session, key, need, verdict, fresh=True)
+        sent = False
+        if idle is not None:
+            sent = await self._send_if_allowed(idle, key, need, self._judged(idle, need), fresh=False)
+        while self._open and (self._full or not sent) and self._sessions < MAX_SESSIONS:
+            sent, self._full = True, False
+            session = await self._open_session(target, need)
+            if session is not None:
+                verdict = self._judged(session, need)
+                # It may write to disk, so before the message: nothing must take time between its 250 and our commit.
+                await self._remember(session.observed, need, verdict)
+                await self._send_if_allowed(session, key, need, verdict, fresh=True)
 
     def _judged(self, session: OpenSession, need: Requirement) -> Verdict:
         return judge(need, session.observed, self._trust())
@@ -257,13 +252,14 @@ class Attempt:
             return fresh
         if verdict.would_refuse is not None:
             self._report(session.observed, verdict, verdict.would_refuse)
-        lacking = unfit(self._claim, session.capabilities, need.host)
-        if lacking is not None:
-            self._trail.session(need, session.observed, verdict, session.dialogue())
-            self._note(lacking)
+        sent = await send_message(self._claim, list(self._open.values()), session, verdict, self._tools.read)
+        if sent.idled_out and not fresh:
             await self._put_back(key, session)
-            return True
-        return await self._send(session, key, need, verdict, fresh)
+            return False
+        self._full = sent.full
+        self._settle(sent, session, need, verdict)
+        await self._put_back(key, session)
+        return True
 
     async def _remember(self, seen: ObservedSession, need: Requirement, verdict: Verdict) -> None:
         """Note whether the host has TLS, and tell of one that had it and has it no more. RFC 3207 section 6."""
@@ -293,44 +289,15 @@ class Attempt:
         else:
             self._tools.emit(PolicyTestFailed(domain, seen.host, refuse.reason))
 
-    async def _send(self, session: OpenSession, key: SessionKey, need: Requirement, allow: Allow, fresh: bool) -> bool:
-        claim = self._claim
-        recipients = list(self._open.values())
-        sender = claim.sender.wire if claim.sender is not None else b""
-        options = MailOptions(
-            size=claim.body.size,
-            eight_bit=claim.eight_bit,
-            smtputf8=claim.smtputf8 is not SmtpUtf8.UNASKED and session.capabilities.smtputf8,
-            requiretls=claim.demand is TlsDemand.REQUIRED and session.observed.requiretls_offered,
-        )
-        wires = [recipient.address.wire for recipient in recipients]
-        async with aclosing(self._tools.read(claim.body)) as body:
-            answers = await session.send(sender, wires, body, options, allow)
-        if not fresh and all(map(idled_out, answers)):
-            return False
-        self._settle(recipients, without_552(answers), session, need, allow)
-        await self._put_back(key, session)
-        return True
-
-    def _settle(
-        self,
-        recipients: Sequence[Recipient],
-        answers: Sequence[Reply | Lost],
-        session: OpenSession,
-        need: Requirement,
-        allow: Allow,
-    ) -> None:
+    def _settle(self, sent: Sent, session: OpenSession, need: Requirement, allow: Allow) -> None:
         """Record what the host said of each; a temporary answer leaves a recipient open for the next host."""
-        delivered = True
-        for recipient, answer in zip(recipients, answers, strict=True):
-            outcome, may_go_on = of_answer(answer, session.observed.host, allow.tls)
-            delivered = delivered and isinstance(outcome, Delivered)
-            if may_go_on and not isinstance(outcome, Delivered):
-                self._note(outcome, recipient.index)
+        for index, told in sent.told.items():
+            if told.may_go_on and not isinstance(told.outcome, Delivered):
+                self._note(told.outcome, index)
             else:
-                self._outcomes[recipient.index] = outcome
-                del self._open[recipient.index]
-        self._trail.session(need, session.observed, allow, () if delivered else session.dialogue())
+                self._outcomes[index] = told.outcome
+                del self._open[index]
+        self._trail.session(need, session.observed, allow, () if sent.delivered else session.dialogue())
 
     async def _put_back(self, key: SessionKey, session: OpenSession) -> None:
         if session.reusable():

@@ -1,6 +1,6 @@
 """What an SMTP server says it can do: the answer to EHLO, parsed. Pure.
 
-RFC 5321 section 4.1.1.1 (grammar), RFC 1870 section 3 (SIZE).
+RFC 5321 section 4.1.1.1 (grammar), RFC 1870 section 3 (SIZE), RFC 9422 (LIMITS).
 """
 
 from __future__ import annotations
@@ -10,6 +10,26 @@ from dataclasses import dataclass, field
 from relay.mail.status import Reply
 
 _MAX_SIZE_DIGITS = 20  # RFC 1870 §4
+_MAX_LIMIT_DIGITS = 6  # RFC 9422 §4
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a host will not go beyond; None: it does not say. RFC 9422 section 4."""
+
+    mails: int | None = None  # MAILMAX: transactions in one session
+    rcpts: int | None = None  # RCPTMAX: recipients in one transaction
+    domains: int | None = None  # RCPTDOMAINMAX: domains of recipients in one session
+
+    @staticmethod
+    def of(parameters: list[str]) -> Limits:
+        """Read the parameters of LIMITS. RFC 9422 §3: what is not known or makes no sense is passed over."""
+        found: dict[str, int] = {}
+        for parameter in parameters:
+            name, _, value = parameter.upper().partition("=")
+            if value.isascii() and value.isdigit() and len(value) <= _MAX_LIMIT_DIGITS and int(value):
+                found[name] = min(int(value), found.get(name, int(value)))
+        return Limits(found.get("MAILMAX"), found.get("RCPTMAX"), found.get("RCPTDOMAINMAX"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +44,8 @@ class Capabilities:
     requiretls: bool = False
     chunking: bool = False
     starttls: bool = False
+    dsn: bool = False
+    limits: Limits = Limits()
     keywords: tuple[str, ...] = field(default=(), compare=False)  # all of them, with their parameters, for people
 
     @staticmethod
@@ -43,6 +65,8 @@ class Capabilities:
             requiretls="REQUIRETLS" in offered,
             chunking="CHUNKING" in offered,
             starttls="STARTTLS" in offered,
+            dsn="DSN" in offered,
+            limits=Limits.of(offered["LIMITS"]) if "LIMITS" in offered else Limits(),
             keywords=ehlo.lines[1:],
         )
 

@@ -9,18 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from relay.delivery.opening import ConnectFailed, FailedHandshake, Target, TlsPlan, open_session
 from relay.delivery.plan import tls_plan, unlisted
 from relay.delivery.results import connect_failed
 from relay.delivery.route import Route, Router
-from relay.delivery.smtp import (
-    ConnectFailed,
-    FailedHandshake,
-    OpenSession,
-    Target,
-    Timeouts,
-    TlsPlan,
-    open_session,
-)
+from relay.delivery.smtp import OpenSession
+from relay.delivery.transaction import Timeouts
 from relay.guard import AddressGuard
 from relay.lookup.tls_memory import TlsMemories
 from relay.mail.outcome import Deferred, Failed

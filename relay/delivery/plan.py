@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from relay.delivery.opening import Target, TlsPlan
 from relay.delivery.pool import SessionKey
 from relay.delivery.route import Route
-from relay.delivery.smtp import Target, TlsPlan
 from relay.policy.mx import MxHost
 from relay.policy.observed import TlsVersion
 from relay.policy.override import Override, OverrideMode

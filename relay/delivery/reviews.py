@@ -32,11 +32,11 @@ class Reviewer:
     async def run(self) -> None:
         """Look at everything once in a while."""
         while True:
+            await asyncio.sleep(EVERY_SECONDS)  # first: after a start mail is tried once more before it is given up
             try:
                 await self.look()
             except StoreUnavailable as error:
                 self._office.emit(StoreFailed(str(error)))
-            await asyncio.sleep(EVERY_SECONDS)
 
     async def look(self) -> None:
         """Settle all that is past its time. Raises StoreUnavailable."""

@@ -1,109 +1,62 @@
-"""SMTP sessions out: opens one with a host, with STARTTLS or without, and sends messages over it.
+"""A session with an SMTP server, once it is open (`delivery.opening`): sends messages over it.
 
-It reports what it saw (`OpenSession.observed`, `FailedHandshake`) and never decides whether that is good enough; to
-send takes an `Allow`, which only `policy.verdict` makes. What a host or the network does wrong is a value here.
+To send takes an `Allow`, which only `policy.verdict` makes. What a host or the network does wrong is a value here.
 
-RFC 5321 sections 3.1, 3.2 and 4.1.1.1, RFC 3207 (STARTTLS), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8),
-RFC 8689 section 2 (REQUIRETLS).
+RFC 5321 sections 3.3 and 4.1.1, RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 8689 section 2
+(REQUIRETLS), RFC 3030 (CHUNKING), RFC 3461 (DSN), RFC 9422 (LIMITS).
 """
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import re
-import ssl
 from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass, replace
 
-from relay.delivery import handshake
+from relay.delivery import dsn
 from relay.delivery.capabilities import Capabilities
+from relay.delivery.exchange import Exchange
 from relay.delivery.transaction import Commands, Lost, Stage, Timeouts, Transaction
-from relay.delivery.wire import Broken, Cause, Wire, wording
-from relay.mail.status import Kind, Reply
-from relay.policy.observed import HandshakeFailure, HandshakeProblem, ObservedSession, TlsSeen
+from relay.delivery.wire import Broken, Wire
+from relay.mail.message import MessageDsn, RecipientDsn
+from relay.mail.status import Reply
+from relay.policy.observed import ObservedSession
 from relay.policy.verdict import Allow
 
-__all__ = [
-    "Capabilities",
-    "ConnectFailed",
-    "FailedHandshake",
-    "Lost",
-    "MailOptions",
-    "OpenSession",
-    "Stage",
-    "Target",
-    "Timeouts",
-    "TlsPlan",
-    "open_session",
-]
-
-_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-_PROBLEMS = {
-    Cause.SILENT: HandshakeProblem.TIMEOUT,
-    Cause.CLOSED: HandshakeProblem.RESET,
-    Cause.NOT_SMTP: HandshakeProblem.OTHER,
-    Cause.OUT_OF_TURN: HandshakeProblem.OTHER,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Whom to call: `host` is the MX name, for logs; `address` is the IP address that is dialled."""
-
-    host: str
-    address: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class TlsPlan:
-    """How to ask for TLS. `path_verified`: the context has CERT_REQUIRED, so OpenSSL verifies in the handshake."""
-
-    context: ssl.SSLContext
-    sni: str
-    path_verified: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectFailed:
-    """There is no session. `reason` goes on from the host's name; `reply` is what it said, if it said no itself."""
-
-    stage: Stage
-    reason: str
-    reply: Reply | None = None
-    ours: bool = False  # this machine is short of something; the host is not to blame
-    dialogue: tuple[str, ...] = ()  # see Transcript.lines
-
-
-@dataclass(frozen=True, slots=True)
-class FailedHandshake:
-    """STARTTLS was offered and failed; the connection is closed. `observed.handshake` says how."""
-
-    observed: ObservedSession
-    dialogue: tuple[str, ...] = ()  # see Transcript.lines
 
 
 @dataclass(frozen=True, slots=True)
 class MailOptions:
-    """What to tell the host about the message. `size` is in octets, before dot-stuffing."""
+    """What to tell the host about the message, and how to send it. `size` is in octets, before dot-stuffing.
+
+    `dsn` and `rcpts`: what to pass on of delivery reports; `rcpts` has an entry for each recipient, or none at all.
+    `chunks`: with BDAT, not DATA.
+    """
 
     size: int | None = None
     eight_bit: bool = False
     smtputf8: bool = False
     requiretls: bool = False
+    chunks: bool = False
+    dsn: MessageDsn | None = None
+    rcpts: Sequence[RecipientDsn] = ()
 
 
 class OpenSession:
-    """A session that is ready for MAIL. `observed` and `capabilities` hold for as long as it is open."""
+    """A session that is ready for MAIL. `observed` holds for as long as it is open.
+
+    `capabilities` too, but for CHUNKING where the host turns out not to know it. `took_mail`: it took MAIL of the last
+    message. `domains`: of the recipients so far, where the host limits them.
+    """
 
     def __init__(self, wire: Wire, observed: ObservedSession, capabilities: Capabilities, timeouts: Timeouts) -> None:
         self.observed = observed
         self.capabilities = capabilities
         self.messages = 0  # begun, whatever came of them
+        self.took_mail = False
+        self.domains: set[bytes] = set()
         self._wire = wire
-        self._timeouts = timeouts
+        self._exchange = Exchange(wire, timeouts)
         self._sending = False
 
     async def send(
@@ -117,26 +70,35 @@ class OpenSession:
         """Send one message; returns a result for each recipient, in order.
 
         `sender` (empty: the null sender) and `recipients` are the octets between the angle brackets. `body` is final:
-        it is dot-stuffed and goes out octet for octet, with a CRLF added only where it does not end in one. `allow` is
-        the proof that this session may carry this message.
+        it goes out octet for octet; with DATA it is dot-stuffed, and a CRLF is added where it does not end in one.
+        `allow` is the proof that this session may carry this message.
+        Where the host does not know BDAT after all, `chunks` is answered with a Lost of Stage.CHUNK; the session may
+        still be good for DATA.
         Raises ValueError, before anything is sent, for a control character in an address and for an option that the
         host does not offer (see `capabilities`). When `body` raises, the connection is closed, so that nothing of the
         message is delivered, and the exception comes through.
         """
-        commands = _commands(sender, recipients, options, self.capabilities)
+        can = self.capabilities
+        commands = _commands(sender, recipients, options, can)
         if self._sending:
             raise RuntimeError("this session is sending another message")
         self._wire.transcript.begin_message()
+        self.took_mail = False
         if not self._wire.usable:
             words = f": {self._wire.unread_words}" if self._wire.unread else ""  # 421, it was idle too long
             return (Lost(Stage.MAIL, f"ended the session before MAIL FROM{words}"),) * len(recipients)
         self._sending = True
         self.messages += 1
-        transaction = Transaction(self._wire, self._timeouts)
+        if can.limits.domains is not None:
+            self.domains.update(map(domain_of, recipients))
+        transaction = Transaction(self._exchange, can.pipelining, options.chunks)
         try:
-            results = await transaction.run(commands, body, self.capabilities.pipelining)
+            results = await transaction.run(commands, body)
             if transaction.begun and not transaction.ended and self._wire.usable:
                 await self._reset()
+            self.took_mail = transaction.begun
+            if transaction.bdat_unknown:
+                self.capabilities = replace(can, chunking=False)
         except BaseException:
             self._wire.abort()
             raise
@@ -148,21 +110,31 @@ class OpenSession:
         return self._wire.transcript.lines()
 
     def reusable(self) -> bool:
-        """Whether another message can be sent: the last one is over, the host is there and has said nothing more."""
+        """Whether another message can be sent: the last one is over, the host is there and takes one more."""
+        return self._idle() and not self.exhausted
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has carried as many messages as the host takes over one session. RFC 9422 section 4.1."""
+        most = self.capabilities.limits.mails
+        return most is not None and self.messages >= most
+
+    def _idle(self) -> bool:
+        """Nothing is under way, and the host has said nothing more."""
         return not self._sending and self._wire.usable
 
     async def quit(self) -> None:
         """Say goodbye, wait a little for the answer, and hang up."""
-        if self.reusable():
+        if self._idle():
             self._wire.say(b"QUIT\r\n")
-            await self._wire.reply(self._timeouts.quit_seconds)
+            await self._wire.reply(self._exchange.quit_seconds)
             self._wire.close()
         else:
             self._wire.abort()
 
     def close(self) -> None:
         """Hang up without waiting; politely when nothing is under way."""
-        if self.reusable():
+        if self._idle():
             self._wire.leave()
         else:
             self._wire.abort()
@@ -170,155 +142,14 @@ class OpenSession:
     async def _reset(self) -> None:
         """End a transaction that did not come to the final dot. RFC 5321 §4.1.1.5."""
         self._wire.say(b"RSET\r\n")
-        reply = await self._wire.reply(self._timeouts.quit_seconds)
+        reply = await self._wire.reply(self._exchange.quit_seconds)
         if isinstance(reply, Broken) or reply.code >= 300:
             self._wire.abort()
 
 
-async def open_session(
-    target: Target, plan: TlsPlan | None, ehlo_name: str, timeouts: Timeouts
-) -> OpenSession | FailedHandshake | ConnectFailed:
-    """Connect, greet, and go over to TLS when the host offers it; without a `plan`, STARTTLS is left alone.
-
-    `ehlo_name` is our host name or an address literal. Raises ValueError, before anything is sent, when it has control
-    characters or is not ASCII.
-    """
-    name = ehlo_name.encode("ascii")
-    if _CONTROL.search(name):
-        raise ValueError("a control character in the EHLO name")
-    opening = _Opening(target, name, timeouts)
-    refusal = await opening.connect()
-    if refusal is not None:
-        return refusal
-    try:
-        opened = await opening.run(plan)
-    except BaseException:
-        opening.wire.abort()
-        raise
-    if not isinstance(opened, OpenSession):
-        opening.wire.leave()
-        return replace(opened, dialogue=opening.wire.transcript.lines())
-    return opened
-
-
-class _Opening:
-    """A session on its way to MAIL."""
-
-    wire: Wire
-
-    def __init__(self, target: Target, ehlo_name: bytes, timeouts: Timeouts) -> None:
-        self._target = target
-        self._ehlo_name = ehlo_name
-        self._timeouts = timeouts
-
-    async def connect(self) -> ConnectFailed | None:
-        seconds = self._timeouts.connect_seconds
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(seconds):
-                _, self.wire = await loop.create_connection(Wire, self._target.address, self._target.port)
-        except TimeoutError as error:
-            reason = wording(error) if error.errno is not None else f"no connection within {seconds:g} seconds"
-            return ConnectFailed(Stage.CONNECT, reason)
-        except OSError as error:
-            return ConnectFailed(Stage.CONNECT, wording(error), ours=error.errno in _SHORTAGES)
-        return None
-
-    async def run(self, plan: TlsPlan | None) -> OpenSession | FailedHandshake | ConnectFailed:
-        refusal = await self._greeting()
-        if refusal is not None:
-            return refusal
-        capabilities = await self._hello()
-        if isinstance(capabilities, ConnectFailed):
-            return capabilities
-        if plan is None or not capabilities.starttls:
-            return self._opened(capabilities, capabilities.starttls, None)
-        tls = await self._start_tls(plan)
-        if isinstance(tls, HandshakeFailure):
-            return self._failed(tls)
-        # RFC 3207 §4.2: what was learned in clear text is forgotten; EHLO is asked again.
-        capabilities = await self._hello()
-        if isinstance(capabilities, ConnectFailed):
-            # With TLS 1.3 the host's refusal of the handshake comes after we have finished ours.
-            if isinstance(self.wire.error, ssl.SSLError):
-                return self._failed(handshake.failure(self.wire.error))
-            return capabilities
-        return self._opened(capabilities, True, tls)
-
-    async def _greeting(self) -> ConnectFailed | None:
-        reply = await self.wire.reply(self._timeouts.greeting_seconds)
-        if isinstance(reply, Broken):
-            return ConnectFailed(Stage.GREETING, reply.told(Stage.GREETING.value))
-        if reply.code != 220:  # RFC 5321 §3.1
-            return _refused(Stage.GREETING, "refused the session in its greeting", reply)
-        return None
-
-    async def _hello(self) -> Capabilities | ConnectFailed:
-        reply = await self._ask(b"EHLO")
-        if isinstance(reply, Reply) and reply.status.kind is Kind.PERMANENT:
-            # RFC 5321 §3.2: a server that does not know EHLO is asked with HELO, and has no extensions.
-            helo = await self._ask(b"HELO")
-            if isinstance(helo, Broken):
-                return _refused(Stage.EHLO, "refused EHLO", reply)
-            return Capabilities() if helo.code < 300 else _refused(Stage.EHLO, "refused EHLO and HELO", helo)
-        if isinstance(reply, Broken):
-            return ConnectFailed(Stage.EHLO, reply.told(Stage.EHLO.value))
-        if reply.code >= 300:
-            return _refused(Stage.EHLO, "refused EHLO", reply)
-        return Capabilities.of(reply)
-
-    async def _ask(self, verb: bytes) -> Reply | Broken:
-        self.wire.say(verb + b" " + self._ehlo_name + b"\r\n")
-        return await self.wire.reply(self._timeouts.ehlo_seconds)
-
-    async def _start_tls(self, plan: TlsPlan) -> TlsSeen | HandshakeFailure:
-        """STARTTLS and the handshake. Whatever goes wrong here is a failed handshake: TLS is not to be had."""
-        self.wire.say(b"STARTTLS\r\n")
-        reply = await self.wire.reply(self._timeouts.starttls_seconds)
-        if isinstance(reply, Broken):
-            return HandshakeFailure(_PROBLEMS[reply.cause], reply.told(Stage.STARTTLS.value))
-        if reply.code != 220:
-            later = reply.status.kind is Kind.TEMPORARY
-            return HandshakeFailure(HandshakeProblem.DEFERRED if later else HandshakeProblem.REFUSED, reply.text)
-        if self.wire.unread:  # nothing may be awaited between here and start_tls
-            # RFC 3207 §4.2 and CVE-2011-0411: these octets would be taken for the beginning of the protected session.
-            return HandshakeFailure(HandshakeProblem.INJECTED, self.wire.unread_words)
-        return await self._handshake(plan)
-
-    async def _handshake(self, plan: TlsPlan) -> TlsSeen | HandshakeFailure:
-        sni = plan.sni.rstrip(".")  # RFC 6066 §3: without the final dot
-        try:
-            await self.wire.shake_hands(plan.context, sni, self._timeouts.handshake_seconds)
-        except (OSError, ValueError) as error:  # ValueError: a name that cannot be one (UnicodeError among them)
-            return handshake.failure(error)
-        tls = self.wire.ssl_object
-        if tls is None:
-            return HandshakeFailure(HandshakeProblem.OTHER, "there is no TLS session")
-        found = handshake.seen(tls, plan.path_verified)
-        self.wire.transcript.happened(f"{found.version}, {found.cipher}, SNI {sni}")
-        return found
-
-    def _opened(self, capabilities: Capabilities, starttls: bool, tls: TlsSeen | None) -> OpenSession:
-        observed = ObservedSession(
-            host=self._target.host,
-            address=self._target.address,
-            starttls_offered=starttls,
-            requiretls_offered=capabilities.requiretls,
-            tls=tls,
-        )
-        return OpenSession(self.wire, observed, capabilities, self._timeouts)
-
-    def _failed(self, failure: HandshakeFailure) -> FailedHandshake:
-        self.wire.transcript.happened(f"no TLS: {failure.problem.value}: {failure.detail}")
-        return FailedHandshake(
-            ObservedSession(self._target.host, self._target.address, starttls_offered=True, handshake=failure)
-        )
-
-
-def _refused(stage: Stage, reason: str, reply: Reply) -> ConnectFailed:
-    if reply.code < 400:
-        return ConnectFailed(stage, f'answered "{reply.text}" {stage.value}')
-    return ConnectFailed(stage, reason, reply)
+def domain_of(address: bytes) -> bytes:
+    """The domain of an address as it goes over the wire, for comparing."""
+    return address.rpartition(b"@")[2].lower()
 
 
 def _commands(sender: bytes, recipients: Sequence[bytes], options: MailOptions, can: Capabilities) -> Commands:
@@ -328,17 +159,27 @@ def _commands(sender: bytes, recipients: Sequence[bytes], options: MailOptions, 
     for address in (sender, *recipients):
         if _CONTROL.search(address):
             raise ValueError(f"a control character in the address {address!r}")
+    asks_dsn = options.dsn is not None or bool(options.rcpts)
     wanted = (
         (options.eight_bit, can.eight_bit_mime, b" BODY=8BITMIME"),  # RFC 6152 §3
         (options.smtputf8, can.smtputf8, b" SMTPUTF8"),  # RFC 6531 §3.4
         (options.requiretls, can.requiretls, b" REQUIRETLS"),  # RFC 8689 §2
+        (options.chunks, can.chunking, b""),
+        (asks_dsn, can.dsn, dsn.of_message(options.dsn)),
     )
     mail = b"MAIL FROM:<" + sender + b">"
     if can.size is not None and options.size is not None:
         mail += b" SIZE=%d" % options.size  # RFC 1870 §3
-    for asked, offered, parameter in wanted:
+    for asked, offered, parameters in wanted:
         if asked and not offered:
-            raise ValueError(f"the host does not offer what{parameter.decode()} needs")
+            raise ValueError(f"the host does not offer what is asked of it: {options}")
         if asked:
-            mail += parameter
-    return Commands(mail + b"\r\n", [b"RCPT TO:<" + address + b">\r\n" for address in recipients])
+            mail += parameters
+    rcpts = [b"RCPT TO:<" + address + b">\r\n" for address in recipients]
+    if options.rcpts:
+        asked_of = zip(recipients, options.rcpts, strict=True)
+        rcpts = [
+            b"RCPT TO:<" + address + b">" + dsn.of_recipient(asked, address, can.smtputf8) + b"\r\n"
+            for address, asked in asked_of
+        ]
+    return Commands(mail + b"\r\n", rcpts)

@@ -136,22 +136,22 @@ class Wire(SMTPProtocol, asyncio.BufferedProtocol):
         found: ssl.SSLObject | None = self.transport.get_extra_info("ssl_object")
         return found
 
-    def say(self, octets: bytes, *, body: bool = False) -> None:
-        """Send. When the host spoke before it was asked, nothing is sent and the connection is dead.
+    def say(self, command: bytes, *, body: bytes = b"") -> None:
+        """Send, in one write. When the host spoke before it was asked, nothing is sent and the connection is dead.
 
-        A reply that is already here would be taken for the answer to what is sent now. `body`: it is the message, which
-        is not for the transcript.
+        A reply that is already here would be taken for the answer to what is sent now. `body`: what belongs to the
+        message, and not into the transcript.
         """
         if self._replies.unread and (self._broken is None or self._broken.cause is Cause.CLOSED):
             words = self._replies.beginning()
             self._broken = Broken(Cause.OUT_OF_TURN, "spoke before it was asked", words, self._stray_reply())
             self.abort()
         if self._broken is None and self.is_connected:
+            if command:
+                self.transcript.sent(command)
             if body:
-                self.transcript.sent_body(len(octets))
-            else:
-                self.transcript.sent(octets)
-            self.write(octets)
+                self.transcript.sent_body(len(body))
+            self.write(command + body)
 
     async def reply(self, seconds: float) -> Reply | Broken:
         """The next reply, waited for up to `seconds`. What came before the host closed the connection is given out."""

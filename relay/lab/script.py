@@ -21,6 +21,7 @@ class Stage(Enum):
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
+    BDAT = "bdat"  # the reply to a part of the message that is not the last one
     BODY = "body"  # no answer is due: some of the content has come, the rest has not been read
     FINAL_DOT = "final-dot"  # the reply to the content; by then the message is kept, as if the reply were only lost
     QUIT = "quit"
@@ -75,4 +76,5 @@ class SinkScript:
     mail: tuple[Answer, ...] = ()
     rcpt: Mapping[str, tuple[Answer, ...]] = field(default_factory=dict)
     data: tuple[Answer, ...] = ()
+    bdat: tuple[Answer, ...] = ()  # to parts of a message but the last one, whose answer is `final_dot`
     final_dot: tuple[Answer, ...] = ()

@@ -2,7 +2,8 @@
 
 It speaks SMTP itself, on plain streams, because most of what a script asks for (silence, resets, octets that are no
 SMTP) is what an SMTP library prevents. It notes what the client does wrong (`Sink.complaints`) and never repairs it.
-It must not be used outside the lab. RFC 5321, RFC 3207 (STARTTLS), RFC 2920 (PIPELINING), RFC 8689 (REQUIRETLS).
+It must not be used outside the lab. RFC 5321, RFC 3207 (STARTTLS), RFC 2920 (PIPELINING), RFC 3030 (CHUNKING), RFC 8689
+(REQUIRETLS).
 """
 
 from __future__ import annotations
@@ -179,6 +180,7 @@ class _Session:
         self._sender: str | None = None
         self._mail_parameters: tuple[str, ...] = ()
         self._recipients: list[tuple[str, tuple[str, ...]]] = []
+        self._parts: list[bytes] = []  # of a message that comes with BDAT
 
     async def run(self) -> None:
         """Speak until the client or the script ends it."""
@@ -189,7 +191,8 @@ class _Session:
             self._sink.commands.append(line)
             verb, _, rest = line.partition(" ")
             verb = verb.upper()
-            if self._client.ahead and (verb in _LAST_IN_GROUP or not self._offers("PIPELINING")):
+            alone = verb in _LAST_IN_GROUP or (verb != "BDAT" and not self._offers("PIPELINING"))
+            if self._client.ahead and alone:
                 self._sink.complaints.append(f"more was sent before {verb} was answered")
             await self._command(verb, rest)
 
@@ -205,6 +208,8 @@ class _Session:
                 await self._rcpt(rest)
             case "DATA":
                 await self._data()
+            case "BDAT":
+                await self._bdat(rest)
             case "RSET":
                 self._reset()
                 await self._say("250 2.0.0 ok")
@@ -312,7 +317,27 @@ class _Session:
             return
         await self._client.some()
         await self._reach(Stage.BODY)
-        octets = await self._client.content()
+        await self._content(await self._client.content())
+
+    async def _bdat(self, rest: str) -> None:
+        size, _, last = rest.partition(" ")
+        if not self._offers("CHUNKING") or not size.isdecimal() or last.upper() not in ("", "LAST"):
+            await self._blame("501 5.5.4 syntax", f"BDAT {rest[:40]!r}")
+            return
+        await self._client.some()
+        await self._reach(Stage.BODY)
+        octets = await self._client.exactly(int(size))
+        if not self._recipients:  # RFC 3030 section 2: what was on its way is read and forgotten
+            await self._say("503 5.5.1 no valid recipients")
+            return
+        self._parts.append(octets)
+        if last:
+            await self._content(b"".join(self._parts))
+        elif await self._answer(Stage.BDAT, "bdat", self._sink.script.bdat, f"250 2.0.0 {size} octets") != 250:
+            self._reset()
+
+    async def _content(self, octets: bytes) -> None:
+        """The whole message has come: keep it, and answer."""
         if not octets.isascii() and "BODY=8BITMIME" not in map(str.upper, self._mail_parameters):
             self._sink.complaints.append("8-bit content without BODY=8BITMIME")
         broken = self._sink.due(Stage.FINAL_DOT)

@@ -83,6 +83,14 @@ class Client:
                 self._complain(wrong)
         return stuffed.replace(b"\r\n.", b"\r\n")[2:]
 
+    async def exactly(self, octets: int) -> bytes:
+        """So many octets. Raises EOFError as `some` does."""
+        while len(self._buffer) < octets:
+            await self._more()
+        found = bytes(self._buffer[:octets])
+        del self._buffer[:octets]
+        return found
+
     async def say(self, answer: Answer) -> None:
         """Send a reply."""
         octets = _reply(answer) if isinstance(answer, str) else answer

@@ -30,11 +30,11 @@ class TlsDemand(Enum):
 class SmtpUtf8(IntEnum):
     """Whether a message is to go out with SMTPUTF8. RFC 6531 section 3.4.
 
-    Many clients ask for it always, so a host without it still gets what does not need it.
+    Many clients ask for it always; what does not need it goes without (RFC 6531 section 3.4).
     """
 
     UNASKED = 0
-    ASKED = 1  # by the client: passed on where the host offers it
+    ASKED = 1  # by the client, and not needed: not passed on
     NEEDED = 2  # an address or the header is not ASCII
 
 

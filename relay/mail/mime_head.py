@@ -18,6 +18,7 @@ _TYPE = re.compile(rb"\s*(" + _TOKEN + rb")\s*/\s*(" + _TOKEN + rb")\s*(?=;|\Z)"
 _PARAMETER = re.compile(rb';\s*(?:([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"()<>@,\\\[\]]+))\s*)?', re.DOTALL)
 _SPECIAL = re.compile(rb'\\.|[()"]', re.DOTALL)
 _BOUNDARY = re.compile(rb"[ -~]{0,199}[!-~]\Z")  # RFC 2046 §5.1.1 says 70 octets of fewer kinds; not all keep to it
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # for some readers a line ends at one
 _UNREADABLE = "a part has a Content-Type that cannot be read"
 
 
@@ -97,6 +98,8 @@ def read_head(
         if field.name in (b"content-type", b"content-transfer-encoding"):
             if field.name in values:
                 return "a header has two Content-Type or two Content-Transfer-Encoding fields"
+            if _CONTROL.search(field.value):
+                return "a Content-Type or Content-Transfer-Encoding field has a control character"
             values[field.name] = without_comments(field.value)
     encoding = values.get(b"content-transfer-encoding", b"").strip().lower() or b"7bit"
     # RFC 2046 §5.1.5: in a digest the parts are messages unless they say otherwise.

@@ -76,16 +76,16 @@ class Schedules:
 
     def of(self, cause: Cause | None) -> Schedule:
         """For mail that waits for `cause`; None: for mail of which nothing is known yet."""
-        if cause is None or cause not in self.by_cause:
+        if cause not in self.by_cause.keys():  # noqa: SIM118  (of keys mypy knows that None is none)
             return self.general
         own = self.by_cause[cause]
         if own.expire <= self.general.expire:
             return own
         return replace(own, expire=self.general.expire, expire_named=self.general.expire_named)
 
-    def due_notices(self, age: timedelta) -> int:
-        """How many delay notices are due at this age."""
-        return sum(notice <= age for notice in self.notices)
+    def told(self, recipient: Recipient, age: timedelta) -> int:
+        """How many delay notices the sender has had when those that are due at this age are sent."""
+        return max(recipient.delay_notices, sum(notice <= age for notice in self.notices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def _wait(
     if now >= end:
         return _failed(recipient, _given_up(outcome, cause), cause, limit, end)
     planned, rule = now + schedule.delay(recipient.attempts, jitter), schedule.rule(recipient.attempts)
-    told = max(recipient.delay_notices, schedules.due_notices(now - claim.arrived))
+    told = schedules.told(recipient, now - claim.arrived)
     return SettledRecipient(
         recipient,
         State.DEFERRED,
@@ -215,7 +215,7 @@ def _held(
 ) -> SettledRecipient:
     """Kept for the operator, since another copy may be one too many."""
     end = claim.arrived + schedules.of(Cause.UNKNOWN).expire if schedules.expire_held else None
-    told = max(recipient.delay_notices, schedules.due_notices(now - claim.arrived))
+    told = schedules.told(recipient, now - claim.arrived)
     return SettledRecipient(
         recipient,
         State.HELD,
@@ -238,9 +238,9 @@ def _review_one(
     schedule = schedules.of(cause)
     end = claim.arrived + schedule.expire if schedules.expire_held or not held else None
     if end is not None and now >= end:
-        failed = _given_up(known, cause) if known and recipient.last else _untried(resting, held)
+        failed = _reviewed_too_late(recipient, known, cause, held)
         return _failed(recipient, failed, cause, f"{schedule.expire_named}: {format_duration(schedule.expire)}", end)
-    told = max(recipient.delay_notices, schedules.due_notices(now - claim.arrived))
+    told = schedules.told(recipient, now - claim.arrived)
     state = State.HELD if held else State.QUEUED if recipient.last is None else State.DEFERRED
     outcome = known or _not_yet(held)
     again = _next_review(claim, told, end, schedules)
@@ -271,14 +271,14 @@ def _given_up(last: Deferred, cause: Cause | None, *, expired: bool = True) -> F
     return Failed(last.status.with_kind(Kind.PERMANENT), reason, last.host, last.reply, last.tls, expired=expired)
 
 
-def _untried(resting: Deferred | None, held: bool) -> Failed:
-    """Of mail whose time ran out before its first attempt: what is known of its destination, if anything is."""
-    if resting is not None:
-        reason = f"it could not be tried before its time ran out: {resting.reason}"
-        status = resting.status.with_kind(Kind.PERMANENT)
-        return Failed(status, reason, resting.host, resting.reply, expired=True)
-    where = "on hold, and was not tried before that" if held else "before it could be tried"
-    return Failed(EXPIRED_5_4_7, f"its time ran out {where}", expired=True)
+def _reviewed_too_late(recipient: Recipient, known: Deferred | None, cause: Cause | None, held: bool) -> Failed:
+    if known is None:
+        where = "on hold, and was not tried before that" if held else "before it could be tried"
+        return Failed(EXPIRED_5_4_7, f"its time ran out {where}", expired=True)
+    failed = _given_up(known, cause)
+    if recipient.last is None:
+        return replace(failed, reason=f"it could not be tried before its time ran out: {failed.reason}")
+    return failed
 
 
 def _not_yet(held: bool) -> Deferred:

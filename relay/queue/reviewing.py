@@ -1,6 +1,6 @@
 """Mail that has to be looked at without a try: it is past its life or late, while its destination rests or it is held.
 
-What can be tried is left to its attempt for a minute. A lease of a review leaves `next_attempt` alone.
+What has fallen due is left to its attempt for a minute. A lease of a review leaves `next_attempt` alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ GRACE_MICROS = 60 * 1_000_000
 _OVERDUE = (
     "SELECT DISTINCT m.id, r.destination, r.state = 'held' FROM message m JOIN recipient r ON r.message = m.id"
     " WHERE m.closed IS NULL AND r.state IN ('queued', 'deferred', 'held') AND r.lease IS NULL"
-    " AND coalesce(r.review, m.arrived + ?) <= iif(r.state = 'held', ?, ?) LIMIT ?"
+    " AND coalesce(r.review, m.arrived + ?1) <= ?2"
+    " AND (r.state = 'held' OR r.next_attempt > ?2 OR r.next_attempt <= ?2 - ?3) LIMIT ?4"
 )
 _LEASE = (
     "UPDATE recipient SET lease = ?1"
@@ -39,7 +40,7 @@ Place = tuple[int, str, bool]
 
 def overdue(connection: sqlite3.Connection, untried: int, now: int, limit: int) -> list[Place]:
     """What has to be looked at. `untried`: the age (microseconds) at which what was never tried has to."""
-    rows = connection.execute(_OVERDUE, (untried, now, now - GRACE_MICROS, limit))
+    rows = connection.execute(_OVERDUE, (untried, now, GRACE_MICROS, limit))
     return [(message, destination, bool(held)) for message, destination, held in rows]
 
 

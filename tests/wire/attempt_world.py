@@ -17,7 +17,7 @@ from pathlib import Path
 from relay.delivery.attempt import Attempt, Tools
 from relay.delivery.pool import SessionPool
 from relay.delivery.route import Router
-from relay.delivery.smtp import Timeouts
+from relay.delivery.transaction import Timeouts
 from relay.events import Event
 from relay.guard import AddressGuard
 from relay.lab.certs import Issued, LabCa, Leaf, tlsa_data

@@ -50,6 +50,19 @@ class Peer:
             return await self.line()
         return await self._until(b"\r\n.\r\n")
 
+    async def chunk(self) -> bytes:
+        """A BDAT command, and the octets that belong to it."""
+        line = await self.line()
+        assert line.startswith(b"BDAT "), line
+        return await self.exactly(int(line.split()[1]))
+
+    async def exactly(self, octets: int) -> bytes:
+        while len(self._unread) < octets:
+            assert await self._fill(), "the client has hung up"
+        found = bytes(self._unread[:octets])
+        del self._unread[:octets]
+        return found
+
     async def some(self, octets: int) -> None:
         """At least so many octets."""
         while len(self._unread) < octets:
@@ -126,6 +139,7 @@ Step = bytes | int | Callable[[Peer], Awaitable[object]]
 """What the server does next: say octets, read so many lines, or something else."""
 
 BODY: Step = Peer.body
+CHUNK: Step = Peer.chunk
 CLOSE: Step = Peer.close
 RESET: Step = Peer.reset
 STALL: Step = Peer.until_eof

@@ -9,7 +9,7 @@ import pytest
 from attempt_world import CA, DOWN, NOW, TEXT, World, make_claim, world
 
 from relay.delivery.attempt import Attempt
-from relay.delivery.smtp import Timeouts
+from relay.delivery.transaction import Timeouts
 from relay.lab.certs import Leaf
 from relay.lab.sink import Break, How, SinkScript, Stage
 from relay.mail.record import AttemptRecord

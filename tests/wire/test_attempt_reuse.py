@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from attempt_world import CA, World, connections, in_words, make_claim, world
 
-from relay.delivery.smtp import Timeouts
+from relay.delivery.transaction import Timeouts
 from relay.lab.certs import Leaf
 from relay.lab.sink import Break, How, Sink, SinkScript, Stage
 from relay.lab.zones import Security

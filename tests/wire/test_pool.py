@@ -10,8 +10,10 @@ from dataclasses import replace
 import pytest
 from smtp_peer import BODY, CLOSE, PATIENCE_SECONDS, RESET, STALL, Host, Peer, Step, host
 
+from relay.delivery.opening import Target, open_session
 from relay.delivery.pool import MAX_IDLE, MAX_MESSAGES, SessionKey, SessionPool
-from relay.delivery.smtp import MailOptions, OpenSession, Target, Timeouts, open_session
+from relay.delivery.smtp import MailOptions, OpenSession
+from relay.delivery.transaction import Timeouts
 from relay.mail.outcome import TlsUsed
 from relay.policy.verdict import Allow, Rule
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from relay.delivery.capabilities import Capabilities
-from relay.delivery.smtp import ConnectFailed, OpenSession, Stage, Target, Timeouts, open_session
+from relay.delivery.opening import ConnectFailed, Target, open_session
+from relay.delivery.smtp import OpenSession
+from relay.delivery.transaction import Stage, Timeouts
 from relay.policy.observed import ObservedSession
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.delivery.smtp import Lost, MailOptions, OpenSession, Target, Timeouts, open_session
+from relay.delivery.opening import Target, open_session
+from relay.delivery.smtp import MailOptions, OpenSession
+from relay.delivery.transaction import Lost, Timeouts
 from relay.mail.outcome import TlsUsed
 from relay.mail.status import Reply
 from relay.policy.verdict import Allow, Rule

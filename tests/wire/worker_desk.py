@@ -121,6 +121,7 @@ class Desk:
     store: SqliteStore
     courier: Courier
     worker: Worker = field(init=False)
+    office: Office = field(init=False)
     events: list[Event] = field(default_factory=list)
     now: datetime = NOON
     notices: int = FIRST_NOTICE
@@ -195,6 +196,7 @@ async def desk(
     await store.open(NOON)
     made = Desk(folder, store, courier)
     office = Office(schedules, "relay.test", clock or (lambda: made.now), made.new_id, lambda: 0.5, made.emit)
+    made.office = office
     made.worker = Worker(store, courier, Limits(total, DestinationLimits(per_lane)), office)
     try:
         yield made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.delivery.capabilities import Capabilities
+from relay.delivery.capabilities import Capabilities, Limits
 from relay.mail.status import Reply
 
 ANSWERS = [
@@ -26,6 +26,18 @@ ANSWERS = [
         ["mx.test", "SMTPUTF8", "REQUIRETLS", "CHUNKING", "ENHANCEDSTATUSCODES"],
         Capabilities(smtputf8=True, requiretls=True, chunking=True, enhanced_codes=True),
     ),
+    (["mx.test", "dsn", "Chunking"], Capabilities(dsn=True, chunking=True)),
+    (
+        ["mx.test", "LIMITS MAILMAX=3 RCPTMAX=100 RCPTDOMAINMAX=1"],
+        Capabilities(limits=Limits(mails=3, rcpts=100, domains=1)),
+    ),
+    (["mx.test", "limits rcptmax=5 SIZEMAX=7 HURRY"], Capabilities(limits=Limits(rcpts=5))),
+    (["mx.test", "LIMITS RCPTMAX=5 RCPTMAX=9 RCPTMAX=2"], Capabilities(limits=Limits(rcpts=2))),
+    (["mx.test", "LIMITS"], Capabilities()),
+    *[
+        (["mx.test", f"LIMITS MAILMAX={value} RCPTMAX=7"], Capabilities(limits=Limits(rcpts=7)))
+        for value in ("", "0", "000", "-1", "1000000", "x", "1e3", "1=2", "²", "١", "9" * 5000)
+    ],
 ]
 
 

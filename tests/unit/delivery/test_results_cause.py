@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from relay.delivery.opening import ConnectFailed, Target
 from relay.delivery.results import connect_failed, of_answer, refused
-from relay.delivery.smtp import ConnectFailed, Stage, Target
-from relay.delivery.transaction import Lost
+from relay.delivery.transaction import Lost, Stage
 from relay.mail.outcome import Cause, Deferred, TlsUsed
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.cause import cause_of

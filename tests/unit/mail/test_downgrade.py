@@ -208,6 +208,10 @@ UNCONVERTIBLE = {
         b"Content-Type: text/plain\n" + UTF8 + b"\n\xe9\n",
         "a header has two Content-Type or two Content-Transfer-Encoding fields",
     ),
+    "a form feed": (
+        MIXED.replace(b"; ", b";\f") + b"\n--b\n\n\xe9\n--b--\n",
+        "a Content-Type or Content-Transfer-Encoding field has a control character",
+    ),
     "no header": (b"hello\n\n\xe9\n", "a header has a line that is no field"),
     "a blank before the colon": (b"Subject : x\n\n\xe9\n", "a header has a line that is no field"),
     "a header that begins in the middle": (b" x: y\n\n\xe9\n", "a header has a line that is no field"),

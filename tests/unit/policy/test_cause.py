@@ -89,6 +89,8 @@ REPLIES: dict[Cause, list[str]] = {
         "451 4.4.5 Mail system congestion",
         "450 4.7.1 You've exceeded your sending limit to this domain",
         "421 Server too busy.",
+        "452 4.5.3 Zu viele Empfaenger",
+        "421 4.4.5 Bitte spaeter",
         "421 Max message per connection reached, closing transmission channel",
         "421 4.7.1 Messages to r@b.test deferred due to excessive volume. Try again later",
         "450 4.7.3 Organization queue quota exceeded.",
@@ -122,6 +124,7 @@ REPLIES: dict[Cause, list[str]] = {
         "554 5.7.1 Zugriff verweigert",
         "451 4.7.1 Your IP 192.0.2.1 is on our blacklist, try again later",
         "421 gmx.net (mxgmx017) Nemesis ESMTP Service not available|IP address has been temporarily blocked",
+        "451 4.7.650 Versuchen Sie es spaeter",
         "450 cuda_nsu 4.7.1 <r@b.test>: Recipient address rejected: Policy Rejection- Abuse. Go away.",
         "421 4.7.0 [192.0.2.1] Our system has detected that this message is suspicious due to the nature of the "
         "content and/or the links within.",
@@ -185,6 +188,8 @@ REPLIES: dict[Cause, list[str]] = {
         "450 4.7.1 Client host rejected: cannot find your reverse hostname, [192.0.2.1]",
         "451 4.4.3 Temporary DNS error resolving your name",
         "450 4.1.2 <r@b.test>: Recipient address rejected: Domain not found",
+        "451 4.4.3 Namensaufloesung fehlgeschlagen",
+        "451 4.7.1 SPF check: temporary failure, try again later",
         "451 4.7.24 SPF Temporary Error: DNS Timeout",
         "421 4.7.1 Reverse DNS failure: Try again later.",
         "450 4.4.312 DNS query failed",
@@ -201,6 +206,7 @@ REPLIES: dict[Cause, list[str]] = {
         "421 4.7.0 TLS required for RCPT domain, closing connection.",
         "421 4.7.29 Your email has been rate limited because this message wasn't sent over a TLS connection.",
         "450 4.7.10 Encryption needed",
+        "450 4.7.10 Verschluesselung ist noetig",
     ],
     Cause.OTHER: [
         "450 4.1.1 <r@b.test>: Recipient address rejected: unverified address: Address verification in progress",
@@ -240,6 +246,11 @@ def test_neither_capitals_nor_how_the_lines_were_broken_matter(text: str, cause:
     assert one_line is not None
     kept = Reply.of(one_line.code, (one_line.text[4:],))
     assert cause_of(Deferred(kept.status.with_kind(Kind.TEMPORARY), "later", reply=kept)) is cause
+
+
+@pytest.mark.parametrize(("before", "cause"), [(1992, Cause.GREYLISTING), (1993, Cause.OTHER)])
+def test_only_the_beginning_of_a_long_reply_is_looked_at(before: int, cause: Cause) -> None:
+    assert cause_of(said("450 " + "x" * (before - 1) + " greylists")) is cause
 
 
 @pytest.mark.parametrize("cause", Cause)

@@ -139,6 +139,26 @@ def test_the_longest_wait() -> None:
     assert longest_wait(Schedules(TLS, {Cause.DNS: Schedule((2 * HOUR, MINUTE), DAY)})) == 132 * MINUTE
 
 
+def test_a_wait_that_ends_with_the_life_is_not_cut() -> None:
+    settled = settled_at(2 * DAY - 30 * MINUTE, NO_TLS, claim(9, last=NO_TLS))
+    assert settled.next_attempt == ARRIVED + 2 * DAY
+    assert settled.rule == "retry.tls_policy_schedule, wait 2 of 2, which repeats: 30m"
+
+
+def test_without_schedules_of_their_own_all_have_the_general_one() -> None:
+    assert {Schedules(GENERAL).of(cause) for cause in (*Cause, None)} == {GENERAL}
+    assert SCHEDULES.of(None) is GENERAL
+
+
+def test_a_life_as_long_as_the_general_one_is_still_its_own() -> None:
+    own = replace(TLS, expire=GENERAL.expire)
+    assert Schedules(GENERAL, {Cause.TLS_POLICY: own}).of(Cause.TLS_POLICY) == own
+
+
+def test_nothing_is_told_where_nothing_is_said() -> None:
+    assert SettledRecipient(claim().recipients[0], State.QUEUED, LATER, None).delay_notices == 0
+
+
 # The lifetimes.
 
 
@@ -170,6 +190,13 @@ def test_nothing_is_given_up_at_the_first_sight_of_a_cause(last: Deferred | None
     assert settled_at(3 * DAY + 30 * MINUTE, NO_TLS, claim(10, last=NO_TLS)).state is State.FAILED
 
 
+@pytest.mark.parametrize("last", [None, LATER])
+def test_the_first_sight_of_a_cause_at_the_very_end_of_its_life_and_before(last: Deferred | None) -> None:
+    early, late = (settled_at(age, NO_TLS, claim(9, last=last)) for age in (HOUR, 2 * DAY))
+    assert (early.expires, late.expires) == (ARRIVED + 2 * DAY, ARRIVED + 5 * DAY)
+    assert late.state is State.DEFERRED
+
+
 @pytest.mark.parametrize("last", [None, LATER, NO_TLS])
 def test_unless_all_time_is_over(last: Deferred | None) -> None:
     settled = settled_at(5 * DAY, NO_TLS, claim(9, last=last))
@@ -196,7 +223,9 @@ def test_or_held() -> None:
     assert (settled.state, settled.next_attempt, settled.outcome) == (State.HELD, None, LOST)
     assert settled.hold is not None and "may have arrived" in settled.hold
     assert (settled.rule, settled.cause) == ("retry.unknown = hold", Cause.UNKNOWN)
-    assert settled.review == ARRIVED + 4 * HOUR
+    assert (settled.review, settled.expires) == (ARRIVED + 4 * HOUR, ARRIVED + 5 * DAY)
+    assert settled_at(DAY, LOST, schedules=schedules).delay_notices == 2
+    assert settled_at(HOUR, LOST, schedules=replace(schedules, notices=())).review == ARRIVED + 5 * DAY
     for_ever = replace(schedules, expire_held=False, notices=())
     assert settled_at(HOUR, LOST, schedules=for_ever).review is None
     assert settled_at(HOUR, LATER, schedules=schedules).state is State.DEFERRED
@@ -208,6 +237,7 @@ def test_or_given_up_and_the_sender_hears_that_it_may_have_arrived() -> None:
     reason = "mx.b.test hung up; it may have arrived all the same"
     assert (settled.state, settled.outcome) == (State.FAILED, Failed(status, reason, "mx.b.test"))
     assert settled.rule == "retry.unknown = fail"
+    assert settled_at(HOUR, LATER, schedules=replace(SCHEDULES, on_unknown=OnUnknown.FAIL)).state is State.DEFERRED
 
 
 def test_what_may_have_arrived_says_so_when_it_expires() -> None:

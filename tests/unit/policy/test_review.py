@@ -119,7 +119,9 @@ def test_mail_on_hold_expires_as_all_mail_does_unless_it_is_not_to() -> None:
     for_ever = replace(SCHEDULES, expire_held=False)
     kept = reviewed(9 * DAY, FULL, held=True, schedules=for_ever)
     assert (kept.state, kept.review, kept.expires, kept.delay_notices) == (State.HELD, None, None, 2)
-    assert reviewed(9 * DAY, FULL, schedules=for_ever).state is State.FAILED  # that is for mail on hold alone
+    # That is for mail on hold alone.
+    assert reviewed(9 * DAY, FULL, schedules=for_ever).state is State.FAILED
+    assert review(claim(FULL), for_ever, ARRIVED + 9 * DAY).recipients[0].state is State.FAILED
 
 
 deferrals = st.none() | st.builds(lambda cause: replace(REFUSED, cause=cause), st.sampled_from(Cause))

@@ -1,0 +1,131 @@
+"""Mail that is not tried: it expires, its sender is told that it is late, and no clock keeps it for ever."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from worker_desk import LATER, NOON, Desk, desk, make_message
+
+from relay.delivery.reviews import Reviewer
+from relay.events import NoticeQueued
+from relay.mail.outcome import Cause, Deferred, State
+from relay.mail.record import AttemptRecord
+from relay.mail.status import Kind, Status
+from relay.policy.retry import OnUnknown, Schedule, Schedules, settle
+from relay.queue.store import Rest
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SCHEDULES = Schedules(Schedule((5 * MINUTE, HOUR), 5 * DAY), notices=(4 * HOUR, DAY))
+DOWN = Rest(NOON + 10 * DAY, NOON, 9, "4.4.1", "mx.a.test: connection refused", Cause.OUTAGE.value)
+LOST = Deferred(Status(Kind.TEMPORARY, 4, 2), "the reply was lost", "mx.a.test", cause=Cause.UNKNOWN)
+
+
+async def look(at: Desk) -> None:
+    await Reviewer(at.store, at.office).look()
+
+
+async def notices(at: Desk) -> list[str]:
+    return [event.kind for event in at.events if isinstance(event, NoticeQueued)]
+
+
+async def hold(at: Desk) -> None:
+    """Message 1 is put and held by its own settlement."""
+    await at.store.put((make_message(1, "b@a.test"),))
+    (claim,) = await at.store.claim(1, HOUR, NOON, {}, 1)
+    schedules = replace(SCHEDULES, on_unknown=OnUnknown.HOLD)
+    held = settle(claim, {0: LOST}, schedules, NOON, 0.5)
+    await at.store.settle(claim, held, (), NOON, record=AttemptRecord(), began=NOON)
+
+
+@pytest.mark.asyncio
+async def test_mail_for_a_destination_that_rests_is_late_and_expires(tmp_path: Path) -> None:
+    async with desk(tmp_path, schedules=SCHEDULES) as at:
+        await at.store.put((make_message(1, "b@a.test"),))
+        await at.store.rest("a.test", DOWN)
+        for age, told in ((4 * HOUR - MINUTE, 0), (4 * HOUR, 1), (5 * HOUR, 1), (DAY + MINUTE, 2), (3 * DAY, 2)):
+            at.now = NOON + age
+            await look(at)
+            assert await notices(at) == ["delay"] * told, age
+        assert (await at.states())["b@a.test"] == "queued 0"
+        at.now = NOON + 5 * DAY + MINUTE
+        await look(at)
+        assert await notices(at) == ["delay", "delay", "failure"]
+        entry = next(one for one in await at.entries() if one.recipient == "b@a.test")
+        assert (entry.state, entry.status) == (State.FAILED, "5.4.1")
+        assert "connection refused" in (entry.reason or "")
+        assert at.courier.begun == []
+
+
+@pytest.mark.asyncio
+async def test_mail_on_hold_is_late_and_expires(tmp_path: Path) -> None:
+    async with desk(tmp_path, schedules=SCHEDULES) as at:
+        await hold(at)
+        at.now = NOON + 4 * HOUR
+        await look(at)
+        assert await notices(at) == ["delay"]
+        assert (await at.states())["b@a.test"] == "held 1"
+        at.now = NOON + 5 * DAY
+        await look(at)
+        assert (await at.states())["b@a.test"] == "failed 1"
+
+
+@pytest.mark.asyncio
+async def test_mail_on_hold_waits_for_ever_when_it_is_to(tmp_path: Path) -> None:
+    for_ever = Schedules(SCHEDULES.general, expire_held=False)
+    async with desk(tmp_path, schedules=for_ever) as at:
+        await hold(at)
+        at.now = NOON + 400 * DAY
+        await look(at)
+        assert await at.states() == {"b@a.test": "held 1"}
+
+
+@pytest.mark.asyncio
+async def test_what_can_be_tried_is_left_to_its_attempt(tmp_path: Path) -> None:
+    """The last try comes at the end of life itself; a review must not be quicker."""
+    async with desk(tmp_path, schedules=SCHEDULES) as at:
+        await at.store.put((make_message(1, "b@a.test"),))
+        (claim,) = await at.store.claim(1, HOUR, NOON, {}, 1)
+        almost = NOON + 5 * DAY - MINUTE
+        deferred = settle(claim, {0: LATER}, SCHEDULES, almost, 0.5)
+        await at.store.settle(claim, deferred, (), almost, record=AttemptRecord(), began=almost)
+        at.now = NOON + 5 * DAY
+        await look(at)
+        assert (await at.states())["b@a.test"] == "deferred 1"
+        assert len(await at.store.claim(1, HOUR, at.now, {}, 1)) == 1
+
+
+@pytest.mark.asyncio
+async def test_what_is_under_way_is_left_alone(tmp_path: Path) -> None:
+    async with desk(tmp_path, schedules=SCHEDULES) as at:
+        await at.store.put((make_message(1, "b@a.test"),))
+        at.now = NOON + 6 * DAY
+        assert len(await at.store.claim(1, HOUR, at.now, {}, 1)) == 1
+        await look(at)
+        assert await at.states() == {"b@a.test": "queued 1"}
+
+
+@pytest.mark.asyncio
+async def test_a_clock_that_was_set_back_keeps_no_mail_waiting(tmp_path: Path) -> None:
+    async with desk(tmp_path, schedules=SCHEDULES) as at:
+        at.courier.results = {"a.test": LATER}
+        at.start()
+        await at.worker.admit(make_message(1, "b@a.test"))
+        await at.settled(1)
+        at.now = NOON - 30 * DAY
+        await look(at)
+        (entry,) = await at.entries()
+        assert entry.next_attempt is not None
+        assert entry.next_attempt <= at.now + 2 * HOUR
+
+
+@pytest.mark.asyncio
+async def test_a_hundred_and_more_expire_together(tmp_path: Path) -> None:
+    async with desk(tmp_path, schedules=SCHEDULES) as at:
+        await at.store.put([make_message(number, f"{number}@a.test", sender=None) for number in range(1, 251)])
+        await at.store.rest("a.test", DOWN)
+        at.now = NOON + 6 * DAY
+        await look(at)
+        assert set((await at.states()).values()) == {"failed 0"}
