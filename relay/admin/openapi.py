@@ -83,7 +83,7 @@ def _paths() -> dict[str, Any]:
                 "Action",
                 _operation(
                     "act",
-                    "Do something with all mail that fits a filter, in one transaction, or count what would be done.",
+                    "Do something with all mail that fits a filter, or count what would be done.",
                     "Tally",
                     errors=(400, 413),
                 ),

@@ -1,8 +1,9 @@
-"""What an operator does to mail that waits, all of it in one transaction: hold, release, retry, fail, drop, reroute.
+"""What an operator does to mail that waits: hold, release, retry, fail, drop, reroute.
 
 As in relay.queue.transactions, every function works inside the caller's transaction: in the writer's thread of the
-service, or in another process (relay.queue.visitor). What an attempt has at this moment is left alone and counted: the
-remote server may have it already.
+service, or in another process (relay.queue.visitor). Much mail is done in pieces, each in a transaction of its own, so
+that clients who bring mail do not wait long behind it; what belongs to one message is never in two of them. What an
+attempt has at this moment is left alone and counted: the remote server may have it already.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from relay.queue.selection import OPEN, Cursor, QueueFilter
 from relay.queue.store import Grouping
 from relay.queue.writer import Transaction
 
-BATCH = 5000  # recipients that are read and written together
+PIECE = 5000  # recipients in one transaction: some tenths of a second
+PIECE_WITH_NOTICES = 500
 
 _SELECT = (
     "SELECT r.message, r.number, r.state, r.lease IS NOT NULL, r.destination, r.address, r.domain, m.sender,"
@@ -133,72 +135,81 @@ class Tally:
     notices: tuple[MessageId, ...] = ()
     finished: tuple[MessageId, ...] = ()
 
-
-@dataclass(slots=True)
-class _Count:
-    messages: set[int] = field(default_factory=set)
-    done_messages: set[int] = field(default_factory=set)
-    recipients: int = 0
-    done: int = 0
-    under_way: int = 0
-    unfit: int = 0
-    notices: list[MessageId] = field(default_factory=list)
-
-    def tally(self, finished: Iterable[int]) -> Tally:
+    def __add__(self, other: Tally) -> Tally:
+        """Of two pieces of one act."""
         return Tally(
-            self.recipients,
-            len(self.messages),
-            self.done,
-            len(self.done_messages),
-            self.under_way,
-            self.unfit,
-            tuple(self.notices),
-            tuple(map(MessageId, finished)),
+            self.recipients + other.recipients,
+            self.messages + other.messages,
+            self.done + other.done,
+            self.done_messages + other.done_messages,
+            self.under_way + other.under_way,
+            self.unfit + other.unfit,
+            self.notices + other.notices,
+            self.finished + other.finished,
         )
 
 
-def perform(transaction: Transaction, action: Action, desk: Desk) -> Tally:
-    """Do it, or only count. The caller has the turns loaded anew when something was done."""
-    count = _Count()
-    for rows in _batches(transaction.connection, action.selection, count.notices):
-        count.recipients += len(rows)
-        count.messages.update(row[0] for row in rows)
-        fit = [row for row in rows if State(row[2]) in FITTING[action.act]]
-        chosen = [row for row in fit if desk.alone or not row[3]]
-        count.unfit += len(rows) - len(fit)
-        count.under_way += len(fit) - len(chosen)
-        count.done += len(chosen)
-        count.done_messages.update(row[0] for row in chosen)
-        if action.act is Act.FAIL:
-            count.notices += _tell(transaction, action, desk, chosen)
-        if not action.dry_run:
-            _write(transaction.connection, action, desk, chosen)
-    closing = action.act.closes and not action.dry_run
-    return count.tally(_close(transaction.connection, count.done_messages, desk) if closing else ())
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an act is: all up to `after`. `over`: nothing is left."""
+
+    tally: Tally = field(default_factory=Tally)
+    after: Cursor | None = None
+    over: bool = False
 
 
-def _batches(
-    connection: sqlite3.Connection, selection: QueueFilter, notices: Sequence[MessageId]
-) -> Iterable[list[Row]]:
-    """Rows of _SELECT, some at a time: each batch is written before the next is read, and never found again.
+def perform(transaction: Transaction, action: Action, desk: Desk, progress: Progress) -> Progress:
+    """Do the next piece, or only count it. The caller has the turns loaded anew when something was done."""
+    rows, after, over = _piece(transaction.connection, action, progress)
+    fit = [row for row in rows if State(row[2]) in FITTING[action.act]]
+    chosen = [row for row in fit if desk.alone or not row[3]]
+    notices = _tell(transaction, action, desk, chosen) if action.act is Act.FAIL else []
+    messages = {row[0] for row in chosen}
+    finished: Iterable[int] = ()
+    if not action.dry_run:
+        _write(transaction.connection, action, desk, chosen)
+        finished = _close(transaction.connection, messages, desk) if action.act.closes else ()
+    tally = Tally(
+        recipients=len(rows),
+        messages=len({row[0] for row in rows}),
+        done=len(chosen),
+        done_messages=len(messages),
+        under_way=len(fit) - len(chosen),
+        unfit=len(rows) - len(fit),
+        notices=tuple(notices),
+        finished=tuple(map(MessageId, finished)),
+    )
+    return Progress(progress.tally + tally, after, over)
 
-    `notices`: that were put meanwhile, and are not meant.
-    """
-    states = tuple(state for state in selection.states or OPEN if not state.closed)
-    if not states:
-        return
-    selection, left = replace(selection, states=states), selection.limit
-    while left is None or left > 0:
-        sql, values = selection.condition()
-        size = BATCH if left is None else min(BATCH, left)
-        found = connection.execute(_SELECT.format(sql), (*values, size)).fetchall()
-        ours = {id.number for id in notices}
-        rows = [row for row in found if row[0] not in ours]
-        yield rows
-        if len(found) < size:
-            return
-        selection = replace(selection, after=Cursor(*found[-1][:2]))
-        left = None if left is None else left - len(rows)
+
+def _piece(connection: sqlite3.Connection, action: Action, progress: Progress) -> tuple[list[Row], Cursor | None, bool]:
+    """Rows of _SELECT: the next, with all that fit of the last message. Also how far that is, and whether it is all."""
+    wanted = action.selection
+    states = tuple(state for state in wanted.states or OPEN if not state.closed)
+    left = None if wanted.limit is None else wanted.limit - progress.tally.recipients
+    if not states or left == 0:
+        return [], progress.after, True
+    piece = PIECE_WITH_NOTICES if action.act is Act.FAIL else PIECE
+    size = piece if left is None else min(piece, left)
+    wanted = replace(wanted, states=states, after=progress.after or wanted.after)
+    rows = _select(connection, wanted, size)
+    if len(rows) < size:
+        return _without(rows, progress.tally.notices), None, True
+    message = rows[-1][0]
+    wanted = replace(wanted, ids=(MessageId(message),), after=Cursor(*rows[-1][:2]))
+    rows += _select(connection, wanted, -1 if left is None else left - size)
+    return _without(rows, progress.tally.notices), Cursor(*rows[-1][:2]), False
+
+
+def _select(connection: sqlite3.Connection, selection: QueueFilter, limit: int) -> list[Row]:
+    sql, values = selection.condition()
+    return connection.execute(_SELECT.format(sql), (*values, limit)).fetchall()
+
+
+def _without(rows: list[Row], notices: Sequence[MessageId]) -> list[Row]:
+    """What the act has put itself is not meant."""
+    ours = {id.number for id in notices}
+    return [row for row in rows if row[0] not in ours]
 
 
 def _write(connection: sqlite3.Connection, action: Action, desk: Desk, rows: Sequence[Row]) -> None:
@@ -232,8 +243,9 @@ def _rerouted(row: Row, route: str | None, grouping: Grouping, now: int) -> Row:
     return route, grouping(origin, login, to_address(address, domain), route), now, message, number
 
 
-def _tell(transaction: Transaction, action: Action, desk: Desk, rows: Sequence[Row]) -> Iterable[MessageId]:
+def _tell(transaction: Transaction, action: Action, desk: Desk, rows: Sequence[Row]) -> list[MessageId]:
     """The notices to the senders; they are put before their recipients are closed, in the same transaction."""
+    told = []
     numbers: dict[int, list[int]] = {}
     for message, number, *_ in rows:
         numbers.setdefault(message, []).append(number)
@@ -245,13 +257,13 @@ def _tell(transaction: Transaction, action: Action, desk: Desk, rows: Sequence[R
             (recipient,) = notice.envelope.recipients
             destination = desk.grouping(None, None, recipient)
             transactions.put(transaction, notice, (destination,), about=MessageId(message))
-        yield notice.id
+        told.append(notice.id)
+    return told
 
 
-def _close(connection: sqlite3.Connection, messages: Iterable[int], desk: Desk) -> Iterable[int]:
-    """Close the messages that have no open recipient any more. Yields them; their bodies are gone from the tables."""
+def _close(connection: sqlite3.Connection, messages: Iterable[int], desk: Desk) -> list[int]:
+    """Close the messages that have no open recipient any more. Returns them; their bodies are gone from the tables."""
     now = to_micros(desk.now)
-    for message in sorted(messages):
-        if connection.execute(_CLOSE_MESSAGE, (now, message)).rowcount:
-            connection.execute("DELETE FROM body WHERE message = ?", (message,))
-            yield message
+    closed = [one for one in sorted(messages) if connection.execute(_CLOSE_MESSAGE, (now, one)).rowcount]
+    connection.executemany("DELETE FROM body WHERE message = ?", [(message,) for message in closed])
+    return closed

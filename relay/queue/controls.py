@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from relay.mail.message import MessageId
 from relay.queue import control, hold_rules, transactions
 from relay.queue.bodies import file_of, remove
-from relay.queue.control import Action, Desk, Tally
+from relay.queue.control import Action, Desk, Progress, Tally
 from relay.queue.giving_up import Compose
 from relay.queue.history import MessageTrace
 from relay.queue.hold_rules import HoldRule
@@ -72,17 +72,25 @@ class Controls:
         return stats
 
     async def perform(self, action: Action, now: datetime, compose: Compose) -> Tally:
-        """Do what an operator asks, in one transaction, or count what would be done."""
+        """Do what an operator asks, or count what would be done.
+
+        Much of it is done in pieces, each in one transaction: when this raises, some may have been done.
+        """
         desk = Desk(now, compose, self._grouping, partial(file_of, self._folder))
+        progress = Progress()
+        while not progress.over:
+            progress = await self._piece(action, desk, progress)
+        return progress.tally
 
-        def work(transaction: Transaction) -> Tally:
-            tally = control.perform(transaction, action, desk)
-            if tally.done and not action.dry_run:
+    async def _piece(self, action: Action, desk: Desk, progress: Progress) -> Progress:
+        def work(transaction: Transaction) -> Progress:
+            after = control.perform(transaction, action, desk, progress)
+            if after.tally.done > progress.tally.done and not action.dry_run:
                 transactions.load_turns(transaction)
-            return tally
+            return after
 
-        def after(tally: Tally) -> None:
-            for id in tally.finished:
+        def after(done: Progress) -> None:
+            for id in done.tally.finished[len(progress.tally.finished) :]:
                 remove(self._folder, id)
 
         return await self._write(work, after, wakes=not action.dry_run)

@@ -6,6 +6,7 @@ The lock of the folder is not taken. Looking needs no right to write beyond SQLi
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
@@ -16,7 +17,7 @@ from relay.mail.message import MessageId
 from relay.mail.outcome import State
 from relay.queue import control, database, hold_rules, reviewing, transactions
 from relay.queue.bodies import file_of, remove
-from relay.queue.control import Action, Desk, Tally
+from relay.queue.control import Action, Desk, Progress, Tally
 from relay.queue.folder import held_if_free
 from relay.queue.giving_up import Compose
 from relay.queue.history import (
@@ -36,6 +37,8 @@ from relay.queue.stats import QueueStats, load_stats
 from relay.queue.store import Depth, Grouping, QueueEntry, QueueError, Rest
 from relay.queue.turns import Turns
 from relay.queue.writer import Transaction
+
+LEAVE_SECONDS = 0.2  # for the service between the pieces of an act
 
 _ORDER = "ORDER BY m.id, r.number"
 _OPEN = "r.state NOT IN ('delivered', 'failed', 'dropped')"
@@ -181,19 +184,27 @@ def schema(folder: Path) -> tuple[int, int]:
 
 
 def perform(folder: Path, action: Action, now: datetime, compose: Compose, grouping: Grouping) -> Tally:
-    """As `SqliteStore.perform`, from another process: the service notices within a second.
+    """As `Controls.perform`, from another process: the service notices within a second.
 
     While no service runs there are no attempts, only what was interrupted: that is taken as waiting. Waits up to five
-    seconds for the service's own writing. Raises QueueError when there is no queue in `folder`, and StoreUnavailable
-    when it cannot be written now; then nothing was done.
+    seconds for the service's own writing, and between the pieces lets it write. Raises QueueError when there is no
+    queue in `folder`, and StoreUnavailable when it cannot be written now; then pieces may have been done.
     """
-    with held_if_free(folder) as free, _writing(folder, action.dry_run) as connection:
+    progress = Progress()
+    with held_if_free(folder) as free:
         desk = Desk(now, compose, grouping, partial(file_of, folder), alone=free)
-        tally = control.perform(Transaction(connection, Turns()), action, desk)
-    for id in tally.finished:
-        with suppress(OSError):  # it is swept at the next start
-            remove(folder, id)
-    return tally
+        while not progress.over:
+            began = time.monotonic()
+            with _writing(folder, action.dry_run) as connection:
+                done = len(progress.tally.finished)
+                progress = control.perform(Transaction(connection, Turns()), action, desk, progress)
+            for id in progress.tally.finished[done:]:
+                with suppress(OSError):  # it is swept at the next start
+                    remove(folder, id)
+            if not (free or action.dry_run or progress.over):
+                # SQLite's writers do not queue: who waits asks every tenth of a second.
+                time.sleep(max(LEAVE_SECONDS, time.monotonic() - began))
+    return progress.tally
 
 
 def add_hold_rule(folder: Path, rule: HoldRule) -> int:

@@ -227,22 +227,38 @@ async def test_who_is_told(
 async def test_a_notice_is_not_given_up_by_the_act_that_made_it(
     store: SqliteStore, message: MakeMessage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay.queue.control.BATCH", 1)
+    monkeypatch.setattr("relay.queue.control.PIECE_WITH_NOTICES", 1)
     await store.put((message(1), message(2), message(3, "a@example.org", "b@example.org")))
     tally = await perform(store, Act.FAIL)
     assert (tally.recipients, tally.done, tally.messages) == (4, 4, 3)
-    assert [entry.state for entry in await notices(store)] == [State.QUEUED] * len(tally.notices)
+    assert len(tally.notices) == 3  # one for each message, though its recipients did not fit into one piece
+    assert [entry.state for entry in await notices(store)] == [State.QUEUED] * 3
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5000])
+@pytest.mark.parametrize("piece", [1, 2, 5000])
 async def test_the_limit_counts_what_was_found(
-    store: SqliteStore, message: MakeMessage, monkeypatch: pytest.MonkeyPatch, batch: int
+    store: SqliteStore, message: MakeMessage, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    monkeypatch.setattr("relay.queue.control.BATCH", batch)
-    await store.put([message(number) for number in range(1, 8)])
+    monkeypatch.setattr("relay.queue.control.PIECE", piece)
+    await store.put([message(number, "a@example.org", "b@example.org") for number in range(1, 5)])
     assert (await perform(store, Act.HOLD, QueueFilter(limit=3))).done == 3
-    assert [entry.state.value for entry in await entries(store)] == ["held"] * 3 + ["queued"] * 4
-    assert (await perform(store, Act.RELEASE, QueueFilter(states=(State.HELD,), limit=2))).done == 2
+    assert [entry.state.value for entry in await entries(store)] == ["held"] * 3 + ["queued"] * 5
+    released = await perform(store, Act.RELEASE, QueueFilter(states=(State.HELD,), limit=2))
+    assert (released.done, released.messages) == (2, 1)
+    tally = await perform(store, Act.HOLD, QueueFilter(recipient=parse_pattern("a@*")))
+    assert (tally.recipients, tally.done, tally.unfit, tally.messages) == (4, 3, 1, 4)
+
+
+@pytest.mark.parametrize("piece", [1, 3, 5000])
+async def test_pieces_are_added_up_in_another_process_too(
+    store: SqliteStore, message: MakeMessage, folder: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr("relay.queue.control.PIECE", piece)
+    monkeypatch.setattr("relay.queue.visitor.LEAVE_SECONDS", 0)
+    await store.put([message(number, "a@example.org", "b@example.org") for number in range(1, 4)])
+    drop = Action(Act.DROP, QueueFilter(), "root")
+    tally = await asyncio.to_thread(visitor.perform, folder, drop, LATER, COMPOSE, by_domain)
+    assert (tally.done, tally.done_messages, len(tally.finished)) == (6, 3, 3)
 
 
 async def large_body(store: SqliteStore, number: int) -> Body:
