@@ -24,6 +24,7 @@ from relay.queue_commands import OPTIONS, filter_options, json_option, queue, sa
 
 if TYPE_CHECKING:
     from relay.mail.message import MessageId
+    from relay.policy.routing import Routes
     from relay.queue.control import Action, Tally
 
 __all__ = ["queue"]  # with the acts in it
@@ -97,7 +98,6 @@ def _perform(name: str, given: Mapping[str, Any], reason: str | None = None, to:
     from relay.queue.control import Act, Action
     from relay.queue.giving_up import composer
     from relay.queue.objects import of_tally
-    from relay.queue.store import by_domain
 
     options = {field: given[field] for field in OPTIONS}
     named = bool(given["ids"]) or any(options.values())
@@ -105,11 +105,11 @@ def _perform(name: str, given: Mapping[str, Any], reason: str | None = None, to:
         raise click.UsageError("give the ID of a message or an option that says which mail is meant, or --all")
     wanted = selection(given["ids"], options)
     settings = load_without_files(given["file"])
-    route = None if to is None else _route(to)
+    route = None if to is None else _route(to, settings.routes)
     action = Action(Act(name), wanted, _who(), reason, route, given["dry_run"])
     now = datetime.now(UTC)
     compose = composer(hostname(settings) if action.act is Act.FAIL else "", _ids(now), now)
-    tally = visitor.perform(state_folder(settings, os.environ), action, now, compose, by_domain)
+    tally = visitor.perform(state_folder(settings, os.environ), action, now, compose, settings.routes.destination)
     if given["as_json"]:
         click.echo(json.dumps(of_tally(action, tally), indent=2))
     elif tally.recipients or given["everything"]:
@@ -167,12 +167,12 @@ def _ids(now: datetime) -> Callable[[], MessageId]:
     return lambda: MessageId(next(numbers))
 
 
-def _route(to: str) -> str | None:
+def _route(to: str, routes: Routes) -> str | None:
     """What is written down as the chosen route; None: what the settings say. A mistake ends the command."""
     from relay.rerouting import chosen_route
 
     try:
-        return chosen_route(to)
+        return chosen_route(to, routes)
     except ValueError as error:
         fail([f"relay: --to {error}"])
 

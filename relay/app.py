@@ -23,6 +23,7 @@ from relay.admin.metrics import Metrics
 from relay.admin.server import AdminServer, Sources, Stage
 from relay.admin.tokens import Tokens
 from relay.delivery.attempt import Attempt, Tools
+from relay.delivery.logins import logins_of
 from relay.delivery.pool import SessionPool
 from relay.delivery.reviews import Reviewer
 from relay.delivery.route import Router, own_mx_name
@@ -113,7 +114,8 @@ class App:
         if settings.admin.listen:  # else nobody can ask
             self._emit = self._metrics.counting(self._emit)
         self._new_id = id_source(clock)
-        self._store = SqliteStore(folder)
+        self._routes = settings.routes
+        self._store = SqliteStore(folder, self._routes.destination)
         self._guard = AddressGuard(settings.delivery.allow_private_addresses)
         self._stack = AsyncExitStack()
         self.failed = asyncio.Event()  # a part that must run for ever has ended
@@ -151,7 +153,8 @@ class App:
         )
         self._stack.push_async_callback(memories.close)
         worker = self._worker(resolver, finder, memories, roots_pem)
-        front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users)
+        refusal = self._routes.refusal
+        front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users, refusal)
         server = SubmissionServer(settings.submission, self._hostname, front)
         admin = self._admin(worker)
         server.bind()  # both before anything on disk is touched
@@ -203,7 +206,7 @@ class App:
         desk = Desk(
             tokens=tokens,
             controls=self._store.controls,
-            route_of=chosen_route,
+            route_of=partial(chosen_route, routes=self._routes),
             hostname=self._hostname,
             new_id=self._new_id,
             clock=self._clock,
@@ -248,25 +251,35 @@ class App:
         settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
+        own_name = own_mx_name(settings, self._hostname)
         tools = Tools(
-            router=Router(resolver, finder, settings.delivery, own_mx_name(settings, self._hostname), random.random),
+            router=Router(resolver, finder, settings.delivery, own_name, random.random, self._routes),
             guard=self._guard,
             contexts=ClientContexts(roots_pem),
             roots=Roots(roots_pem),
             pool=pool,
-            hostname=self._hostname,
+            sources=settings.sources(self._hostname),
             read=self._store.read,
             clock=self._clock,
             emit=self._emit,
             overrides=settings.overrides,
             memories=memories,
+            logins=logins_of(settings, self._emit),
         )
 
         async def deliver(claim: Claim) -> Attempted:
             return await Attempt(claim, tools).run()
 
         limits = Limits(settings.delivery.concurrency, DestinationLimits(settings.delivery.concurrency_per_destination))
-        office = Office(settings.retry.schedules, self._hostname, self._clock, self._new_id, random.random, self._emit)
+        office = Office(
+            schedules=settings.retry.schedules,
+            hostname=self._hostname,
+            clock=self._clock,
+            new_id=self._new_id,
+            draw=random.random,
+            emit=self._emit,
+            moves=self._routes.with_fallback,
+        )
         self._reviewer = Reviewer(self._store, office)
         return Worker(self._store, deliver, limits, office)
 

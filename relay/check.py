@@ -1,7 +1,7 @@
 """The doctor: looks at all that the service needs, and at nothing that settings or the caller do not name.
 
 Each check is a function from a `Scene` to findings, listed in CHECKS; what its facts mean is said in `relay.findings`.
-It sends no mail, writes nothing, and calls only `delivery.next_hop` and what `--connect` names.
+It sends no mail, writes nothing, and calls only hosts of routes and what `--connect` names.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from relay import findings
 from relay.app import wanted_files
+from relay.delivery.credentials import Login
 from relay.findings import Address, Called, DnssecSeen, Finding, FolderSeen
 from relay.guard import AddressGuard
 from relay.health import from_here, greeting_problem, where_to_ask
@@ -28,6 +29,7 @@ from relay.lookup.resolver import Answer, LookupFailed, NotFound, Resolver
 from relay.mail.address import parse_domain
 from relay.policy.chain import Roots, Trust
 from relay.policy.mx import MailHosts, MxHost, NullMx
+from relay.policy.routing import NEXT_HOP
 from relay.queue import visitor
 from relay.queue.folder import holder
 from relay.queue.room import room
@@ -254,28 +256,45 @@ def _bind_problem(address: HostPort) -> OSError | None:
     return None
 
 
-async def _next_hop(at: Scene) -> list[Finding]:
-    hop = at.settings.delivery.next_hop
-    if hop is None:
-        return []
-    remedy = "see that delivery.next_hop is right and lets this machine in"
-    return findings.reach("next hop", [await _call(at, hop)], remedy)
+async def _routes(at: Scene) -> list[Finding]:
+    """Every host that the settings send mail to, with the MX hosts of a name where they say so."""
+    found = []
+    for hop in at.settings.routes.hops:
+        subject = "next hop" if hop.name == NEXT_HOP else f"route {hop.name}"
+        hosts: list[HostPort] | str = [HostPort(host=place.host, port=place.port) for place in hop.places]
+        if hop.mx:
+            hosts = await _mail_hosts(at, hop.places[0].host, hop.places[0].port)
+        remedy = "see that the settings are right and that it lets this machine in"
+        if isinstance(hosts, str):
+            found.append(findings.fail(subject, hosts, remedy))
+        else:
+            found += findings.reach(subject, await asyncio.gather(*(_call(at, host) for host in hosts)), remedy)
+    for route in at.settings.route:
+        login = Login(route.user, route.name, route.password_file, route.token_file)
+        for path in login.readable_by_others():
+            text = f"every user of this machine can read the secret in {path}"
+            found.append(findings.warn(f"route {route.name}", text, f"chmod o= {path}"))
+    return found
 
 
 async def _connect(at: Scene) -> list[Finding]:
     if at.connect is None:
         return []
-    hosts = [at.connect] if isinstance(at.connect, HostPort) else await _mail_hosts(at, at.connect)
+    hosts = (
+        [at.connect]
+        if isinstance(at.connect, HostPort)
+        else await _mail_hosts(at, at.connect, at.settings.delivery.port)
+    )
     if isinstance(hosts, str):
         return [findings.fail("port 25", hosts, "name a domain that takes mail, or see whether the resolver answers")]
     return findings.reach("port 25", await asyncio.gather(*(_call(at, host) for host in hosts)), _OPEN_PORT_25)
 
 
-async def _mail_hosts(at: Scene, domain: str) -> list[HostPort] | str:
+async def _mail_hosts(at: Scene, domain: str, port: int) -> list[HostPort] | str:
     found = await find_destination(at.resolver, domain)
     match found:
         case MailHosts(hosts=hosts):
-            return [HostPort(host=host.name, port=at.settings.delivery.port) for host in hosts[:_MOST_HOSTS]]
+            return [HostPort(host=host.name, port=port) for host in hosts[:_MOST_HOSTS]]
         case NullMx():
             return f"{domain} takes no mail (null MX)"
         case _:
@@ -318,6 +337,6 @@ CHECKS: tuple[Callable[[Scene], Awaitable[list[Finding]]], ...] = (
     _users,
     _open_files,
     _listeners,
-    _next_hop,
+    _routes,
     _connect,
 )

@@ -122,23 +122,30 @@ def check(target: str | None, as_json: bool, file: Path | None) -> None:
 @relay.command("explain")
 @click.argument("target", metavar="ADDRESS|DOMAIN")
 @click.option("--connect", is_flag=True, help="call each mail host, look at its TLS, and hang up before MAIL")
+@click.option("--sender", metavar="ADDRESS", help="of mail from this address; else of mail without a sender (a notice)")
+@click.option("--login", metavar="NAME", help="of mail from a client that logged in under this name")
 @click.option("--json", "as_json", is_flag=True, help="print a JSON object")
 @config_option
-def explain_way(target: str, connect: bool, as_json: bool, file: Path | None) -> None:
+def explain_way(
+    target: str, connect: bool, sender: str | None, login: str | None, as_json: bool, file: Path | None
+) -> None:
     """Show the way to a domain: its mail hosts, what it publishes, and what follows. Sends nothing."""
     import asyncio
 
     from relay import explained
     from relay.config import hostname, state_folder
     from relay.explain import explain
-    from relay.mail.address import AddressError, parse_domain
+    from relay.mail.address import Address, AddressError, parse_address, parse_domain
+    from relay.policy.explanation import Question
 
     settings = load_without_files(file)
     try:
         domain = parse_domain(target.rpartition("@")[2].removesuffix("."))
+        whose = parse_address(os.fsencode(sender)) if sender else None
+        asked = Question(Address("", domain, domain), whose, login)
         folder = state_folder(settings, os.environ)
         name = hostname(settings) if connect else settings.hostname  # else it is only compared
-        found = asyncio.run(explain(settings, folder, name, domain, lambda: datetime.now(UTC), connect=connect))
+        found = asyncio.run(explain(settings, folder, name, asked, lambda: datetime.now(UTC), connect=connect))
     except AddressError as error:
         fail([f"relay: {error}"])
     except (OSError, ValueError) as error:  # the file of authorities

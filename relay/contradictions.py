@@ -9,10 +9,13 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
+from relay.delivery.credentials import Login, Unreadable
 from relay.mail.outcome import Cause
 from relay.policy.memory import OnTlsLoss
-from relay.settings import HostPort, Settings, format_duration
+from relay.route_settings import Action
+from relay.settings import HostPort, RouteSettings, Settings, format_duration
 
 Name = tuple[str, str]  # section and key; the section of `hostname` is the empty text
 Finding = tuple[tuple[Name, ...], str]
@@ -42,10 +45,12 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
                 yield (name, listen, listen_tls, admin), f"{address} is there twice"
             seen.add(str(address))
     yield from _overrides_twice(settings)
-    hop = settings.delivery.next_hop
-    if hop and any(_same_place(hop, address, settings.hostname) for address in (*given.listen, *given.listen_tls)):
-        blamed = ("delivery", "next_hop")
-        yield (blamed, listen, listen_tls, ("", "hostname")), f"{hop} is this relay itself: mail would go in a circle"
+    yield from _sources_twice(settings)
+    for blamed, who, hop in _named_places(settings):
+        if any(_same_place(hop, address, settings.hostname) for address in (*given.listen, *given.listen_tls)):
+            what = f"{who}{hop} is this relay itself: mail would go in a circle"
+            yield (blamed, listen, listen_tls, ("", "hostname")), what
+    yield from _routes_amiss(settings)
     yield from _kept_back_too_long(settings)
 
 
@@ -74,6 +79,47 @@ def _overrides_twice(settings: Settings) -> Iterator[Finding]:
             if key in seen:
                 yield (("", "override"),), f"the {' '.join(key)} is there twice: only one could hold"
             seen.add(key)
+
+
+def _sources_twice(settings: Settings) -> Iterator[Finding]:
+    """Two sources for one sender domain: only one of them could hold."""
+    seen: set[str] = set()
+    for source in settings.source:
+        for domain in source.sender_domains:
+            if domain in seen:
+                yield (("", "source"),), f"the sender domain {domain} is there twice: only one could hold"
+            seen.add(domain)
+
+
+def _named_places(settings: Settings) -> Iterator[tuple[Name, str, HostPort]]:
+    """Every place that the operator sends mail to: the setting, the route in words, and the place."""
+    for key in ("next_hop", "fallback"):
+        hop = getattr(settings.delivery, key)
+        if isinstance(hop, HostPort):
+            yield ("delivery", key), "", hop
+    for route in settings.route:
+        for hop in () if route.mx else route.hosts:
+            yield ("", "route"), f"the route {route.name}: ", hop
+
+
+def _routes_amiss(settings: Settings) -> Iterator[Finding]:
+    """Two routes of one name, and a fallback that is none."""
+    names: set[str] = set()
+    for route in settings.route:
+        if route.name in names:
+            yield (("", "route"),), f"the name {route.name} is there twice"
+        names.add(route.name)
+    fallback = settings.delivery.fallback
+    blamed, next_hop, routes = ("delivery", "fallback"), ("delivery", "next_hop"), ("", "route")
+    if isinstance(fallback, str):
+        found = next((route for route in settings.route if route.name == fallback), None)
+        if found is None:
+            yield (blamed, routes), f"there is no [[route]] with the name {fallback}"
+        elif found.action is not Action.DELIVER:
+            yield (blamed, routes), f"the route {fallback} does not deliver: its action is {found.action.value}"
+    none_goes_directly = settings.delivery.next_hop and all(one.action is not Action.DIRECT for one in settings.route)
+    if fallback is not None and none_goes_directly:
+        yield (blamed, next_hop, routes), "is for mail that goes directly, and delivery.next_hop takes all mail"
 
 
 def _same_place(hop: HostPort, listener: HostPort, hostname: str) -> bool:
@@ -110,10 +156,26 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
         ("admin", "tokens_file"): settings.admin.tokens_file,
     }
     for name, path in files.items():
-        try:
-            if path is not None and not stat.S_ISREG(path.stat().st_mode):
-                yield (name,), f"{path} is not a file"
-            elif path is not None:
-                path.open("rb").close()
-        except OSError as error:
-            yield (name,), f"{path} cannot be read: {error.strerror}"
+        fault = None if path is None else _fault_of_file(path)
+        if fault is not None:
+            yield (name,), fault
+    for route in settings.route:
+        path = route.password_file or route.token_file
+        fault = None if path is None else _fault_of_file(path) or _fault_of_secret(route)
+        if fault is not None:
+            yield (("", "route"),), f"the route {route.name}: {fault}"
+
+
+def _fault_of_secret(route: RouteSettings) -> str | None:
+    found = Login(route.user, f"[[route]] {route.name}", route.password_file, route.token_file).read()
+    return found.reason if isinstance(found, Unreadable) else None
+
+
+def _fault_of_file(path: Path) -> str | None:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return f"{path} is not a file"
+        path.open("rb").close()
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    return None

@@ -272,6 +272,29 @@ class TlsMemoryFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LoginRefused(Event):
+    """A host of a route does not take the login, or there is none to be had: its mail waits. Told once."""
+
+    name = "login-failed"
+    level = "error"
+    route: str
+    host: str
+    user: str
+    reason: str
+    reply: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoginWorks(Event):
+    """The host takes the login again."""
+
+    name = "login-works"
+    route: str
+    host: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
 class NoticeQueued(Event):
     """A failure or delay notice to the sender was put into the queue. `about`: the message it speaks of."""
 

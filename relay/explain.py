@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from relay.lookup import sts_cache, tls_memory
 from relay.lookup.resolver import Resolver
 from relay.lookup.sts import StsFinder
 from relay.lookup.sts_fetch import PolicyFetcher
+from relay.policy import words
 from relay.policy.chain import Roots
-from relay.policy.explanation import Explanation, StsExplained
-from relay.policy.sts import StsResult
+from relay.policy.explanation import Explanation, Question, StsExplained
+from relay.policy.sts import NoSts, StsResult
 from relay.settings import Settings
 from relay.tls import ClientContexts, https_context, load_roots
 
@@ -31,9 +33,9 @@ _PATIENCE = Timeouts(greeting_seconds=30, ehlo_seconds=30, starttls_seconds=30, 
 
 
 async def explain(
-    settings: Settings, folder: Path, hostname: str, domain: str, clock: Callable[[], datetime], *, connect: bool
+    settings: Settings, folder: Path, hostname: str, asked: Question, clock: Callable[[], datetime], *, connect: bool
 ) -> Explanation:
-    """What Relay knows of the way to `domain` (as Address.domain) now, and what it would ask of a session there.
+    """What Relay knows of the way of such mail now, and what it would ask of a session there.
 
     Raises OSError or ValueError when the authorities of the settings cannot be read.
     """
@@ -58,26 +60,40 @@ async def explain(
         events: list[Event] = []
         finder = StsFinder(resolver, cache, fetcher, clock, events.append)
         stack.push_async_callback(finder.close)
+        own_name = own_mx_name(settings, hostname)
         means = Means(
-            router=Router(resolver, finder, settings.delivery, own_mx_name(settings, hostname), lambda: 0.0),
+            router=Router(resolver, finder, settings.delivery, own_name, lambda: 0.0, settings.routes),
             guard=guard,
             contexts=ClientContexts(roots_pem),
             roots=Roots(roots_pem),
-            hostname=hostname,
+            source=settings.sources(hostname).choose(asked.sender.domain if asked.sender is not None else None),
             clock=clock,
             timeouts=_PATIENCE,
             overrides=settings.overrides,
             memories=memories,
         )
-        route = await means.router.route(domain)
-        if not isinstance(route, Route):
-            sts = await _sts(domain, await finder.find(domain), cache, events)
-            return Explanation(domain, clock(), dnssec, why, domain, sts, f"{route.status} {route.reason}")
-        hosts = [await explain_host(domain, host, route, means, connect) for host in route.hosts]
-        sts = await _sts(route.domain, route.sts, cache, events)
-        return Explanation(
-            domain, clock(), dnssec, why, route.domain, sts, None, tuple(hosts), route.port, connected=connect
-        )
+        domain = asked.recipient.domain
+        destination = settings.routes.destination(asked.sender, asked.login, asked.recipient)
+        found = []
+        async for way in means.router.find(destination):
+            told = Explanation(domain, clock(), dnssec, why, domain, StsExplained(NoSts()), connected=connect)
+            if isinstance(way, Route):
+                told = replace(
+                    told,
+                    policy_domain=way.domain,
+                    sts=await _sts(way.domain, way.sts, cache, events),
+                    hosts=tuple([await explain_host(domain, host, way, means, connect) for host in way.hosts]),
+                    port=way.port,
+                    route=None if way.hop is None else words.of_hop(way.hop),
+                )
+            else:
+                sts = StsExplained(NoSts())
+                if destination == domain:
+                    sts = await _sts(domain, await finder.find(domain), cache, events)
+                told = replace(told, sts=sts, problem=f"{way.status} {way.reason}", connected=False)
+            found.append(told)
+        first, *more = found
+        return replace(first, more=tuple(more))
 
 
 async def _sts(domain: str, found: StsResult, cache: sts_cache.StsCache, events: Sequence[Event]) -> StsExplained:

@@ -20,14 +20,20 @@ from relay.policy.verdict import Allow, Verdict
 from relay.show import clean
 
 _LABEL = 11  # columns
+_NOT_BELIEVED = "NOT believed, so DANE is off"
 
 
 def page(found: Explanation) -> str:
     """Some lines for the domain, and for each host in the order of trying."""
-    lines = [f"{found.domain}, {found.now:%Y-%m-%d %H:%M:%S} UTC", "", *_domain(found)]
-    for number, one in enumerate(found.hosts, 1):
-        lines += ["", f"{number}. {one.host.name}, {_place(one.host, found)}", *_host(one, found)]
-    if found.hosts and not found.connected:
+    lines = [f"{found.domain}, {found.now:%Y-%m-%d %H:%M:%S} UTC", ""]
+    lines += [_line(0, "DNSSEC", f"{'believed' if found.dnssec else _NOT_BELIEVED}: {found.dnssec_reason}")]
+    number = 0
+    for way in (found, *found.more):
+        lines += ["", *_way(way)] if number else _way(way)
+        for one in way.hosts:
+            number += 1
+            lines += ["", f"{number}. {one.host.name}, {_place(one.host, way)}", *_host(one, way)]
+    if number and not found.connected:
         lines += ["", "No host was called; --connect calls each of them, and sends nothing."]
     return "".join(f"{clean(line)}\n" for line in lines)
 
@@ -36,11 +42,9 @@ def _line(depth: int, label: str, text: str) -> str:
     return f"{' ' * depth}{label:{_LABEL}} {text}"
 
 
-def _domain(found: Explanation) -> Iterator[str]:
-    believed = "believed" if found.dnssec else "NOT believed, so DANE is off"
-    yield _line(0, "DNSSEC", f"{believed}: {found.dnssec_reason}")
-    if _is_next_hop(found):
-        yield _line(0, "next hop", f"all mail goes to {found.policy_domain} (delivery.next_hop), whose policies hold")
+def _way(found: Explanation) -> Iterator[str]:
+    if found.route is not None:
+        yield _line(0, "route", f"{found.route}; the policies of {found.policy_domain} hold")
     yield _line(0, "MTA-STS", f"{words.of_sts(found.sts.found, found.now)}{_source(found)}")
     if found.problem is not None:
         yield _line(0, "mail", f"{'waits' if found.problem.startswith('4') else 'goes nowhere'}: {found.problem}")
@@ -60,17 +64,13 @@ def _source(found: Explanation) -> str:
 
 def _place(host: MxHost, found: Explanation) -> str:
     port = "" if found.port == 25 else f", port {found.port}"
-    if _is_next_hop(found):
-        return f"the next hop{port}"
+    if found.route is not None and host.name == found.policy_domain:
+        return f"a host of the route{port}"
     if found.domain.startswith("["):
         return f"the address itself{port}"
     if host.name == found.policy_domain and not host.preference:
         return f"the domain itself{port}"
     return f"preference {host.preference}{port}"
-
-
-def _is_next_hop(found: Explanation) -> bool:
-    return found.policy_domain != found.domain and not found.domain.startswith("[")
 
 
 def _host(one: HostExplained, found: Explanation) -> Iterator[str]:
@@ -141,11 +141,16 @@ def _names(certificate: bytes) -> tuple[str, ...]:
 
 def as_json(found: Explanation) -> str:
     """One object; docs/explain.md lists its fields. What is not known is null."""
+    return json.dumps(_object(found), indent=2, ensure_ascii=False)
+
+
+def _object(found: Explanation) -> dict[str, object]:
     failure = found.sts.last_failure
-    whole = {
+    return {
         "domain": found.domain,
         "time": _time(found),
         "dnssec": {"believed": found.dnssec, "reason": found.dnssec_reason},
+        "route": found.route,
         "policy_domain": found.policy_domain,
         "mta_sts": {
             "text": words.of_sts(found.sts.found, found.now),
@@ -155,8 +160,8 @@ def as_json(found: Explanation) -> str:
         "problem": found.problem,
         "port": found.port,
         "hosts": [_host_object(one, found) for one in found.hosts],
+        "more": [_object(one) for one in found.more],
     }
-    return json.dumps(whole, indent=2, ensure_ascii=False)
 
 
 def _time(found: Explanation) -> str:

@@ -16,7 +16,7 @@ from enum import Enum
 
 from relay.mail.address import Address
 from relay.mail.message import Claim, Envelope, InlineBody, MessageId, NewMessage, SmtpUtf8, TlsDemand
-from relay.mail.outcome import Deferred, Delivered, Failed, Outcome
+from relay.mail.outcome import Deferred, Failed, Outcome
 from relay.policy.retry import SettledRecipient
 
 HEADER_LIMIT = 65536  # octets of the original header that go back to the sender
@@ -218,8 +218,8 @@ def _basic_code(outcome: Deferred | Failed) -> int:
 
 
 def _open_outcome(outcome: Outcome) -> Deferred | Failed:
-    if isinstance(outcome, Delivered):
-        raise TypeError("a delivered recipient has no place in a failure or delay notice")
+    if not isinstance(outcome, Deferred | Failed):
+        raise TypeError("a recipient that is done with has no place in a failure or delay notice")
     return outcome
 
 

@@ -22,7 +22,7 @@ _VERSIONS = {
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-f]{64})\Z")
 
 
-def _pattern(value: object) -> str:
+def domain_pattern(value: object) -> str:
     """A host name, in lower-case A-labels; with a dot in front it stands for all below it."""
     if not isinstance(value, str):
         raise ValueError("must be text such as example.org or .example.org")
@@ -35,7 +35,7 @@ def _host(value: object) -> str:
             return str(ipaddress.ip_address(value.strip("[]")))
         except ValueError:
             pass
-    return _pattern(value)
+    return domain_pattern(value)
 
 
 def _until(value: object) -> datetime:
@@ -81,7 +81,7 @@ def _line(value: str) -> str:
 
 
 _text: Any = PlainSerializer(str, return_type=str)
-DomainPattern = Annotated[str, BeforeValidator(_pattern), Written("domain")]
+DomainPattern = Annotated[str, BeforeValidator(domain_pattern), Written("domain")]
 HostPattern = Annotated[str, BeforeValidator(_host), Written("host")]
 Until = Annotated[datetime, BeforeValidator(_until), _text, Written("date")]
 OptionalVersion = Annotated[

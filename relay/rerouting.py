@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from relay.policy.routing import DIRECT, NEXT_HOP, PREFIX, Routes, Unknown, parse_place
 
-from relay.setting_types import parse_next_hop
-
-DIRECT = "direct"  # the mail hosts of the recipient's domain
 DEFAULT = "default"  # as the settings say
 
 
-def chosen_route(text: str, names: Collection[str] = ()) -> str | None:
-    """The route that is written down with the mail; None: as the settings say. `names`: of the routes of the settings.
+def chosen_route(text: str, routes: Routes) -> str | None:
+    """The route that is written down with the mail; None: as the settings say.
 
     Raises ValueError, in words that go after the name of the field.
     """
     if text == DEFAULT:
         return None
-    if text == DIRECT or text in names:
+    if text == DIRECT:
         return text
-    if ":" not in text:
-        known = ", ".join([*names, DIRECT, DEFAULT])
-        raise ValueError(f"must be one of {known}, or host:port (got {text!r})")
-    return str(parse_next_hop(text))
+    place = parse_place(text)
+    if place is not None:
+        return str(place)
+    if isinstance(routes.way(PREFIX + text), Unknown):
+        names = [*(entry.name for entry in routes.entries), *([] if routes.next_hop is None else [NEXT_HOP])]
+        raise ValueError(f"must be one of {', '.join([*names, DIRECT, DEFAULT])}, or host:port (got {text!r})")
+    return text

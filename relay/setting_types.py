@@ -23,6 +23,7 @@ _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,12}) *([kmg]?)b?\Z", re.IGNORECASE)
 _SMALLEST_SIZE, _LARGEST_SIZE = 1 << 10, 100 << 30
 _HOST_AND_PORT = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]+))(?::([0-9]{1,10}))?\Z")
+_ROUTE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 COUNT_LIMIT = 1_000_000  # an upper limit for counts: whoever writes more has mistyped
 
 
@@ -83,10 +84,53 @@ def _address(host: str) -> str:
         raise ValueError(f"{host!r} is not an IP address{hint}") from None
 
 
+def _ipv4(text: str) -> str:
+    """An address that this machine may have; empty: none."""
+    return _own_address(text, ipaddress.IPv4Address, "an IPv4 address such as 192.0.2.10") if text else ""
+
+
+def _ipv6(text: str) -> str:
+    """As `_ipv4`."""
+    return _own_address(text, ipaddress.IPv6Address, "an IPv6 address such as 2001:db8::10") if text else ""
+
+
+def _own_address(text: str, kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address], what: str) -> str:
+    try:
+        address = kind(text.strip("[]"))
+    except ValueError:
+        raise ValueError(f"must be {what}") from None
+    mapped = isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped is not None or address.scope_id)
+    if mapped or address.is_unspecified or address.is_multicast:
+        raise ValueError(f"nothing can be sent from {address}")
+    return str(address)
+
+
 def _next_hop(text: object) -> HostPort | None:
     if text is None or text == "" or isinstance(text, HostPort):
         return text or None  # type: ignore[return-value]
-    host, port = _split_port(text, None, lowest=1)
+    return _place(text, None)
+
+
+def _route_host(text: object) -> HostPort:
+    return text if isinstance(text, HostPort) else _place(text, 25)
+
+
+def _fallback(text: object) -> HostPort | str | None:
+    """A place, or the name of a route."""
+    is_name = isinstance(text, str) and text and ":" not in text
+    return route_name(text) if is_name else _next_hop(text)
+
+
+def route_name(value: object) -> str:
+    """The name of a route. Raises ValueError for what cannot be one."""
+    if not isinstance(value, str) or _ROUTE_NAME.match(value) is None:
+        raise ValueError("must be a name of lower-case letters, digits and hyphens, such as smart-host")
+    return value
+
+
+def _place(text: object, default_port: int | None) -> HostPort:
+    """A host that mail can go to."""
+    host, port = _split_port(text, default_port, lowest=1)
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -96,14 +140,6 @@ def _next_hop(text: object) -> HostPort | None:
     if address.is_unspecified or address.is_multicast:
         raise ValueError(f"no host can be reached at {address}")
     return HostPort(host=str(address), port=port)
-
-
-def parse_next_hop(text: str) -> HostPort:
-    """A host and a port, as delivery.next_hop is written. Raises ValueError."""
-    found = _next_hop(text)
-    if found is None:
-        raise ValueError("must not be empty")
-    return found
 
 
 def _domain(text: str) -> str:
@@ -118,6 +154,15 @@ def _is_numeric(name: str) -> bool:
     return (
         name.rstrip(".").rpartition(".")[2].isdigit()
     )  # no top-level domain is a number: it is an address, or half of one
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is named by its IP address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def host_name(value: str) -> str:
@@ -215,7 +260,9 @@ _text: Any = PlainSerializer(lambda value: "" if value is None else str(value), 
 _written: Any = PlainSerializer(format_duration, return_type=str)
 Listen = Annotated[HostPort, BeforeValidator(_listen), _text, Written("address:port")]
 Nameserver = Annotated[HostPort, BeforeValidator(_nameserver), _text, Written("address[:port]")]
+RouteHost = Annotated[HostPort, BeforeValidator(_route_host), _text, Written("host[:port]")]
 NextHop = Annotated[HostPort | None, BeforeValidator(_next_hop), _text, Written("host:port")]
+Fallback = Annotated[HostPort | str | None, BeforeValidator(_fallback), _text, Written("host:port or a route")]
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive), _written, Written("duration")]
 OptionalDuration = Annotated[
     timedelta | None, BeforeValidator(_optional_duration), AfterValidator(_positive), _written, Written("duration")
@@ -224,6 +271,8 @@ Size = Annotated[int, BeforeValidator(_size), PlainSerializer(format_size), Writ
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network), _text, Written("network")]
 HostName = Annotated[str, AfterValidator(host_name), Written("host name")]
 OwnName = Annotated[str, AfterValidator(_own_name), Written("host name")]
+Ipv4 = Annotated[str, AfterValidator(_ipv4), Written("IPv4 address")]
+Ipv6 = Annotated[str, AfterValidator(_ipv6), Written("IPv6 address")]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True), Written("port")]
 OptionalPath = Annotated[Path | None, BeforeValidator(_path), _text, Written("path")]
 

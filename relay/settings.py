@@ -16,12 +16,18 @@ from relay.mail.duration import format_duration
 from relay.override_settings import OverrideSettings
 from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Overrides
+from relay.policy.routing import Routes
+from relay.policy.source import Source, Sources
 from relay.retry_settings import RetrySettings
+from relay.route_settings import RouteSettings, place
 from relay.setting_types import (
     COUNT_LIMIT,
     Duration,
+    Fallback,
     HostName,
     HostPort,
+    Ipv4,
+    Ipv6,
     Listen,
     Nameserver,
     Network,
@@ -34,6 +40,7 @@ from relay.setting_types import (
     Written,
     format_size,
 )
+from relay.source_settings import SourceSettings
 
 __all__ = [
     "AdminSettings",
@@ -44,8 +51,10 @@ __all__ = [
     "OverrideSettings",
     "QueueSettings",
     "RetrySettings",
+    "RouteSettings",
     "Section",
     "Settings",
+    "SourceSettings",
     "SubmissionSettings",
     "TlsSettings",
     "TrustAd",
@@ -130,11 +139,19 @@ class DeliverySettings(Section):
 
     port: Port = Field(default=25, description="port of MX hosts")
     next_hop: NextHop = Field(
-        default=None, description="host:port that takes all mail in place of the MX lookup; empty: none"
+        default=None, description="host:port that takes all mail that no `[[route]]` takes; empty: none"
+    )
+    fallback: Fallback = Field(
+        default=None, description="host:port or a route for mail that can't be delivered directly; empty: none"
+    )
+    fallback_after: int = Field(
+        default=3, ge=1, le=1000, strict=True, description="attempts after which such mail goes to the fallback"
     )
     allow_private_addresses: bool = Field(
         default=False, strict=True, description="connect to MX and policy hosts on loopback or private networks"
     )
+    source_ipv4: Ipv4 = Field(default="", description="address to send from over IPv4; empty: the system chooses")
+    source_ipv6: Ipv6 = Field(default="", description="address to send from over IPv6; empty: the system chooses")
     dane_insecure_mx: bool = Field(
         default=True, strict=True, description="keep to the TLSA records of a signed host that an unsigned MX names"
     )
@@ -196,9 +213,28 @@ class Settings(Section):
     tls_memory: TlsMemorySettings = TlsMemorySettings()
     retry: RetrySettings = RetrySettings()
     admin: AdminSettings = AdminSettings()
+    route: tuple[RouteSettings, ...] = Field(default=(), description="ways for some mail")
     override: tuple[OverrideSettings, ...] = Field(default=(), description="local rules on TLS for some destinations")
+    source: tuple[SourceSettings, ...] = Field(default=(), description="addresses to send from, by sender domain")
+
+    def sources(self, hostname: str) -> Sources:
+        """The addresses to send from as a delivery takes them. `hostname`: our name, which the setting may not have."""
+        given = self.delivery
+        default = Source(given.source_ipv4, given.source_ipv6, hostname)
+        return Sources(default, (source.value(hostname) for source in self.source))
 
     @property
     def overrides(self) -> Overrides:
         """The overrides as the decision takes them."""
         return Overrides(override.value() for override in self.override)
+
+    @property
+    def routes(self) -> Routes:
+        """The routes as the decision takes them."""
+        given, fallback = self.delivery, self.delivery.fallback
+        return Routes(
+            tuple(route.value() for route in self.route),
+            None if given.next_hop is None else place(given.next_hop),
+            place(fallback) if isinstance(fallback, HostPort) else fallback,
+            given.fallback_after,
+        )

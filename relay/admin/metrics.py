@@ -21,9 +21,22 @@ from relay.queue.store import Depth
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 # Every temporary status that Relay itself gives; what hosts answer is counted as REMOTE.
-OWN_STATUSES = ("4.3.0", "4.4.1", "4.4.2", "4.4.3", "4.4.4", "4.4.8", "4.7.4", "4.7.5", "4.7.6", "4.7.10")
+OWN_STATUSES = (
+    "4.3.0",
+    "4.3.5",
+    "4.4.1",
+    "4.4.2",
+    "4.4.3",
+    "4.4.4",
+    "4.4.8",
+    "4.7.4",
+    "4.7.5",
+    "4.7.6",
+    "4.7.8",
+    "4.7.10",
+)
 REMOTE, OTHER = "remote", "other"
-_SETTLED = (State.DELIVERED, State.DEFERRED, State.FAILED)
+_SETTLED = (State.DELIVERED, State.DEFERRED, State.FAILED, State.DROPPED)
 _NOT_READ = float("nan")
 
 Count = Callable[[Any], None]
@@ -130,6 +143,10 @@ class Metrics:
             events.PolicyCacheFailed: self._plain(
                 "relay_policy_cache_failures", "Times the file of MTA-STS policies could not be read or written."
             ),
+            events.LoginRefused: self._plain(
+                "relay_login_failed", "Times that a host of a route stopped taking the login."
+            ),
+            events.LoginWorks: _nothing,
             events.NoticeQueued: lambda event: by_kind[event.kind](),
             events.QueueAction: self._count_action(),
             events.AdminRefused: self._plain(

@@ -6,16 +6,19 @@ RFC 5321 section 5.1 (hosts in turn), RFC 8461 section 5, RFC 7672 section 2.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
 from relay.delivery.body import ReadBody
 from relay.delivery.evidence import Trail
+from relay.delivery.logins import Logins, without_530
 from relay.delivery.opening import ConnectFailed, FailedHandshake, Target, open_session
 from relay.delivery.plan import session_key, tls_plan, unlisted
 from relay.delivery.pool import SessionKey, SessionPool
+from relay.delivery.racing import Connected, race
 from relay.delivery.results import (
     BROKEN_4_4_2,
     REFUSED_4_4_4,
@@ -30,8 +33,8 @@ from relay.events import Emit, PolicyOverridden, PolicyTestFailed, TlsLost
 from relay.guard import AddressGuard
 from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Claim, Recipient, TlsDemand
-from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome
-from relay.mail.record import Attempted, AttemptRecord
+from relay.mail.outcome import Cause, Deferred, Dropped, Failed, Outcome
+from relay.mail.record import Attempted
 from relay.mail.status import Kind
 from relay.policy.chain import Roots, Trust
 from relay.policy.memory import waits_until
@@ -39,6 +42,8 @@ from relay.policy.mx import MxHost, conclude
 from relay.policy.observed import ObservedSession
 from relay.policy.override import Override, Overrides
 from relay.policy.requirement import Rule, Unenforced
+from relay.policy.routing import Hop
+from relay.policy.source import Sources
 from relay.policy.sts import NoSts, StsFound, StsMode
 from relay.policy.tls_failure import CONSEQUENCES, of_handshake
 from relay.policy.verdict import (
@@ -63,6 +68,12 @@ MAX_ADDRESSES = 60  # connections tried
 _REFUSALS = (TLS_NOT_OFFERED_4_7_4, NOT_VERIFIED_4_7_5, TLS_TOO_OLD_4_7_6, NOT_LISTED_4_4_8)
 
 
+Note = tuple[frozenset[int], Deferred | Failed]  # the recipients that it is about, by index
+
+
+_Call = tuple[Target, Requirement]
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What every attempt shares."""
@@ -72,11 +83,12 @@ class Tools:
     contexts: ClientContexts
     roots: Roots
     pool: SessionPool
-    hostname: str
+    sources: Sources
     read: ReadBody
     clock: Callable[[], datetime]
     emit: Emit
     memories: TlsMemories
+    logins: Logins
     timeouts: Timeouts = field(default_factory=Timeouts)
     overrides: Overrides = field(default_factory=Overrides)
 
@@ -87,9 +99,12 @@ class Attempt:
     def __init__(self, claim: Claim, tools: Tools) -> None:
         self._claim = claim
         self._tools = tools
-        self._open: dict[int, Recipient] = {recipient.index: recipient for recipient in claim.recipients}
-        self._notes: list[tuple[frozenset[int], Deferred | Failed]] = []
+        self._open: dict[int, Recipient] = {}
+        self._notes: list[Note] = []
         self._outcomes: dict[int, Outcome] = {}
+        self._domain = claim.recipients[0].address.domain  # whose overrides hold
+        self._source = tools.sources.choose(None if claim.sender is None else claim.sender.domain)
+        self._hop: Hop | None = None  # the route that is tried
         self._trail = Trail()
         self._sessions = 0
         self._addresses = 0
@@ -100,19 +115,49 @@ class Attempt:
 
     async def run(self) -> Attempted:
         """Try the hosts in turn until every recipient has its answer."""
-        route = await self._tools.router.route(self._claim.destination)
-        if not isinstance(route, Route):
-            return Attempted(dict.fromkeys(self._open, route), AttemptRecord())
+        for party in self._parties():
+            self._domain = party[0].address.domain
+            self._open = {recipient.index: recipient for recipient in party}
+            self._sessions = self._addresses = 0
+            await self._find_way()
+            for index in self._open:
+                self._outcomes[index] = conclude([note for indexes, note in self._notes if index in indexes])
+        return Attempted(self._outcomes, self._trail.record())
+
+    def _parties(self) -> list[list[Recipient]]:
+        """The recipients, apart where overrides for their domains differ: a route may take those of many domains."""
+        overrides, now = self._tools.overrides, self._tools.clock()
+        parties: dict[Override | None, list[Recipient]] = {}
+        for recipient in self._claim.recipients:
+            override = overrides.find(recipient.address.domain, "", now) if overrides.entries else None
+            parties.setdefault(override, []).append(recipient)
+        return list(parties.values())
+
+    async def _find_way(self) -> None:
+        async with aclosing(self._tools.router.find(self._claim.destination)) as ways:
+            async for way in ways:
+                if isinstance(way, Route):
+                    await self._try_route(way)
+                elif isinstance(way, Dropped):
+                    self._outcomes.update(dict.fromkeys(self._open, way))
+                    self._open.clear()
+                else:
+                    self._note(way)
+                if not self._open:
+                    break
+
+    async def _try_route(self, route: Route) -> None:
+        self._hop = route.hop
+        before = len(self._notes)
         await self._walk(route)
-        if self._open and self._is_refused_by_policy(route):
+        if self._open and self._is_refused_by_policy(route, self._notes[before:]):
             renewed = await self._tools.router.renewed(route)
             if renewed is not None:
-                first, self._notes = self._notes, []
+                first = self._notes[before:]
+                del self._notes[before:]
                 await self._walk(renewed)
-                self._notes = self._notes or first  # there may have been no room for a second round
-        for index in self._open:
-            self._outcomes[index] = conclude([note for indexes, note in self._notes if index in indexes])
-        return Attempted(self._outcomes, self._trail.record())
+                if len(self._notes) == before:  # there may have been no room for a second round
+                    self._notes += first
 
     async def _walk(self, route: Route) -> None:
         if not isinstance(route.sts, NoSts):
@@ -122,18 +167,19 @@ class Attempt:
                 break
             await self._try_host(host, route)
 
-    def _is_refused_by_policy(self, route: Route) -> bool:
+    @staticmethod
+    def _is_refused_by_policy(route: Route, notes: Sequence[Note]) -> bool:
         """Whether a host was refused that another MTA-STS policy might allow."""
         if not isinstance(route.sts, StsFound) or route.sts.policy.mode is not StsMode.ENFORCE:
             return False
-        return any(note.reply is None and note.status.with_kind(Kind.TEMPORARY) in _REFUSALS for _, note in self._notes)
+        return any(note.reply is None and note.status.with_kind(Kind.TEMPORARY) in _REFUSALS for _, note in notes)
 
     async def _try_host(self, named: MxHost, route: Route) -> None:
         override = self._override(named.name)
         unseen = unlisted(named, route, override)
         if unseen is not None and self._demand is not TlsDemand.WAIVED:
             return self._pass_over(named.name, unseen)
-        host = await self._tools.router.addresses(named)
+        host = await self._tools.router.addresses(named, route.hop)
         if isinstance(host, Deferred | Failed):
             return self._pass_over(named.name, host)
         addresses = self._allowed_addresses(host)
@@ -142,26 +188,39 @@ class Attempt:
         tlsa = await self._tools.router.tlsa(host, route)
         self._trail.tlsa(host.name, tlsa)
         remembered = await self._tools.memories.remembered(host.name)
-        evidence = Evidence(route.domain, host, tlsa, route.sts, self._demand, override, remembered)
+        evidence = Evidence(route.domain, host, tlsa, route.sts, self._demand, override, remembered, route.hop)
         need = require(evidence)
+        calls: list[_Call] = []
         for address in addresses:
-            if not self._open or self._sessions >= MAX_SESSIONS or self._addresses >= MAX_ADDRESSES:
-                break
             special = self._override(host.name, address) if override is None else None
             asked = need if special is None else require(replace(evidence, override=special))
             if isinstance(asked, Requirement):
-                await self._try_address(Target(host.name, address, route.port), asked)
+                calls.append((Target(host.name, address, route.port), asked))
             else:
                 self._pass_over(host.name, asked)
                 if special is None:
                     break  # it holds for the other addresses too
-        return None
+        return await self._try_addresses(calls)
+
+    async def _try_addresses(self, calls: list[_Call]) -> None:
+        """An open session with any of them first, then new ones: raced where they ask for the same, else in turn."""
+        calls = [call for call in calls if not await self._reuse(*call)]
+        while calls and self._open and self._sessions < MAX_SESSIONS and self._addresses < MAX_ADDRESSES:
+            need = calls[0][1]
+            alike = [target for target, asked in calls if asked == need][: MAX_ADDRESSES - self._addresses]
+            ended = await race(alike, self._source, self._tools.timeouts.connect_seconds)
+            for target, failed in ended.failed:
+                self._unreached(target, need, failed)
+            if ended.winner is not None:
+                await self._try_address(ended.winner, need)
+            calls = [call for call in calls if call[0] not in ended.tried]
+            self._addresses += len(ended.tried)
 
     def _override(self, host: str, address: str | None = None) -> Override | None:
         overrides = self._tools.overrides
         if not overrides.entries:
             return None
-        override = overrides.find(self._claim.destination, address or host, self._tools.clock())
+        override = overrides.find(self._domain, address or host, self._tools.clock())
         if override is not None:
             self._trail.override(host, override)
         return override
@@ -181,43 +240,67 @@ class Attempt:
         self._trail.not_called(host, why)
         self._note(refused(why, host) if isinstance(why, Refuse) else why)
 
-    async def _try_address(self, target: Target, need: Requirement) -> None:
-        key = session_key(target, need)
+    async def _reuse(self, target: Target, need: Requirement) -> bool:
+        """Whether a session that was open already has had its say, for all recipients."""
+        key = session_key(target, need, self._source, self._hop)
         self._full = False
-        idle = self._tools.pool.take(key)
-        sent = False
-        if idle is not None:
-            sent = await self._send_if_allowed(idle, key, need, self._judged(idle, need), fresh=False)
-        while self._open and (self._full or not sent) and self._sessions < MAX_SESSIONS:
-            sent, self._full = True, False
-            session = await self._open_session(target, need)
-            if session is not None:
-                verdict = self._judged(session, need)
-                # It may write to disk, so before the message: nothing must take time between its 250 and our commit.
-                await self._remember(session.observed, need, verdict)
+        idle = self._tools.pool.take(key) if self._open else None
+        if idle is None or not await self._send_if_allowed(idle, key, need, self._judged(idle, need), fresh=False):
+            return False
+        return not (self._full and self._open)
+
+    async def _try_address(self, connected: Connected, need: Requirement) -> None:
+        """`connected`: to an address of the host. A host may take so many recipients over one session and no more."""
+        await self._try_session(connected, need)
+        while self._open and self._full and self._sessions < MAX_SESSIONS:
+            ended = await race([connected.target], self._source, self._tools.timeouts.connect_seconds)
+            if ended.winner is None:
+                return
+            await self._try_session(ended.winner, need)
+
+    async def _try_session(self, connected: Connected, need: Requirement) -> None:
+        key = session_key(connected.target, need, self._source, self._hop)
+        self._full = False
+        session = await self._open_session(connected, need)
+        if session is not None and self._open:
+            verdict = self._judged(session, need)
+            # It may write to disk, so before the message: nothing must take time between its 250 and our commit.
+            await self._remember(session.observed, need, verdict)
+            if isinstance(verdict, Refuse) or await self._logged_in(session, need, verdict):
                 await self._send_if_allowed(session, key, need, verdict, fresh=True)
+
+    async def _logged_in(self, session: OpenSession, need: Requirement, allow: Allow) -> bool:
+        """Whether the host knows us, where the route asks for that. The next host would be told the same."""
+        refused = None if self._hop is None else await self._tools.logins.log_in(session, self._hop, allow)
+        if refused is None:
+            return True
+        session.close()
+        self._trail.session(need, session.observed, allow, session.dialogue())
+        self._note(refused)
+        if refused.cause is Cause.LOGIN:
+            self._outcomes.update(dict.fromkeys(self._open, refused))
+            self._open.clear()
+        return False
 
     def _judged(self, session: OpenSession, need: Requirement) -> Verdict:
         return judge(need, session.observed, self._trust())
 
-    async def _open_session(self, target: Target, need: Requirement) -> OpenSession | None:
+    async def _open_session(self, connected: Connected, need: Requirement) -> OpenSession | None:
         """A new session, in clear text after a failed handshake only where nothing is required."""
-        tools = self._tools
-        self._addresses += 1
-        opened = await open_session(target, tls_plan(need, tools.contexts), tools.hostname, tools.timeouts)
+        tools, target = self._tools, connected.target
+        plan = tls_plan(need, tools.contexts)
+        opened = await open_session(target, plan, self._source, tools.timeouts, connected.socket)
         if isinstance(opened, FailedHandshake):
             failure = opened.observed.handshake
             if failure is None or not (need.clear_text and CONSEQUENCES[of_handshake(failure)].clear_text):
                 self._refuse_handshake(opened, need)
                 return None
-            opened = await open_session(target, None, tools.hostname, tools.timeouts)
+            opened = await open_session(target, None, self._source, tools.timeouts)
             if isinstance(opened, OpenSession):  # for reports: this is why there is no TLS
                 opened.observed = replace(opened.observed, handshake=failure)
         match opened:
-            case ConnectFailed(dialogue=dialogue):
-                failed = connect_failed(opened, target)
-                self._trail.no_session(target.host, target.address, need, failed, dialogue)
-                self._note(failed)
+            case ConnectFailed():
+                self._unreached(target, need, opened)
                 return None
             case FailedHandshake():
                 self._refuse_handshake(opened, need)
@@ -226,6 +309,11 @@ class Attempt:
                 self._sessions += 1
                 return opened
         assert_never(opened)
+
+    def _unreached(self, target: Target, need: Requirement, failed: ConnectFailed) -> None:
+        told = connect_failed(failed, target)
+        self._trail.no_session(target.host, target.address, need, told, failed.dialogue)
+        self._note(told)
 
     def _refuse_handshake(self, failed: FailedHandshake, need: Requirement) -> None:
         self._sessions += 1
@@ -277,11 +365,11 @@ class Attempt:
             until = waits_until(memory, need.remembered.rules, now) if kept_back else None
             known = (memory.since, memory.last, memory.authenticated_by)
             action = "deferred" if kept_back else "delivered"
-            tools.emit(TlsLost(self._claim.destination, need.host, seen.address, *known, action, until))
+            tools.emit(TlsLost(self._domain, need.host, seen.address, *known, action, until))
 
     def _report(self, seen: ObservedSession, allow: Allow, refuse: Refuse) -> None:
         """Tell what is published and not enforced: by a policy in testing mode, or under an override."""
-        find, domain, now = self._tools.overrides.find, self._claim.destination, self._tools.clock()
+        find, domain, now = self._tools.overrides.find, self._domain, self._tools.clock()
         override = find(domain, seen.host, now) or find(domain, seen.address, now)
         if override is not None and allow.unenforced is Unenforced.REPLACED:
             asked = override.level.value
@@ -292,10 +380,11 @@ class Attempt:
     def _settle(self, sent: Sent, session: OpenSession, need: Requirement, allow: Allow) -> None:
         """Record what the host said of each; a temporary answer leaves a recipient open for the next host."""
         for index, told in sent.told.items():
-            if told.may_go_on and not isinstance(told.outcome, Delivered):
-                self._note(told.outcome, index)
+            outcome = without_530(told.outcome, self._hop)
+            if told.may_go_on and isinstance(outcome, Deferred | Failed):
+                self._note(outcome, index)
             else:
-                self._outcomes[index] = told.outcome
+                self._outcomes[index] = outcome
                 del self._open[index]
         self._trail.session(need, session.observed, allow, () if sent.delivered else session.dialogue())
 

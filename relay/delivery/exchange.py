@@ -19,6 +19,7 @@ class Stage(Enum):
     GREETING = "before its greeting"
     EHLO = "after EHLO"
     STARTTLS = "after STARTTLS"
+    AUTH = "after AUTH"
     MAIL = "after MAIL FROM"
     RCPT = "after RCPT TO"
     DATA = "after DATA"
@@ -36,6 +37,7 @@ class Timeouts:
     ehlo_seconds: float = 300
     starttls_seconds: float = 120
     handshake_seconds: float = 60
+    auth_seconds: float = 120  # each step; RFC 4954 names no limit
     mail_seconds: float = 300
     rcpt_seconds: float = 300
     data_seconds: float = 120
@@ -61,6 +63,7 @@ class Exchange:
 
     def __init__(self, wire: Wire, timeouts: Timeouts) -> None:
         self.wire = wire
+        self.auth_seconds = timeouts.auth_seconds
         self.quit_seconds = timeouts.quit_seconds
         self.block_seconds = timeouts.block_seconds
         self._seconds = {

@@ -24,6 +24,7 @@ from relay.policy.explanation import HostExplained, SessionExplained
 from relay.policy.mx import MxHost
 from relay.policy.observed import HandshakeProblem, TlsSeen
 from relay.policy.override import Overrides
+from relay.policy.source import Source
 from relay.policy.verdict import Evidence, Requirement, judge, require
 from relay.tls import ClientContexts
 
@@ -36,7 +37,7 @@ class Means:
     guard: AddressGuard
     contexts: ClientContexts
     roots: Roots
-    hostname: str
+    source: Source
     clock: Callable[[], datetime]
     timeouts: Timeouts
     overrides: Overrides
@@ -47,13 +48,13 @@ async def explain_host(domain: str, named: MxHost, route: Route, means: Means, c
     """What is known of one host of the route for mail to `domain`. `connect`: call it, and hang up before MAIL."""
     override = means.overrides.find(domain, named.name, means.clock())
     unseen = unlisted(named, route, override)
-    host = await means.router.addresses(named)
+    host = await means.router.addresses(named, route.hop)
     if isinstance(host, Deferred | Failed):
         return HostExplained(named, host.reason, need=unseen, override=override)
     tlsa = await means.router.tlsa(host, route)
     remembered = await means.memories.remembered(host.name)
     memory = None if remembered is None else remembered.memory
-    evidence = Evidence(route.domain, host, tlsa, route.sts, override=override, remembered=remembered)
+    evidence = Evidence(route.domain, host, tlsa, route.sts, override=override, remembered=remembered, hop=route.hop)
     need = unseen or require(evidence)
     sessions: list[SessionExplained] = []
     for address in host.addresses if connect and unseen is None else ():
@@ -71,7 +72,7 @@ async def _call(target: Target, need: Requirement, means: Means) -> SessionExpla
     refusal = means.guard.refusal(target.address)
     if refusal is not None:
         return SessionExplained(target.address, problem=refusal)
-    opened = await open_session(target, tls_plan(need, means.contexts), means.hostname, means.timeouts)
+    opened = await open_session(target, tls_plan(need, means.contexts), means.source, means.timeouts)
     if isinstance(opened, ConnectFailed):
         return SessionExplained(target.address, problem=connect_failed(opened, target).reason)
     trust = Trust(means.roots, means.clock())
@@ -91,7 +92,7 @@ async def _shown(failed: FailedHandshake, target: Target, need: Requirement, mea
     if handshake is None or handshake.problem is not HandshakeProblem.CERTIFICATE:
         return None
     plan = TlsPlan(means.contexts.required, need.sni, path_verified=False)
-    opened = await open_session(target, plan, means.hostname, means.timeouts)
+    opened = await open_session(target, plan, means.source, means.timeouts)
     if not isinstance(opened, OpenSession):
         return None
     await opened.quit()

@@ -11,12 +11,12 @@ from relay.delivery.pace import START, Pace
 from relay.mail.message import Claim
 from relay.policy.limits import DestinationLimits
 
-IDLE_KEPT = 1000  # destinations without mail whose pace is remembered
+IDLE_KEPT = 1000  # destinations with nothing under way whose pace is remembered
 
 
 @dataclass(slots=True)
 class Lane:
-    """One destination. `waiting`: claimed and not begun. `stored`: it has mail on disk that was not claimed."""
+    """One destination. `waiting`: claimed and not begun."""
 
     destination: str
     pace: Pace
@@ -24,17 +24,20 @@ class Lane:
     deliverers: int = 0
     running: int = 0  # attempts; a deliverer may be between two
     promised: int = 0  # claims that are being stored and come back to us
-    stored: bool = False
     resting_until: datetime | None = None
 
     def room(self, now: datetime) -> int:
         """How many more claims it can be given: one waits for each that runs, so that none has to be looked for."""
-        if self.resting_until is not None and now < self.resting_until:
+        if self.rests(now):
             return 0
         held = self.running + len(self.waiting) + self.promised
         allowed = self.pace.may_begin(now)
         room = (1 if self.pace.rests else 2 * self.pace.at_once) - held
         return max(0, room if allowed is None else min(room, allowed - len(self.waiting) - self.promised))
+
+    def rests(self, now: datetime) -> bool:
+        """Whether nothing may be tried."""
+        return self.resting_until is not None and now < self.resting_until
 
     @property
     def is_idle(self) -> bool:
@@ -43,11 +46,16 @@ class Lane:
 
 
 class Lanes:
-    """All of them, by destination. Those that are idle are forgotten, the longest idle first, when they are many."""
+    """All of them, by destination. Those that are idle are forgotten, the longest idle first, when they are many.
+
+    `stored`: the destinations that have mail on disk which could not be claimed. It goes first.
+    """
 
     def __init__(self, limits: DestinationLimits) -> None:
+        self.stored: set[str] = set()
         self._limits = limits
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, Lane] = {}  # the longest idle first
+        self._many = 2 * IDLE_KEPT
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())
@@ -58,17 +66,19 @@ class Lanes:
         if lane is None:
             limit = self._limits.of(destination)
             lane = self._lanes[destination] = Lane(destination, Pace(limit.at_once, limit.per_minute))
-            self._forget_some()
         return lane
 
-    def find(self, destination: str) -> Lane | None:
-        """The lane of a destination that has one."""
-        return self._lanes.get(destination)
+    def take(self, destination: str, now: datetime) -> bool:
+        """Whether mail that comes in may go there ahead of the queue."""
+        lane = self._lanes.get(destination)
+        return destination not in self.stored and (lane is None or lane.room(now) > 0)
 
     def idle(self, lane: Lane) -> None:
         """A lane may have nothing under way any more: forget it when nothing was learned."""
-        if lane.is_idle and lane.pace.is_new and not lane.stored:
-            self._lanes.pop(lane.destination, None)
+        if lane.is_idle and self._lanes.get(lane.destination) is lane:
+            del self._lanes[lane.destination]
+            if not lane.pace.is_new:
+                self._lanes[lane.destination] = lane
 
     @property
     def share(self) -> int:
@@ -77,28 +87,29 @@ class Lanes:
 
     def rooms(self, now: datetime) -> dict[str, int]:
         """How many more claims each can be given; those that rest are left out, as the queue knows of them."""
-        return {
-            lane.destination: lane.room(now)
-            for lane in self._lanes.values()
-            if lane.resting_until is None or lane.resting_until <= now
-        }
+        self._forget_some(now)
+        return {lane.destination: lane.room(now) for lane in self._lanes.values() if not lane.rests(now)}
 
-    def emptied(self, rooms: Mapping[str, int], claims: Collection[Claim]) -> None:
+    def resting(self, now: datetime) -> frozenset[str]:
+        """Those where nothing may be tried."""
+        return frozenset(lane.destination for lane in self._lanes.values() if lane.rests(now))
+
+    def emptied(self, rooms: Mapping[str, int], resting: Collection[str], claims: Collection[Claim]) -> None:
         """Less was claimed than was asked for: where there was room, nothing is left on disk that is due."""
         taken = Counter(claim.destination for claim in claims)
-        for lane in list(self._lanes.values()):
-            if lane.stored and taken[lane.destination] < rooms.get(lane.destination, 0):
-                lane.stored = False
-                self.idle(lane)
+        share = self.share
+        self.stored = {one for one in self.stored if one in resting or taken[one] >= rooms.get(one, share)}
 
     def next_begin(self, now: datetime) -> datetime | None:
         """When a rate allows the next message where it allows none now."""
         times = [time for lane in self._lanes.values() if (time := lane.pace.next_begin(now)) is not None]
         return min(times, default=None)
 
-    def _forget_some(self) -> None:
-        if len(self._lanes) <= 2 * IDLE_KEPT:
+    def _forget_some(self, now: datetime) -> None:
+        if len(self._lanes) <= self._many:
             return
-        idle = [lane for lane in self._lanes.values() if lane.is_idle and not lane.stored and not lane.pace.rests]
+        lanes = self._lanes.values()
+        idle = [lane for lane in lanes if lane.is_idle and not lane.rests(now) and lane.pace.has_saved(now)]
         for lane in idle[:-IDLE_KEPT]:
             del self._lanes[lane.destination]
+        self._many = 2 * max(IDLE_KEPT, len(self._lanes))  # so that looking for some is rare

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import ssl
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from relay.delivery.transaction import Stage, Timeouts
 from relay.delivery.wire import Broken, Cause, Wire, wording
 from relay.mail.status import Kind, Reply
 from relay.policy.observed import HandshakeFailure, HandshakeProblem, ObservedSession, TlsSeen
+from relay.policy.source import Source
 
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 _PROBLEMS = {
@@ -37,6 +39,11 @@ class Target:
     host: str
     address: str
     port: int
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Of which family the address is."""
+        return ":" in self.address
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,53 +75,84 @@ class FailedHandshake:
 
 
 async def open_session(
-    target: Target, plan: TlsPlan | None, ehlo_name: str, timeouts: Timeouts
+    target: Target, plan: TlsPlan | None, source: Source, timeouts: Timeouts, dialled: socket.socket | None = None
 ) -> OpenSession | FailedHandshake | ConnectFailed:
     """Connect, greet, and go over to TLS when the host offers it; without a `plan`, STARTTLS is left alone.
 
-    `ehlo_name` is our host name or an address literal. Raises ValueError, before anything is sent, when it has control
-    characters or is not ASCII.
+    `dialled` is the connection to `target`, where it stands already; it is ours from here on. The name of `source` is
+    what we say in EHLO: a host name or an address literal. Raises ValueError, before anything is sent, when it has
+    control characters or is not ASCII.
     """
-    name = ehlo_name.encode("ascii")
-    if not ehlo_name.isprintable():
-        raise ValueError("a control character in the EHLO name")
-    opening = _Opening(target, name, timeouts)
-    refusal = await opening.connect()
-    if refusal is not None:
-        return refusal
+    if not source.hostname.isprintable() or not source.hostname.isascii():
+        raise ValueError(f"not a name for EHLO: {source.hostname!r}")
+    connected = dialled if dialled is not None else await dial(target, source, timeouts.connect_seconds)
+    if isinstance(connected, ConnectFailed):
+        return connected
+    try:
+        _, wire = await asyncio.get_running_loop().create_connection(Wire, sock=connected)
+    except BaseException:
+        connected.close()
+        raise
+    opening = _Opening(wire, target, source.hostname.encode(), timeouts)
     try:
         opened = await opening.run(plan)
     except BaseException:
-        opening.wire.abort()
+        wire.abort()
         raise
     if not isinstance(opened, OpenSession):
-        opening.wire.leave()
-        return replace(opened, dialogue=opening.wire.transcript.lines())
+        wire.leave()
+        return replace(opened, dialogue=wire.transcript.lines())
     return opened
+
+
+async def dial(target: Target, source: Source, seconds: float) -> socket.socket | ConnectFailed:
+    """A TCP connection to `target` from the address of `source`, on which nothing has been said.
+
+    From an address that this machine does not have nothing is sent, and from no other in its place.
+    """
+    try:
+        connection = socket.socket(socket.AF_INET6 if target.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        return ConnectFailed(Stage.CONNECT, wording(error), ours=error.errno in _SHORTAGES)
+    try:
+        failed = await _connect(connection, target, source, seconds)
+    except BaseException:
+        connection.close()
+        raise
+    if failed is None:
+        return connection
+    connection.close()
+    return failed
+
+
+async def _connect(connection: socket.socket, target: Target, source: Source, seconds: float) -> ConnectFailed | None:
+    connection.setblocking(False)
+    own = source.address(target.address)
+    try:
+        if own:
+            connection.bind((own, 0))
+    except OSError as error:
+        reason = f"cannot send from {own} ({source.setting(target.address)}): {wording(error)}"
+        return ConnectFailed(Stage.CONNECT, reason, ours=True)
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().sock_connect(connection, (target.address, target.port))
+    except TimeoutError as error:
+        reason = wording(error) if error.errno is not None else f"no connection within {seconds:g} seconds"
+        return ConnectFailed(Stage.CONNECT, reason)
+    except OSError as error:
+        return ConnectFailed(Stage.CONNECT, wording(error), ours=error.errno in _SHORTAGES)
+    return None
 
 
 class _Opening:
     """A session on its way to MAIL."""
 
-    wire: Wire
-
-    def __init__(self, target: Target, ehlo_name: bytes, timeouts: Timeouts) -> None:
+    def __init__(self, wire: Wire, target: Target, ehlo_name: bytes, timeouts: Timeouts) -> None:
+        self._wire = wire
         self._target = target
         self._ehlo_name = ehlo_name
         self._timeouts = timeouts
-
-    async def connect(self) -> ConnectFailed | None:
-        seconds = self._timeouts.connect_seconds
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(seconds):
-                _, self.wire = await loop.create_connection(Wire, self._target.address, self._target.port)
-        except TimeoutError as error:
-            reason = wording(error) if error.errno is not None else f"no connection within {seconds:g} seconds"
-            return ConnectFailed(Stage.CONNECT, reason)
-        except OSError as error:
-            return ConnectFailed(Stage.CONNECT, wording(error), ours=error.errno in _SHORTAGES)
-        return None
 
     async def run(self, plan: TlsPlan | None) -> OpenSession | FailedHandshake | ConnectFailed:
         refusal = await self._greeting()
@@ -132,13 +170,13 @@ class _Opening:
         capabilities = await self._hello()
         if isinstance(capabilities, ConnectFailed):
             # With TLS 1.3 the host's refusal of the handshake comes after we have finished ours.
-            if isinstance(self.wire.error, ssl.SSLError):
-                return self._failed(handshake.failure(self.wire.error))
+            if isinstance(self._wire.error, ssl.SSLError):
+                return self._failed(handshake.failure(self._wire.error))
             return capabilities
         return self._opened(capabilities, True, tls)
 
     async def _greeting(self) -> ConnectFailed | None:
-        reply = await self.wire.reply(self._timeouts.greeting_seconds)
+        reply = await self._wire.reply(self._timeouts.greeting_seconds)
         if isinstance(reply, Broken):
             return ConnectFailed(Stage.GREETING, reply.told(Stage.GREETING.value))
         if reply.code != 220:  # RFC 5321 §3.1
@@ -160,34 +198,34 @@ class _Opening:
         return Capabilities.of(reply)
 
     async def _ask(self, verb: bytes) -> Reply | Broken:
-        self.wire.say(verb + b" " + self._ehlo_name + b"\r\n")
-        return await self.wire.reply(self._timeouts.ehlo_seconds)
+        self._wire.say(verb + b" " + self._ehlo_name + b"\r\n")
+        return await self._wire.reply(self._timeouts.ehlo_seconds)
 
     async def _start_tls(self, plan: TlsPlan) -> TlsSeen | HandshakeFailure:
         """STARTTLS and the handshake. Whatever goes wrong here is a failed handshake: TLS is not to be had."""
-        self.wire.say(b"STARTTLS\r\n")
-        reply = await self.wire.reply(self._timeouts.starttls_seconds)
+        self._wire.say(b"STARTTLS\r\n")
+        reply = await self._wire.reply(self._timeouts.starttls_seconds)
         if isinstance(reply, Broken):
             return HandshakeFailure(_PROBLEMS[reply.cause], reply.told(Stage.STARTTLS.value))
         if reply.code != 220:
             later = reply.status.kind is Kind.TEMPORARY
             return HandshakeFailure(HandshakeProblem.DEFERRED if later else HandshakeProblem.REFUSED, reply.text)
-        if self.wire.unread:  # nothing may be awaited between here and start_tls
+        if self._wire.unread:  # nothing may be awaited between here and start_tls
             # RFC 3207 §4.2 and CVE-2011-0411: these octets would be taken for the beginning of the protected session.
-            return HandshakeFailure(HandshakeProblem.INJECTED, self.wire.unread_words)
+            return HandshakeFailure(HandshakeProblem.INJECTED, self._wire.unread_words)
         return await self._handshake(plan)
 
     async def _handshake(self, plan: TlsPlan) -> TlsSeen | HandshakeFailure:
         sni = plan.sni.rstrip(".")  # RFC 6066 §3: without the final dot
         try:
-            await self.wire.shake_hands(plan.context, sni, self._timeouts.handshake_seconds)
+            await self._wire.shake_hands(plan.context, sni, self._timeouts.handshake_seconds)
         except (OSError, ValueError) as error:  # ValueError: a name that cannot be one (UnicodeError among them)
             return handshake.failure(error)
-        tls = self.wire.ssl_object
+        tls = self._wire.ssl_object
         if tls is None:
             return HandshakeFailure(HandshakeProblem.OTHER, "there is no TLS session")
         found = handshake.seen(tls, plan.path_verified)
-        self.wire.transcript.happened(f"{found.version}, {found.cipher}, SNI {sni}")
+        self._wire.transcript.happened(f"{found.version}, {found.cipher}, SNI {sni}")
         return found
 
     def _opened(self, capabilities: Capabilities, starttls: bool, tls: TlsSeen | None) -> OpenSession:
@@ -198,10 +236,10 @@ class _Opening:
             requiretls_offered=capabilities.requiretls,
             tls=tls,
         )
-        return OpenSession(self.wire, observed, capabilities, self._timeouts)
+        return OpenSession(self._wire, observed, capabilities, self._timeouts)
 
     def _failed(self, failure: HandshakeFailure) -> FailedHandshake:
-        self.wire.transcript.happened(f"no TLS: {failure.problem.value}: {failure.detail}")
+        self._wire.transcript.happened(f"no TLS: {failure.problem.value}: {failure.detail}")
         return FailedHandshake(
             ObservedSession(self._target.host, self._target.address, starttls_offered=True, handshake=failure)
         )

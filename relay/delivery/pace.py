@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import Enum
+from math import ceil
 from typing import Final
 
 from relay.mail.outcome import Cause, Deferred, Delivered, Outcome
@@ -54,6 +55,7 @@ class Pace:
         self.failures = 0  # in a row
         self.rests = 0  # in a row
         self.since: datetime | None = None  # when the first of those began
+        self._rested: datetime | None = None  # when the last of those began
         self._most = most
         self._limit = float(min(START, most))
         self._rate = per_minute
@@ -69,6 +71,10 @@ class Pace:
     def is_new(self) -> bool:
         """Whether nothing was learned of the destination that is worth keeping."""
         return not self.failures and not self.rests and self._limit >= min(START, self._most) and self._rate is None
+
+    def has_saved(self, now: datetime) -> bool:
+        """Whether the rate allows all that it ever does at once, as it would a destination that is new."""
+        return (allowed := self.may_begin(now)) is None or allowed >= int(self._burst)
 
     def may_begin(self, now: datetime) -> int | None:
         """How many messages the rate allows now; None: it sets no limit."""
@@ -89,22 +95,24 @@ class Pace:
         allowed = self.may_begin(now)
         if allowed is None or allowed > 0 or self._rate is None:
             return None
-        return now + timedelta(seconds=(1 - self._tokens) * 60 / self._rate)
+        return now + timedelta(microseconds=ceil((1 - self._tokens) * 60_000_000 / self._rate))
 
     def resumed(self, rests: int, since: datetime) -> None:
         """It was down when the service began: one message is tried first."""
         self.rests, self.since, self._limit = rests, since, 1.0
 
-    def learn(self, sign: Sign, now: datetime, draw: float) -> timedelta | None:
-        """Take in what an attempt said. Returns how long the destination is to rest; None: it is not.
+    def learn(self, sign: Sign, began: datetime, now: datetime, draw: float) -> timedelta | None:
+        """Take in what an attempt said that began at `began`. Returns how long the destination is to rest; None: not.
 
         `draw`: a random number from 0 to below 1.
         """
+        if sign is not Sign.REACHED and self._rested is not None and began <= self._rested:
+            return None  # it failed along with those that began the rest
         match sign:
             case Sign.REACHED:
                 resting = self.rests > 0
                 self.failures = self.rests = 0
-                self.since = None
+                self.since = self._rested = None
                 self._limit = float(min(START, self._most)) if resting else self._grown()
             case Sign.BUSY if self._limit >= 2:
                 self.failures = 0
@@ -126,6 +134,7 @@ class Pace:
         length = min(LONGEST_REST, FIRST_REST * float(1 << min(self.rests, 10)))
         self.rests += 1
         self.since = self.since or now
+        self._rested = now
         self.failures = 0
         self._limit = 1.0
         return length * (1 - JITTER / 2 + JITTER * draw)

@@ -8,6 +8,8 @@ from relay.delivery.route import Route
 from relay.policy.mx import MxHost
 from relay.policy.observed import TlsVersion
 from relay.policy.override import Override, OverrideMode
+from relay.policy.routing import Hop
+from relay.policy.source import Source
 from relay.policy.sts import StsFound
 from relay.policy.tlsa import NoTlsa
 from relay.policy.verdict import Evidence, Refuse, Requirement, require
@@ -40,9 +42,14 @@ def tls_plan(need: Requirement, contexts: ClientContexts) -> TlsPlan | None:
     return TlsPlan(context, need.sni, path_verified=True)
 
 
-def session_key(target: Target, need: Requirement) -> SessionKey:
-    """Sessions are shared only between messages that ask the handshake for the same thing; each is judged anew."""
+def session_key(target: Target, need: Requirement, source: Source, hop: Hop | None = None) -> SessionKey:
+    """Sessions are shared only between messages that ask the handshake for the same thing; each is judged anew.
+
+    A session that is logged in belongs to its route.
+    """
     proofs = " ".join(",".join(identity.names) for identity in need.identities)
     starttls = "starttls" if need.starttls else "clear text"
     asked = f"{need.level.name} {need.sni} {proofs} {need.minimum.name} {starttls}"
-    return SessionKey(target.host, target.address, target.port, asked)
+    login = f"{hop.name} as {hop.user}" if hop is not None and hop.user is not None else ""
+    own = source.address(target.address)
+    return SessionKey(target.host, target.address, target.port, asked, own, source.hostname, login)

@@ -17,12 +17,19 @@ MAX_MESSAGES = 1000  # over one session
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """What sessions must have in common to stand in for each other. `asked`: what was asked of the handshake."""
+    """What sessions must have in common to stand in for each other.
+
+    `asked`: what was asked of the handshake. `source`: the address that we called from (empty: the system chose it),
+    `hostname`: what we said in EHLO, `login`: under which name, and on which route, we logged in.
+    """
 
     host: str
     address: str
     port: int
     asked: str
+    source: str = ""
+    hostname: str = ""
+    login: str = ""
 
 
 class SessionPool:

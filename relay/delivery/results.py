@@ -5,6 +5,8 @@ RFC 5321 section 4.2.5.
 
 from __future__ import annotations
 
+from relay.delivery.credentials import Credentials, Unreadable
+from relay.delivery.login import LoginFailed
 from relay.delivery.opening import ConnectFailed, Target
 from relay.delivery.transaction import Lost, Stage
 from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, TlsUsed
@@ -15,6 +17,7 @@ SHORTAGE_4_3_0 = Status(Kind.TEMPORARY, 3, 0)
 CONNECT_4_4_1 = Status(Kind.TEMPORARY, 4, 1)
 BROKEN_4_4_2 = Status(Kind.TEMPORARY, 4, 2)
 REFUSED_4_4_4 = Status(Kind.TEMPORARY, 4, 4)
+LOGIN_4_7_8 = Status(Kind.TEMPORARY, 7, 8)
 
 
 def of_answer(answer: Reply | Lost, host: str, tls: TlsUsed) -> tuple[Outcome, bool]:
@@ -54,3 +57,16 @@ def connect_failed(failed: ConnectFailed, target: Target) -> Deferred:
         return Deferred(SHORTAGE_4_3_0, what, cause=Cause.LOCAL)
     status = CONNECT_4_4_1 if failed.stage is Stage.CONNECT else BROKEN_4_4_2
     return Deferred(status, f"{where}: {failed.reason}", target.host, cause=Cause.OUTAGE)
+
+
+def login_failed(failed: LoginFailed | Lost, credentials: Credentials, host: str, tls: TlsUsed) -> Deferred:
+    """A next hop that does not take our login: mail waits until somebody mends it, or until it expires."""
+    if isinstance(failed, Lost):
+        return Deferred(BROKEN_4_4_2, f"{host} {failed.reason}", host, tls=tls)
+    reason = f"{host} {failed.reason} ({credentials.setting})"
+    return Deferred(LOGIN_4_7_8, reason, host, failed.reply, tls, Cause.LOGIN)
+
+
+def unreadable(missing: Unreadable, host: str) -> Deferred:
+    """The login for a next hop is not to be had; without it nothing is sent there."""
+    return Deferred(LOGIN_4_7_8, missing.reason, host, cause=Cause.LOGIN)

@@ -21,7 +21,10 @@ STORE_RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """What is needed besides the queue. `draw` gives random numbers from 0 to below 1."""
+    """What is needed besides the queue. `draw` gives random numbers from 0 to below 1.
+
+    `moves` gives what goes another way from now on its new route (`Routes.with_fallback`).
+    """
 
     schedules: Schedules
     hostname: str
@@ -29,6 +32,7 @@ class Office:
     new_id: Callable[[], MessageId]
     draw: Callable[[], float]
     emit: Emit
+    moves: Callable[[Claim, Settlement, datetime], Settlement] = lambda _claim, settlement, _now: settlement
 
 
 class Settler:
@@ -43,7 +47,8 @@ class Settler:
         """Close an attempt that began at `began`. None: the lease was lost, or the queue cannot be written."""
         office = self._office
         now = office.clock()
-        settlement = settle(claim, attempted.outcomes, office.schedules, now, office.draw())
+        by_schedule = settle(claim, attempted.outcomes, office.schedules, now, office.draw())
+        settlement = office.moves(claim, by_schedule, now)
 
         def write(notices: Sequence[NewMessage]) -> Awaitable[bool]:
             return self._store.settle(claim, settlement, notices, now, record=attempted.record, began=began)

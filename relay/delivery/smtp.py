@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 
 from relay.delivery import dsn
 from relay.delivery.capabilities import Capabilities
+from relay.delivery.credentials import Credentials
 from relay.delivery.exchange import Exchange
+from relay.delivery.login import LoginFailed, log_in
 from relay.delivery.transaction import Commands, Lost, Stage, Timeouts, Transaction
 from relay.delivery.wire import Broken, Wire
 from relay.mail.message import MessageDsn, RecipientDsn
@@ -104,6 +106,10 @@ class OpenSession:
             raise
         self._sending = False
         return results
+
+    async def log_in(self, credentials: Credentials, allow: Allow) -> LoginFailed | Lost | None:
+        """Log in; None when the host said yes. After anything else the session is to be closed. See `login.log_in`."""
+        return await log_in(self._wire, self.capabilities.keywords, credentials, allow, self._exchange.auth_seconds)
 
     def dialogue(self) -> tuple[str, ...]:
         """What was said, for the evidence: the opening of the session, and the last message but for its content."""

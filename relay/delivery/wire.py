@@ -136,11 +136,11 @@ class Wire(SMTPProtocol, asyncio.BufferedProtocol):
         found: ssl.SSLObject | None = self.transport.get_extra_info("ssl_object")
         return found
 
-    def say(self, command: bytes, *, body: bytes = b"") -> None:
+    def say(self, command: bytes, *, body: bytes = b"", shown: bytes | None = None) -> None:
         """Send, in one write. When the host spoke before it was asked, nothing is sent and the connection is dead.
 
         A reply that is already here would be taken for the answer to what is sent now. `body`: what belongs to the
-        message, and not into the transcript.
+        message, and not into the transcript. `shown` is what the transcript has in place of what is secret.
         """
         if self._replies.unread and (self._broken is None or self._broken.cause is Cause.CLOSED):
             words = self._replies.beginning()
@@ -148,21 +148,26 @@ class Wire(SMTPProtocol, asyncio.BufferedProtocol):
             self.abort()
         if self._broken is None and self.is_connected:
             if command:
-                self.transcript.sent(command)
+                self.transcript.sent(command if shown is None else shown)
             if body:
                 self.transcript.sent_body(len(body))
             self.write(command + body)
 
     async def reply(self, seconds: float) -> Reply | Broken:
         """The next reply, waited for up to `seconds`. What came before the host closed the connection is given out."""
-        found = await self._next_reply(seconds)
-        if isinstance(found, Reply):
-            self.transcript.received(found)
-        else:
-            self.transcript.happened(f"the host {found.told()}")
+        found = await self.secret_reply(seconds)
+        self.note(found)
         return found
 
-    async def _next_reply(self, seconds: float) -> Reply | Broken:
+    def note(self, shown: Reply | Broken) -> None:
+        """Put it into the transcript."""
+        if isinstance(shown, Reply):
+            self.transcript.received(shown)
+        else:
+            self.transcript.happened(f"the host {shown.told()}")
+
+    async def secret_reply(self, seconds: float) -> Reply | Broken:
+        """As `reply`, for what may not be in the transcript as it is: the caller is to `note` what may."""
         until = asyncio.get_running_loop().time() + seconds
         while self._broken is None or self._broken.cause is Cause.CLOSED:
             try:

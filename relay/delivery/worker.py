@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from relay.delivery.lanes import Lane, Lanes
-from relay.delivery.pace import sign_of
+from relay.delivery.pace import Sign, sign_of
 from relay.delivery.settling import Office, Settler
 from relay.events import DefectFound, DestinationReached, DestinationRests, StoreFailed
-from relay.mail.message import Claim, MessageId, NewMessage
+from relay.mail.message import Claim, NewMessage
 from relay.mail.outcome import Deferred
 from relay.mail.record import Attempted
 from relay.policy.cause import cause_of
@@ -55,7 +55,8 @@ class Worker:
         self._settler = Settler(store, office)
         self._lanes = Lanes(limits.destinations)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._held: dict[tuple[MessageId, str], Claim] = {}  # everything claimed and not yet settled
+        self._held: dict[int, Claim] = {}  # everything claimed and not yet settled, by the number of its lease
+        self._down: dict[str, datetime] = {}  # destinations that the queue knows as down, and since when
         self._promised = 0  # claims that are being stored and come back to us
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -98,15 +99,17 @@ class Worker:
         It is on disk on return. Raises what the queue's `put` raises.
         """
         now = self._office.clock()
-        lanes = [self._lanes.of(destination) for destination in self._store.destinations(message)]
-        wanted = [lane for lane in lanes if not lane.stored and lane.room(now) > 0]
+        destinations = self._store.destinations(message)
+        wanted = [destination for destination in destinations if self._lanes.take(destination, now)]
         if self._stopping.is_set() or self._free() < len(wanted):
             wanted = []
-        for lane in lanes:
-            lane.stored = lane.stored or lane not in wanted  # what is stored goes first from now on
+        lanes = [self._lanes.of(destination) for destination in wanted]
+        stored = destinations.difference(wanted)
+        self._lanes.stored |= stored  # it goes first from now on
         try:
-            await self._put(message, wanted)
+            await self._put(message, lanes)
         finally:
+            self._lanes.stored |= stored  # once more: a claim that was on its way did not see it
             for lane in lanes:
                 self._lanes.idle(lane)
 
@@ -147,11 +150,13 @@ class Worker:
             lane = self._lanes.of(destination)
             lane.pace.resumed(rest.failures, rest.since)
             lane.resting_until = rest.until
+            self._down[destination] = rest.since
 
     async def _give_back(self, claim: Claim) -> None:
-        self._held.pop((claim.id, claim.destination), None)
+        self._held.pop(claim.lease, None)
+        self._room.set()
         with suppress(StoreUnavailable):  # then it comes back at the end of its lease
-            await self._store.release(claim, self._office.clock())
+            await self._store.release(claim, claim.arrived)  # ahead of what came after it
 
     def _free(self) -> int:
         """How many more claims we may hold."""
@@ -165,11 +170,13 @@ class Worker:
             await self._room.wait()
             return
         now = self._office.clock()
-        rooms = self._lanes.rooms(now)
+        rooms, resting = self._lanes.rooms(now), self._lanes.resting(now)
         claims = await self._store.claim(limit, LEASE, now, rooms, self._lanes.share)
         if len(claims) < limit:  # all was claimed that there was room for
-            self._lanes.emptied(rooms, claims)
+            self._lanes.emptied(rooms, resting, claims)
         for claim in claims:
+            if claim.destination in resting:  # somebody has ended that, or it was never written down
+                self._lanes.of(claim.destination).resting_until = None
             await self._assign(claim)
         if not claims:
             await self._wait_for_work([destination for destination, room in rooms.items() if room <= 0])
@@ -182,19 +189,23 @@ class Worker:
         # Room is news only to what was left for want of it.
         other = asyncio.create_task((self._room if closed else self._stopping).wait())
         try:
-            await asyncio.wait((work, other), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((work, other), return_when=asyncio.FIRST_COMPLETED)
         finally:
             work.cancel()
             other.cancel()
+        if work in done:
+            work.result()  # raises what went wrong
 
     async def _assign(self, claim: Claim) -> None:
-        if self._stopping.is_set():
-            await self._give_back(claim)
-            return
         lane = self._lanes.of(claim.destination)
-        lane.resting_until = None  # if it was resting, then somebody has ended that
+        rests = lane.rests(self._office.clock())  # since the claim was on its way
+        if rests or self._stopping.is_set():
+            await self._give_back(claim)
+            self._lanes.stored.add(claim.destination)
+            self._lanes.idle(lane)
+            return
         lane.waiting.append(claim)
-        self._held[claim.id, claim.destination] = claim
+        self._held[claim.lease] = claim
         self._staff(lane)
 
     def _staff(self, lane: Lane) -> None:
@@ -215,49 +226,56 @@ class Worker:
                 claim = lane.waiting.popleft()
                 lane.running += 1
                 lane.pace.begun()
+                began = self._office.clock()
                 try:
-                    settlement = await self._handle(claim)
+                    settlement = await self._settler.settle(claim, await self._deliver(claim), began)
                     if settlement is not None:
-                        await self._learn(lane, settlement)
+                        await self._learn(lane, settlement, began)
                 except StoreUnavailable as error:
                     self._office.emit(StoreFailed(str(error)))
                 except Exception as error:  # noqa: BLE001  a defect must not stop other mail, nor become a bounce
                     self._office.emit(DefectFound(f"delivery of {claim.id}", repr(error)))
                 finally:
                     lane.running -= 1
-                    self._held.pop((claim.id, claim.destination), None)
+                    self._held.pop(claim.lease, None)
                     self._room.set()
+                    self._staff(lane)
         finally:
             lane.deliverers -= 1
             self._staff(lane)
             self._lanes.idle(lane)
 
-    async def _handle(self, claim: Claim) -> Settlement | None:
-        began = self._office.clock()
-        attempted = await self._deliver(claim)
-        return await self._settler.settle(claim, attempted, began)
-
-    async def _learn(self, lane: Lane, settlement: Settlement) -> None:
+    async def _learn(self, lane: Lane, settlement: Settlement, began: datetime) -> None:
         """Give the destination more from now on, or less, or let it rest."""
         now = self._office.clock()
         outcomes = {settled.recipient.index: settled.outcome for settled in settlement.recipients}
         sign = sign_of(outcomes, {settled.recipient.index: settled.cause for settled in settlement.recipients})
-        since = lane.pace.since
-        length = lane.pace.learn(sign, now, self._office.draw())
+        length = lane.pace.learn(sign, began, now, self._office.draw())
         if length is not None:
             last = next(outcome for outcome in outcomes.values() if isinstance(outcome, Deferred))
             # Never longer than the schedule lets a message wait.
             times = [one.next_attempt for one in settlement.recipients if one.next_attempt is not None]
             await self._rest(lane, min([now + length, *times]), last)
-        elif since is not None and lane.pace.since is None:
+        elif sign is Sign.REACHED and lane.destination in self._down:
+            await self._reached(lane)
+
+    async def _reached(self, lane: Lane) -> None:
+        """It was down, and is not any more."""
+        since = self._down.pop(lane.destination)
+        lane.resting_until = None
+        try:
             await self._store.rest(lane.destination, None)
-            self._office.emit(DestinationReached(lane.destination, since))
+        except StoreUnavailable:
+            self._down.setdefault(lane.destination, since)  # the next one that arrives tells it
+            raise
+        self._office.emit(DestinationReached(lane.destination, since))
 
     async def _rest(self, lane: Lane, until: datetime, last: Deferred) -> None:
         """What waits for it goes back into the queue."""
         pace = lane.pace
         assert pace.since is not None  # noqa: S101  (it rests)
         lane.resting_until = until
+        self._down[lane.destination] = pace.since
         rest = Rest(until, pace.since, pace.rests, str(last.status), last.reason, cause_of(last).value)
         try:
             await self._store.rest(lane.destination, rest)
@@ -269,9 +287,10 @@ class Worker:
         """What waits goes back into the queue and stands there first."""
         waiting = list(lane.waiting)
         lane.waiting.clear()
-        lane.stored = True
+        self._lanes.stored.add(lane.destination)
         for claim in waiting:
             await self._give_back(claim)
+        self._lanes.stored.add(lane.destination)  # once more: a claim that was on its way did not see them
 
     async def _renew_leases(self) -> None:
         """An attempt may outlast its lease (a slow host, a large message): keep what we hold."""

@@ -1,12 +1,20 @@
-"""Where mail goes and what hosts say: MX and address records, replies, broken sessions. RFC 5321, RFC 7505."""
+"""Where mail goes and what hosts say: MX and address records, routes of the settings, replies, broken sessions.
+
+RFC 5321, RFC 7505; docs/routes.md.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from relay.lab.catalogue_time import GREYLISTING
-from relay.lab.catalogue_tls import ENCRYPTED
-from relay.lab.scenario import Expected, Host, Phase, Scenario, failed, healed, refused
+from relay.lab.catalogue_tls import ENCRYPTED, VERIFIED
+from relay.lab.certs import Leaf
+from relay.lab.scenario import Expected, Host, Phase, Route, Scenario, failed, healed, refused
 from relay.lab.script import Break, SinkScript, Stage
 from relay.lab.zones import Fault
+from relay.policy.override import OverrideLevel
+from relay.route_settings import Action
 
 _MX = ("@", "MX")
 _BUSY_ONCE = Host(script=SinkScript(greeting=("421 4.3.2 busy", "220 ready")))
@@ -56,4 +64,24 @@ _REPLIES = (
     ),
 )
 
-SCENARIOS = _ROUTES + _REPLIES
+_DOWN_AND_UP = (Host("one", up=False), Host("two"))
+_BY_NAME = ("one.{domain}", "two.{domain}")
+
+_SET = (
+    Scenario("route-failover", "route to two hosts; one is down", ENCRYPTED, _DOWN_AND_UP, mx_records=("0 .",),
+             route=Route(_BY_NAME)),
+    Scenario("route-greylisted", "route to two hosts; greylisting", ENCRYPTED,
+             (replace(GREYLISTING, label="one"), Host("two")), mx_records=("0 .",), route=Route(_BY_NAME)),
+    Scenario("route-mx", "route by MX", ENCRYPTED, _DOWN_AND_UP, route=Route(("{domain}",), mx=True)),
+    Scenario("route-verify", "route that verifies", VERIFIED, route=Route(("mx.{domain}",), OverrideLevel.VERIFY)),
+    Scenario("route-verify-self-signed", "route that verifies; self-signed", refused("7.5"),
+             (Host(leaf=Leaf.SELF_SIGNED),), route=Route(("mx.{domain}",), OverrideLevel.VERIFY)),
+    Scenario("route-encrypt-no-starttls", "route that encrypts; no STARTTLS", refused("7.4"), (Host(leaf=None),),
+             route=Route(("mx.{domain}",), OverrideLevel.ENCRYPT)),
+    Scenario("route-without-address", "route to no address, then to one", healed("4.4", "encrypted"), (),
+             mx_records=(), route=Route(("mx.{domain}",)), then=(Phase((Host(),)),)),
+    Scenario("route-discard", "route to nowhere", Expected((("dropped 2.0.0",),), "none"),
+             route=Route(action=Action.DISCARD)),
+)  # fmt: skip
+
+SCENARIOS = _ROUTES + _REPLIES + _SET

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from relay.lab.certs import Issued, LabCa, Leaf, tlsa_data
-from relay.lab.scenario import Host, Of, Override, Scenario, Sts, Tlsa, places
+from relay.lab.scenario import Host, Of, Override, Route, Scenario, Sts, Tlsa, places
 from relay.lab.sink import Sink
 from relay.lab.site import SitePage, StsSite
 from relay.lab.zones import Fault, Slow, Zone, Zones
@@ -72,6 +72,11 @@ class Domain:
             certificate = self._certificate(first, first.key).chain_der[0]
             words |= {"certificate": tlsa_data(certificate, 0, 1).hex(), "key": tlsa_data(certificate, 1, 1).hex()}
         return "".join(_override(one, words, today) for one in self._scenario.overrides)
+
+    def route(self) -> str:
+        """The route of the settings that belongs to it, as TOML."""
+        route = self._scenario.route
+        return "" if route is None else _route(route, self._scenario, self._places)
 
     async def stop(self) -> None:
         """Take the mail hosts down."""
@@ -195,5 +200,20 @@ def _override(override: Override, words: Mapping[str, str], today: date) -> str:
         'reason = "a scenario of the lab"',
         'owner = "the lab"',
         f"until = {today + timedelta(days=override.last_day)}",
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _route(route: Route, scenario: Scenario, words: Mapping[str, str]) -> str:
+    """The table of the scenario's route, with `words` in place of the words in braces."""
+    hosts = [f"{host}:{{port}}".format_map(words) for host in route.hosts]
+    lines = [
+        "[[route]]",
+        f'name = "{scenario.name}"',
+        f'recipient_domains = ["{scenario.domain}"]',
+        f'action = "{route.action.value}"',
+        f"hosts = {json.dumps(hosts)}",
+        f"mx = {json.dumps(route.mx)}",
+        f'tls = "{route.tls.value if route.tls is not None else ""}"',
     ]
     return "".join(f"{line}\n" for line in lines)

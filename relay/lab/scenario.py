@@ -19,6 +19,7 @@ from relay.lab.site import SitePage
 from relay.lab.zones import Faults, Security
 from relay.policy.override import OverrideLevel, OverrideMode
 from relay.policy.sts import StsMode
+from relay.route_settings import Action
 
 
 class Of(Enum):
@@ -106,6 +107,16 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """A `[[route]]` table of the settings, for mail to the scenario's domain. Hosts have the port of all mail hosts."""
+
+    hosts: tuple[str, ...] = ()
+    tls: OverrideLevel | None = None
+    mx: bool = False
+    action: Action = Action.DELIVER
+
+
+@dataclass(frozen=True, slots=True)
 class Phase:
     """What is different from some time on; None: it stays as it was. `to`: a further mail goes to these, then."""
 
@@ -139,9 +150,9 @@ class Scenario:
     """One domain, `NAME.test`, and the mail to it.
 
     `mx_records` stand in place of those that `hosts` would have; `records` are further lines of the zone; `faults` are
-    as of `lab.zones`, with names relative to the domain. `overrides` are in Relay's settings all the time. `then[0]`
-    holds from before the first passage of time on (see `lab.play.PASSAGES`), `then[1]` from before the second, and so
-    on.
+    as of `lab.zones`, with names relative to the domain. `overrides` and `route` are in Relay's settings all the time.
+    `then[0]` holds from before the first passage of time on (see `lab.play.PASSAGES`), `then[1]` from before the
+    second, and so on.
     """
 
     name: str
@@ -158,6 +169,7 @@ class Scenario:
     mail_options: tuple[str, ...] = ()  # beside BODY=8BITMIME
     header: str = ""  # lines of the message's header, each with its CRLF
     overrides: tuple[Override, ...] = ()
+    route: Route | None = None
     then: tuple[Phase, ...] = ()
 
     @property

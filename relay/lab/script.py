@@ -18,6 +18,7 @@ class Stage(Enum):
     STARTTLS = "starttls"  # the reply to STARTTLS
     HANDSHAKE = "handshake"  # the TLS handshake, when 220 has been said
     TLS_EHLO = "tls-ehlo"  # the reply to EHLO inside TLS
+    AUTH = "auth"  # the last reply to AUTH
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
@@ -59,6 +60,9 @@ class SinkScript:
     Empty: the ordinary answer. `rcpt` goes by address, in lower case, and each address counts for itself; `*` is for
     those not named. An answer 421 also ends the session. STARTTLS is offered with `starttls` answers alone, too; octets
     such as `b"220 go\\r\\n250 and more\\r\\n"` inject clear text before the handshake.
+
+    `users` (names with passwords or tokens) makes the host want a login before MAIL; which mechanisms it has is for an
+    `AUTH` among `tls_extensions` to say. `auth` is answered when a login is over, right or wrong.
     """
 
     context: ssl.SSLContext | None = None
@@ -73,6 +77,8 @@ class SinkScript:
     greeting: tuple[Answer, ...] = ()
     ehlo: tuple[Answer, ...] = ()
     starttls: tuple[Answer, ...] = ()
+    users: Mapping[str, str] = field(default_factory=dict)
+    auth: tuple[Answer, ...] = ()
     mail: tuple[Answer, ...] = ()
     rcpt: Mapping[str, tuple[Answer, ...]] = field(default_factory=dict)
     data: tuple[Answer, ...] = ()

@@ -9,12 +9,14 @@ It must not be used outside the lab. RFC 5321, RFC 3207 (STARTTLS), RFC 2920 (PI
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+from relay.lab.auth import decoded, logged_in
 from relay.lab.listener import Listener
 from relay.lab.script import Break, How, SinkScript, Stage
 from relay.lab.smtp import Answer, Client, parse_path, reply_code
@@ -39,8 +41,8 @@ class ReceivedMail:
     """A message that the sink took, and the session it came in.
 
     `octets` is the content with dot-stuffing undone, else as sent. The parameters are those of MAIL, and of each RCPT
-    that was accepted. `answered` is False when the script broke the session in place of the final reply. `time` is in
-    seconds on the event loop's clock: good for intervals.
+    that was accepted. `user` logged in, if it is not empty. `answered` is False when the script broke the session in
+    place of the final reply. `time` is in seconds on the event loop's clock: good for intervals.
     """
 
     sender: str
@@ -49,6 +51,7 @@ class ReceivedMail:
     tls_version: str | None
     sni: str | None
     helo: str
+    user: str
     mail_parameters: tuple[str, ...]
     rcpt_parameters: tuple[tuple[str, ...], ...]
     answered: bool
@@ -173,6 +176,7 @@ class _Session:
         """Know nothing of the client, as before EHLO."""
         self._helo = ""
         self._extended = False
+        self._user = ""
         self._reset()
 
     def _reset(self) -> None:
@@ -202,6 +206,8 @@ class _Session:
                 await self._hello(verb, rest)
             case "STARTTLS":
                 await self._starttls()
+            case "AUTH":
+                await self._auth(rest)
             case "MAIL":
                 await self._mail(rest)
             case "RCPT":
@@ -262,12 +268,31 @@ class _Session:
         self._sink.sessions.handshakes += 1
         self._forget()  # RFC 3207 section 4.2
 
+    async def _auth(self, rest: str) -> None:
+        """RFC 4954. A client must be inside TLS, whatever is offered."""
+        mechanism, _, initial = rest.partition(" ")
+        if not self._tls or not self._offers("AUTH") or self._user:
+            await self._blame("503 5.5.1 not now", "AUTH where it cannot be")
+            return
+
+        async def ask(challenge: bytes) -> bytes:
+            await self._client.say(f"334 {base64.b64encode(challenge).decode()}")
+            return decoded(await self._client.line())
+
+        user = await logged_in(mechanism, initial, self._sink.script.users, ask)
+        ordinary = "235 2.7.0 welcome" if user else "535 5.7.8 wrong name or password"
+        if await self._answer(Stage.AUTH, "auth", self._sink.script.auth, ordinary) == 235:
+            self._user = user or ""
+
     async def _mail(self, rest: str) -> None:
         if not self._helo or self._sender is not None:
             await self._blame("503 5.5.1 not now", "MAIL out of sequence")
             return
         path = await self._path("FROM", rest)
         if path is None:
+            return
+        if self._sink.script.users and not self._user:
+            await self._say("530 5.7.0 log in first")
             return
         code = await self._answer(Stage.MAIL, "mail", self._sink.script.mail, "250 2.1.0 ok")
         if code == 250:
@@ -356,6 +381,7 @@ class _Session:
             tls_version=self._tls.version() if self._tls else None,
             sni=self._sni,
             helo=self._helo,
+            user=self._user,
             mail_parameters=self._mail_parameters,
             rcpt_parameters=tuple(parameters for _, parameters in self._recipients),
             answered=answered,

@@ -114,6 +114,7 @@ class World:
         users = self._folder / "users"
         users.write_text(_USERS)
         overrides = "".join(domain.overrides(self._clock().date()) for domain in self._domains.values())
+        routes = "".join(domain.route() for domain in self._domains.values())
         path = self._folder / "relay.toml"
         path.write_text(
             f"""hostname = "{_HOSTNAME}"
@@ -142,6 +143,6 @@ after = "{_TLS_AFTER}"
 defer_for = "{_TLS_DEFER_FOR}"
 [retry]
 tls_policy_expire = ""
-{overrides}"""
+{routes}{overrides}"""
         )
         return path

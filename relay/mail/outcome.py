@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from relay.mail.status import Kind, Reply, Status
 
@@ -78,7 +79,21 @@ class Failed:
             raise ValueError(f"a failure needs a 5.x.x status, not {self.status}")
 
 
-Outcome = Delivered | Deferred | Failed
+DROPPED_2_0_0: Final = Status(Kind.SUCCESS, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Nowhere, and nobody is told: a route discards it."""
+
+    reason: str
+    status: Status = DROPPED_2_0_0
+    host: str | None = None
+    reply: Reply | None = None
+    tls: TlsUsed = TlsUsed.NONE
+
+
+Outcome = Delivered | Deferred | Failed | Dropped
 
 
 class State(Enum):

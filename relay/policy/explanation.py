@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from relay.mail.address import Address
 from relay.policy.memory import TlsMemory
 from relay.policy.mx import MxHost
 from relay.policy.observed import ObservedSession, TlsSeen
@@ -56,11 +57,21 @@ class StsExplained:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """The mail that is asked about. `sender` is None for the null sender."""
+
+    recipient: Address
+    sender: Address | None = None
+    login: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """The whole way. `problem`: mail for the domain goes nowhere, and why.
 
     `dnssec` says whether the resolver's word is believed; `dnssec_reason` why. `policy_domain` is where policies are
-    published: the domain, or the next hop of the settings.
+    published: the domain, or a host that the settings name. `route`: the route that takes the mail, in words; `more`:
+    its further hosts, which are tried in their order when the one before did not take the mail.
     """
 
     domain: str
@@ -73,3 +84,5 @@ class Explanation:
     hosts: tuple[HostExplained, ...] = ()
     port: int = 25
     connected: bool = False  # hosts that may have mail were called
+    route: str | None = None
+    more: tuple[Explanation, ...] = ()

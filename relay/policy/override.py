@@ -81,7 +81,7 @@ class Overrides:
         """
         current = [entry for entry in self.entries if now < entry.until]
         for name, keys_of in ((domain, _domains), (host, _hosts)):
-            for key in _keys(name):
+            for key in patterns_of(name):
                 found = next((entry for entry in current if key in keys_of(entry)), None)
                 if found is not None:
                     return found
@@ -106,7 +106,7 @@ def _hosts(entry: Override) -> tuple[str, ...]:
     return entry.hosts
 
 
-def _keys(name: str) -> list[str]:
+def patterns_of(name: str) -> list[str]:
     """mx.example.org, .example.org, .org; an address has no parents."""
     labels = name.split(".")
     if name.startswith("[") or labels[-1].isdigit():  # IPv6 has no dots, or ends as IPv4 does

@@ -19,6 +19,7 @@ from relay.policy.memory import Remembered
 from relay.policy.mx import MxHost
 from relay.policy.observed import TlsVersion
 from relay.policy.override import Override, OverrideLevel, OverrideMode
+from relay.policy.routing import Hop
 from relay.policy.sts import NoSts, StsFetchFailed, StsFound, StsMode, StsPolicy, StsResult, StsUnknown, lists
 from relay.policy.tls_failure import CONSEQUENCES, ReportResult, TlsFailure
 from relay.policy.tlsa import NoTlsa, TlsaLookupFailed, TlsaResult, UnusableTlsa, UsableTlsa
@@ -42,6 +43,7 @@ class Rule(Enum):
 
     WAIVED = "tls-required-no"
     OVERRIDE = "override"
+    ROUTE = "route"
     DNS_UNDECIDED = "dns-undecided"
     DANE = "dane"
     DANE_UNUSABLE = "dane-unusable"
@@ -54,6 +56,7 @@ class Rule(Enum):
 
 ASKED_BY: Final = {  # of those rules that raise a requirement
     Rule.OVERRIDE: "this server's own settings demand TLS",
+    Rule.ROUTE: "the route in this server's own settings demands TLS",
     Rule.DANE: "DANE demands TLS",
     Rule.DANE_UNUSABLE: "the published DANE (TLSA) records demand TLS",
     Rule.STS: "the MTA-STS policy demands TLS",
@@ -72,6 +75,7 @@ class Evidence:
     demand: TlsDemand = TlsDemand.DEFAULT
     override: Override | None = None
     remembered: Remembered | None = None
+    hop: Hop | None = None  # the route by which the operator sends mail to this host
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,14 @@ class Identity:
     """A certificate of a trusted authority that carries one of `names`, and the rule that asks for it."""
 
     names: tuple[str, ...]
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A leaf certificate or key with one of these SHA-256 `digests`, and the rule that asks for it."""
+
+    digests: tuple[bytes, ...]
     rule: Rule
 
 
@@ -102,7 +114,7 @@ class Requirement:
     rule: Rule  # the strictest thing asked, named when the answer is yes
     tlsa: UsableTlsa | None = None  # the chain must match one of its records
     identities: tuple[Identity, ...] = ()  # each of them must be proven
-    fingerprints: tuple[bytes, ...] = ()  # the leaf must have one of these, if there are any
+    fingerprints: tuple[Pinned, ...] = ()  # each of them must be there
     reported: Requirement | Refuse | None = None
     unenforced: Unenforced | None = None  # set with `reported`
     minimum: TlsVersion = TlsVersion.TLS_1_0
@@ -138,6 +150,8 @@ def require(evidence: Evidence) -> Requirement | Refuse:
             need = replace(need, reported=published, unenforced=Unenforced.REPLACED)
     else:
         need = published if isinstance(published, Refuse) else _under(published, evidence, override)
+    if isinstance(need, Requirement) and evidence.hop is not None:
+        need = _by_route(need, evidence, evidence.hop)
     if isinstance(need, Refuse):
         return need
     return _authenticated_for_requiretls(need, evidence) if evidence.demand is TlsDemand.REQUIRED else need
@@ -213,41 +227,67 @@ def _enforced(need: Requirement, evidence: Evidence, policy: StsPolicy) -> Requi
 
 def _under(need: Requirement, evidence: Evidence, override: Override) -> Requirement | Refuse:
     """`need` with what the override asks for on top."""
-    asked = _asked(need, evidence, override)
+    if override.level is OverrideLevel.NONE:
+        return replace(need, starttls=False) if override.mode is OverrideMode.REPLACE else need
+    local = _Local(override.level, Rule.OVERRIDE, override.names, tuple(override.fingerprints))
+    asked = _asked(need, evidence, local)
     if override.minimum is None or isinstance(asked, Refuse) or asked.level is Level.ANY:
         return asked
     lowest = TlsVersion.TLS_1_0 if override.mode is OverrideMode.REPLACE else asked.minimum
     return replace(asked, minimum=max(lowest, override.minimum))
 
 
-def _asked(need: Requirement, evidence: Evidence, override: Override) -> Requirement | Refuse:
-    match override.level:
-        case OverrideLevel.NONE:
-            return replace(need, starttls=False) if override.mode is OverrideMode.REPLACE else need
-        case OverrideLevel.OPPORTUNISTIC:
+def _by_route(need: Requirement, evidence: Evidence, hop: Hop) -> Requirement | Refuse:
+    """`need` with what the route asks for on top."""
+    if hop.tls is None:
+        return need
+    if hop.tls is OverrideLevel.NONE:  # of no account once something is required
+        clear = replace(need, rule=Rule.ROUTE, starttls=False, remembered=None)
+        return clear if need.level is Level.ANY else need
+    asked = _asked(need, evidence, _Local(hop.tls, Rule.ROUTE, fingerprints=hop.fingerprints))
+    if isinstance(asked, Refuse) or asked.level is Level.ANY:
+        return asked
+    return replace(asked, starttls=True)  # which an override may have left alone
+
+
+@dataclass(frozen=True, slots=True)
+class _Local:
+    """What the operator asks of a session, and in which place of the settings."""
+
+    level: OverrideLevel
+    rule: Rule
+    names: tuple[str, ...] = ()
+    fingerprints: tuple[bytes, ...] = ()
+
+
+def _asked(need: Requirement, evidence: Evidence, local: _Local) -> Requirement | Refuse:
+    match local.level:
+        case OverrideLevel.NONE | OverrideLevel.OPPORTUNISTIC:
             return need
         case OverrideLevel.ENCRYPT:
-            return need if need.level >= Level.ENCRYPTED else _raised(need, Level.ENCRYPTED, Rule.OVERRIDE)
+            return need if need.level >= Level.ENCRYPTED else _raised(need, Level.ENCRYPTED, local.rule)
         case OverrideLevel.VERIFY:
-            names = override.names or (need.host,)
-            return _identified(_raised(need, Level.AUTHENTICATED, Rule.OVERRIDE), names, Rule.OVERRIDE)
+            names = local.names or (need.host,)
+            return _identified(_raised(need, Level.AUTHENTICATED, local.rule), names, local.rule)
         case OverrideLevel.FINGERPRINT:
-            return replace(_raised(need, Level.AUTHENTICATED, Rule.OVERRIDE), fingerprints=tuple(override.fingerprints))
+            pinned = Pinned(local.fingerprints, local.rule)
+            raised = _raised(need, Level.AUTHENTICATED, local.rule)
+            return replace(raised, fingerprints=(*need.fingerprints, pinned))
         case OverrideLevel.DANE:
             return _with_tlsa(need, evidence.tlsa)
         case OverrideLevel.DANE_ONLY:
-            return _with_tlsa_only(need, evidence.tlsa)
-    assert_never(override.level)
+            return _with_tlsa_only(need, evidence.tlsa, local.rule)
+    assert_never(local.level)
 
 
-def _with_tlsa_only(need: Requirement, tlsa: TlsaResult) -> Requirement | Refuse:
+def _with_tlsa_only(need: Requirement, tlsa: TlsaResult, rule: Rule) -> Requirement | Refuse:
     found = _with_tlsa(need, tlsa)
     if isinstance(found, Refuse) or found.tlsa is not None:
         return found
     why = tlsa.reason if isinstance(tlsa, NoTlsa) else "none of its TLSA records can be used"
     what = f"this server's own settings demand DANE, and {need.host} has no usable TLSA record: {why}"
     consequence = CONSEQUENCES[TlsFailure.TLSA_MISSING]
-    return Refuse(consequence.status, what, Rule.OVERRIDE, consequence.result)
+    return Refuse(consequence.status, what, rule, consequence.result)
 
 
 def _identified(need: Requirement, names: tuple[str, ...], rule: Rule) -> Requirement:
@@ -276,7 +316,7 @@ def _authenticated_for_requiretls(need: Requirement, evidence: Evidence) -> Requ
             what = f"{what}: {evidence.sts.reason}"
             return Refuse(REQUIRETLS_UNAUTHENTICATED_5_7_10.with_kind(Kind.TEMPORARY), what, Rule.REQUIRETLS)
         return Refuse(REQUIRETLS_UNAUTHENTICATED_5_7_10, what, Rule.REQUIRETLS)
-    if raised.tlsa is not None or raised.identities:
+    if raised.tlsa is not None or raised.identities or raised.fingerprints:
         return raised
     return _identified(raised, (need.host,), Rule.REQUIRETLS)
 

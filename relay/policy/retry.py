@@ -13,7 +13,7 @@ from typing import assert_never
 
 from relay.mail.duration import format_duration
 from relay.mail.message import Claim, Recipient
-from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, State
+from relay.mail.outcome import Cause, Deferred, Delivered, Dropped, Failed, Outcome, State
 from relay.mail.status import Kind, Status
 from relay.policy.cause import cause_of
 
@@ -173,6 +173,8 @@ def _settle_one(
             return SettledRecipient(recipient, State.DELIVERED, outcome, None, recipient.delay_notices)
         case Failed():
             return SettledRecipient(recipient, State.FAILED, outcome, None, recipient.delay_notices)
+        case Dropped():
+            return SettledRecipient(recipient, State.DROPPED, outcome, None, recipient.delay_notices)
         case Deferred():
             cause = cause_of(outcome)
             if cause is Cause.UNKNOWN and schedules.on_unknown is OnUnknown.FAIL:
@@ -255,7 +257,7 @@ def _newer(last: Deferred | None, resting: Deferred | None) -> Deferred | None:
 
 
 def _next_review(claim: Claim, told: int, end: datetime | None, schedules: Schedules) -> datetime | None:
-    times = [claim.arrived + notice for notice in schedules.notices[told : told + 1]]
+    times = [claim.arrived + notice for notice in schedules.notices[told:]]
     return min(times + ([end] if end is not None else []), default=None)
 
 

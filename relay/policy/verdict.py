@@ -130,7 +130,9 @@ def _proof(need: Requirement) -> Rule | None:
         return None
     if need.tlsa is not None:
         return Rule.DANE
-    return need.identities[0].rule if need.identities else Rule.OVERRIDE
+    if need.identities:
+        return need.identities[0].rule
+    return need.fingerprints[0].rule if need.fingerprints else need.rule
 
 
 def _downgrade(need: Requirement, seen: ObservedSession, now: datetime) -> Refuse | None:
@@ -215,9 +217,10 @@ def _identity_fault(need: Requirement, tls: TlsSeen, trust: Trust) -> Refuse | N
         if mismatch is not None:
             what = f"the DANE (TLSA) records of {need.host} do not fit the server that answered: {mismatch}"
             return _refuse(TlsFailure.TLSA_MISMATCH, what, Rule.DANE)
-    if need.fingerprints and not (tls.chain and fits(need.fingerprints, tls.chain[0])):
-        what = f"the certificate of {need.host} is none of those in this server's own settings"
-        return _refuse(TlsFailure.FINGERPRINT, what, Rule.OVERRIDE)
+    for pinned in need.fingerprints:
+        if not (tls.chain and fits(pinned.digests, tls.chain[0])):
+            what = f"the certificate of {need.host} is none of those in this server's own settings"
+            return _refuse(TlsFailure.FINGERPRINT, what, pinned.rule)
     for identity in need.identities:
         fault = _name_and_chain_fault(identity.names, tls, trust)
         if fault is not None:

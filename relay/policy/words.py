@@ -17,6 +17,7 @@ from relay.policy.memory import TlsMemory
 from relay.policy.observed import ObservedSession, TlsSeen
 from relay.policy.override import Override, OverrideMode
 from relay.policy.requirement import Identity, Level, Refuse, Requirement
+from relay.policy.routing import Hop
 from relay.policy.sts import NoSts, StsFetchFailed, StsFound, StsResult, StsUnknown
 from relay.policy.tlsa import (
     NoTlsa,
@@ -49,8 +50,8 @@ def of_requirement(need: Requirement | Refuse) -> str:
     if need.tlsa is not None:
         parts.append("a certificate that a TLSA record matches (dane)")
     parts += [_of_identity(identity) for identity in need.identities]
-    if need.fingerprints:
-        parts.append("a certificate or key with one of the fingerprints in the settings (override)")
+    for pinned in need.fingerprints:
+        parts.append(f"a certificate or key with one of the fingerprints in the settings ({pinned.rule.value})")
     if need.requiretls:
         parts.append("an offer of REQUIRETLS (requiretls)")
     return ", ".join(parts)
@@ -90,6 +91,12 @@ def _names(chain: tuple[bytes, ...]) -> tuple[str, ...]:
         return dns_names(chain[0]) if chain else ()
     except CertificateSyntaxError:
         return ()
+
+
+def of_hop(hop: Hop) -> str:
+    """Where a route leads: `smart: smart1.example.net:587, then smart2.example.net:25, as us`."""
+    places = ", then ".join(map(str, hop.places))
+    return f"{hop.name}: {places}{' by its MX records' if hop.mx else ''}{f', as {hop.user}' if hop.user else ''}"
 
 
 def of_verdict(verdict: Verdict) -> str:

@@ -2,7 +2,8 @@
 
 Mail stands in lines, one for each destination and each sender. Senders are served in turn, so that a million messages
 of one do not keep another's waiting; the destinations of one sender are served in turn; in a line the earliest goes
-first. A destination that is full or rests is stepped over at once, however long its lines are.
+first. The lines of a destination that is full or rests are set aside when they are met, however many they are; when it
+takes mail again they come back one after another, each as soon as the one before was served.
 
 Kept in memory beside the database. The time kept for a line is never later than the truth, but may be earlier;
 whoever finds nothing due in a line says so with `served`.
@@ -13,11 +14,30 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 Line = tuple[str, str]
 """Destination and sender (rows.flow_of)."""
 
 _SLACK = 64
+
+
+@dataclass(slots=True)
+class _Offers:
+    """The destinations where one sender may be served.
+
+    In `back` those behind which other senders wait, in turn with the rest: else who has mail for a thousand
+    destinations would keep those others waiting for a thousand turns.
+    """
+
+    back: deque[str] = field(default_factory=deque)
+    plain: deque[str] = field(default_factory=deque)
+    back_first: bool = True
+
+    @property
+    def queue(self) -> deque[str]:
+        """The one to take from; empty: there is nothing."""
+        return self.back if self.back and (self.back_first or not self.plain) else self.plain
 
 
 class Lines:
@@ -26,20 +46,20 @@ class Lines:
     def __init__(self) -> None:
         self._times: dict[Line, int] = {}  # when the first of each line is due
         self._later: list[tuple[int, Line]] = []  # a heap: has every line that is not ready, and outdated entries
-        self._ready: set[Line] = set()
-        self._rings: dict[str, deque[str]] = {}  # by destination: the senders of its ready lines; the first is next
-        self._offered: dict[str, deque[str]] = {}  # by sender: the destinations where it is next
+        self._ready: set[Line] = set()  # each stands in _offered or in _aside
+        self._offered: dict[str, _Offers] = {}  # by sender
         self._turns: deque[str] = deque()  # the senders in _offered
-        self._parked: dict[str, None] = {}  # destinations with ready lines, closed when looked at: offered to nobody
+        self._aside: dict[str, deque[str]] = {}  # by destination that was closed when looked at: the senders there
+        self._back: dict[str, str] = {}  # by destination: the sender whose line came back from there and is on offer
 
     def load(self, firsts: Iterable[tuple[str, str, int]]) -> None:
         """Forget everything and begin with these: destination, sender, when the first is due."""
         self._times = {(destination, sender): time for destination, sender, time in firsts}
         self._ready.clear()
-        self._rings.clear()
         self._offered.clear()
         self._turns.clear()
-        self._parked.clear()
+        self._aside.clear()
+        self._back.clear()
         self._rebuild()
 
     def note(self, line: Line, time: int) -> None:
@@ -53,20 +73,20 @@ class Lines:
         while self._later and self._later[0][0] <= now:
             time, line = heapq.heappop(self._later)
             if line not in self._ready and self._times.get(line) == time:
-                self._make_ready(line)
-        for destination in [one for one in self._parked if not closed(one)]:
-            del self._parked[destination]
-            self._offer(destination)
+                self._ready.add(line)
+                self._stand(line)
+        for destination in [one for one in self._aside if one not in self._back and not closed(one)]:
+            self._bring_back(destination)
 
     def next(self, closed: Callable[[str], bool]) -> Line | None:
         """The line that is to be served now; None: none is ready where mail is taken."""
         while self._turns:
             sender = self._turns[0]
-            offered = self._offered[sender]
-            while offered and closed(offered[0]):
-                self._parked[offered.popleft()] = None
-            if offered:
-                return offered[0], sender
+            offers = self._offered[sender]
+            while queue := offers.queue:
+                if not closed(queue[0]):
+                    return queue[0], sender
+                self._set_aside(queue.popleft(), sender)
             self._leave()
         return None
 
@@ -76,25 +96,25 @@ class Lines:
         `taken`: something was claimed, so that it is the others' turn.
         """
         destination, sender = line
-        ring = self._rings[destination]
-        ring.popleft()
-        self._offered[sender].popleft()
+        offers = self._offered[sender]
+        offers.queue.popleft()
+        if self._back.get(destination) == sender:
+            del self._back[destination]
         if following is not None and following <= now:
-            ring.append(sender)
             self._times[line] = following
+            self._stand(line)
         else:
             self._ready.discard(line)
             if following is None:
                 del self._times[line]
             else:
                 self._put_off(line, following)
-        if ring:
-            self._offer(destination)
-        else:
-            del self._rings[destination]
-        if not self._offered[sender]:
+        if destination in self._aside and destination not in self._back:
+            self._bring_back(destination)
+        if not offers.queue:
             self._leave()
         elif taken:
+            offers.back_first = not offers.back_first
             self._turns.rotate(-1)
 
     def first_time(self, opens: Callable[[str], int | None]) -> int | None:
@@ -103,30 +123,41 @@ class Lines:
         `opens`: when a destination opens by itself, now for one that is open; None: not by itself.
         """
         self._drop_outdated()
-        times = [self._later[0][0]] if self._later else []
-        if self._offered:
-            times += [time for offered in self._offered.values() for one in offered if (time := opens(one)) is not None]
-        times += [time for one in self._parked if (time := opens(one)) is not None]
-        return min(times, default=None)
+        places = set(self._aside).union(*(offers.back + offers.plain for offers in self._offered.values()))
+        times = [time for place in places if (time := opens(place)) is not None]
+        return min([*times, self._later[0][0]] if self._later else times, default=None)
 
-    def _make_ready(self, line: Line) -> None:
+    def _stand(self, line: Line) -> None:
+        """A line that is ready takes its place behind the others."""
         destination, sender = line
-        self._ready.add(line)
-        ring = self._rings.get(destination)
-        if ring is None:
-            self._rings[destination] = deque((sender,))
-            self._offer(destination)
+        if destination in self._aside:
+            self._aside[destination].append(sender)
         else:
-            ring.append(sender)
+            self._offers_of(sender).plain.append(destination)
 
-    def _offer(self, destination: str) -> None:
-        sender = self._rings[destination][0]
-        offered = self._offered.get(sender)
-        if offered is None:
-            self._offered[sender] = deque((destination,))
+    def _offers_of(self, sender: str) -> _Offers:
+        offers = self._offered.get(sender)
+        if offers is None:
+            offers = self._offered[sender] = _Offers()
             self._turns.append(sender)
+        return offers
+
+    def _set_aside(self, destination: str, sender: str) -> None:
+        """The destination is closed. What came back from there stands first there again."""
+        others = self._aside.setdefault(destination, deque())
+        if self._back.get(destination) == sender:
+            del self._back[destination]
+            others.appendleft(sender)
         else:
-            offered.append(destination)
+            others.append(sender)
+
+    def _bring_back(self, destination: str) -> None:
+        """The first that was set aside is on offer; the next comes back when it was served."""
+        others = self._aside[destination]
+        sender = self._back[destination] = others.popleft()
+        if not others:
+            del self._aside[destination]
+        self._offers_of(sender).back.append(destination)
 
     def _leave(self) -> None:
         """The sender whose turn it is has nothing on offer."""

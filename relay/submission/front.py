@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from relay.events import Emit
+from relay.mail.address import Address
 from relay.mail.message import MessageId, NewMessage
 from relay.queue.store import BodyWriter
 from relay.submission.users import Users
@@ -18,6 +19,7 @@ class Front:
     """`clock` gives aware UTC times; `new_id` never the same id twice. Without `tls` there is neither TLS nor AUTH.
 
     `new_body` begins a message's octets and `accept` puts the message into the queue: both as `QueueStore` has them.
+    `refusal` says why mail of this sender, under this login, to this recipient is not taken, or None when it is.
     """
 
     clock: Callable[[], datetime]
@@ -27,3 +29,4 @@ class Front:
     accept: Callable[[NewMessage], Awaitable[None]]
     tls: ssl.SSLContext | None
     users: Users | None
+    refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None

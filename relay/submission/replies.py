@@ -111,6 +111,11 @@ def bad_recipient(problem: str) -> Reply:
     return _reply(553, f"5.1.3 {problem}")
 
 
+def rejected(message: str) -> Reply:
+    """RCPT with an address that a route of the settings rejects."""
+    return _reply(550, f"5.7.1 {message}")
+
+
 def bad_octet(problem: str) -> Reply:
     """A message with an octet that SMTP does not carry."""
     return _reply(554, f"5.6.0 {problem}")

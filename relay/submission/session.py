@@ -297,6 +297,10 @@ class Session(Stream):
         if isinstance(recipient, Reply):
             self._refuse(recipient, about)
             return
+        why_not = self._shared.front.refusal(transaction.sender, self._login, recipient)
+        if why_not is not None:
+            self._refuse(replies.rejected(why_not), about)
+            return
         key = recipient.local, recipient.domain
         if key not in transaction.recipients and len(transaction.recipients) >= self._shared.settings.max_recipients:
             self._refuse(replies.TOO_MANY_RECIPIENTS, about)  # RFC 5321 §4.5.3.1.10

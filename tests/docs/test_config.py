@@ -29,6 +29,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DEPLOYED = [ROOT / "Dockerfile", *sorted((ROOT / "deploy").iterdir())]
 GENERATED_FROM = "\nThis part is made from the code.\n"
 BESIDES = {"RELAY_STATE", "RELAY_CONFIG"}
+EXAMPLES = {
+    "override": "[tls-policy](tls-policy.md#overrides)",
+    "route": "[routes](routes.md)",
+    "source": "[sources](sources.md)",
+}
 WRONG_ON_PURPOSE = "mta_sts.prot"  # among the mistakes that docs/config.md shows
 
 
@@ -41,7 +46,7 @@ def wanted_tables() -> str:
         text += "| setting | allowed | default | what it is | variable |\n|---|---|---|---|---|\n"
         text += "".join(map(_row, entries))
     for section, entries in groupby(table_reference(), lambda entry: entry.section):
-        about = f"{_table(section).__doc__} [tls-policy](tls-policy.md#overrides) has examples."
+        about = f"{_table(section).__doc__} {EXAMPLES[section]} has examples."
         text += f"\n### [[{section}]]\n\n{about}\n\n| setting | allowed | default | what it is |\n|---|---|---|---|\n"
         text += "".join(map(_table_row, entries))
     return text
@@ -106,15 +111,15 @@ def test_the_page_shows_every_setting_as_it_is() -> None:
 def test_the_tables_leave_no_setting_out() -> None:
     """Against a mistake in this file: the names come from the defaults here, not from `reference`."""
     defaults: dict[str, Any] = Settings().model_dump()
-    sections = defaults.keys() - {"hostname", "override"}
+    sections = defaults.keys() - {"hostname", *EXAMPLES}
     names = {"hostname"} | {f"{section}.{key}" for section in sections for key in defaults[section]}
     tables = PAGE.read_text().partition(GENERATED_FROM)[2].partition("### [[")[0]
-    shown = re.findall(r"^\| `([a-z_.]+)` \|", tables, re.MULTILINE)
+    shown = re.findall(r"^\| `([a-z0-9_.]+)` \|", tables, re.MULTILINE)
     assert len(shown) == len(names) and set(shown) == names
 
 
 def test_every_way_of_writing_a_value_is_explained_and_its_examples_are_right() -> None:
-    ways = dict(re.findall(r"^\| ([a-z][^|`]*) \| (`[^|]*`) \|", PAGE.read_text(), re.MULTILINE))
+    ways = dict(re.findall(r"^\| ([A-Za-z][^|`]*) \| (`[^|]*`) \|", PAGE.read_text(), re.MULTILINE))
     for entry in reference():
         way = entry.type.removeprefix("list of ")
         if entry.key in ("trust_ad", "on_loss", "unknown"):  # the type lists its values
@@ -186,7 +191,7 @@ def test_the_printed_example_can_be_used_as_it_is(tmp_path: Path, monkeypatch: p
     check = CliRunner().invoke(relay, ["config", "check", str(file)])
     assert (check.exit_code, check.output) == (0, f"{file}: no mistakes found\n")
     file.write_text(re.sub(r"^#(?! )", "", printed, flags=re.MULTILINE))
-    assert tomllib.loads(file.read_text()) | {"override": []} == _as_written(Settings())
+    assert tomllib.loads(file.read_text()) | {name: [] for name in EXAMPLES} == _as_written(Settings())
     assert load(file, {}) == Settings()
 
 

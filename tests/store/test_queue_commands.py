@@ -29,9 +29,12 @@ MakeMessage = Callable[..., NewMessage]
 MakeSettlement = Callable[..., Settlement]
 
 
+ROUTE = '[[route]]\nname = "backup"\nrecipient_domains = ["routed.example"]\nhosts = ["mx.backup.example"]\n'
+
+
 def command(folder: Path, *arguments: str) -> Result:
     settings = folder.parent / "relay.toml"
-    settings.write_text(f'hostname = "relay.test"\n[queue]\npath = "{folder}"\n')
+    settings.write_text(f'hostname = "relay.test"\n[queue]\npath = "{folder}"\n{ROUTE}')
     return CliRunner().invoke(relay, ["queue", arguments[0], "--config", str(settings), *arguments[1:]])
 
 
@@ -158,6 +161,26 @@ async def test_a_life_under_an_operator(
     assert dropped.output == "1 recipient in 1 message is dropped\n"
     states = [entry.state.value for entry in entries(folder)]
     assert states == ["failed", "failed", "queued", "dropped", "queued"]  # the last one is the notice
+
+
+@pytest.mark.asyncio
+async def test_mail_goes_another_way(store: SqliteStore, message: MakeMessage, folder: Path) -> None:
+    await store.put((message(1, "a@example.org", "b@routed.example"),))
+    ways = [
+        ("backup", ["route:backup", "route:backup"]),
+        ("direct", ["example.org", "routed.example"]),
+        ("default", ["example.org", "route:backup"]),
+        ("192.0.2.1:2525", ["route:192.0.2.1:2525"] * 2),
+    ]
+    for to, wanted in ways:
+        done = command(folder, "reroute", FIRST, "--to", to)
+        assert done.output == "2 recipients in 1 message are rerouted\n"
+        assert [entry.destination for entry in entries(folder)] == wanted
+    wrong = command(folder, "reroute", FIRST, "--to", "elsewhere")
+    assert (wrong.exit_code, wrong.output) == (
+        *(2, "relay: --to must be one of backup, direct, default, or host:port (got 'elsewhere')\n"),
+    )
+    assert command(folder, "reroute", FIRST).exit_code == 2
 
 
 @pytest.mark.asyncio

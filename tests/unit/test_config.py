@@ -95,7 +95,7 @@ def test_a_broken_file_does_not_hide_the_mistakes_of_the_environment(tmp_path: P
     )
 
 
-SECTIONS = "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, admin, override"
+SECTIONS = "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, admin, route, override, source"
 VALUES: list[tuple[str, str]] = [
     (
         '[submission]\nlisten = ["x"]',
@@ -156,6 +156,15 @@ VALUES: list[tuple[str, str]] = [
         'hostname = "out.example"\n[delivery]\nnext_hop = "OUT.example:2525"',
         "delivery.next_hop: out.example:2525 is this relay itself: mail would go in a circle",
     ),
+    (
+        '[delivery]\nfallback = "localhost:2525"',
+        "delivery.fallback: localhost:2525 is this relay itself: mail would go in a circle",
+    ),
+    (
+        '[delivery]\nnext_hop = "smart.example:25"\nfallback = "smart.example:587"',
+        "delivery.fallback: is for mail that goes directly, and delivery.next_hop takes all mail",
+    ),
+    ('[delivery]\nfallback = "backup"', "delivery.fallback: there is no [[route]] with the name backup"),
     (
         '[tls_memory]\non_loss = "defer"\ndefer_for = "2d"',
         "tls_memory.defer_for: must be shorter than retry.tls_policy_expire (2d): mail would come back, not just wait",
@@ -393,7 +402,7 @@ def test_the_example_is_a_file_of_defaults(write: Write) -> None:
     assert load(write(example()), {}) == Settings()
     every_line = re.sub(r"^#(?! )", "", example(), flags=re.MULTILINE)
     assert load(write(every_line), {}) == Settings()
-    assert len(re.findall(r"^[a-z_]+ = ", every_line, re.MULTILINE)) == len(reference())
+    assert len(re.findall(r"^[a-z0-9_]+ = ", every_line, re.MULTILINE)) == len(reference())
 
 
 def test_every_setting_is_described() -> None:

@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from relay.delivery.attempt import Attempt, Tools
+from relay.delivery.credentials import Login
+from relay.delivery.logins import Logins
 from relay.delivery.pool import SessionPool
 from relay.delivery.route import Router
 from relay.delivery.transaction import Timeouts
@@ -35,9 +37,11 @@ from relay.mail.outcome import Delivered, Failed, Outcome
 from relay.policy.chain import Roots
 from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Overrides
+from relay.policy.routing import Routes
+from relay.policy.source import Source, Sources
 from relay.policy.sts import StsMode
 from relay.queue.bodies import Bodies
-from relay.settings import DeliverySettings, DnsSettings, HostPort, TrustAd
+from relay.settings import DeliverySettings, DnsSettings, Settings, TrustAd
 from relay.tls import ClientContexts, https_context
 
 NOW = datetime.now(UTC)  # the real time: OpenSSL looks at its own clock when it verifies a chain
@@ -162,6 +166,9 @@ class World:
         return f"3 1 1 {tlsa_data(issued.chain_der[0], 1, 1).hex()}"
 
     async def attempt(self, claim: Claim) -> list[Outcome]:
+        """One attempt for these recipients, which go the way of the first."""
+        way = self.tools.router.routes.destination(claim.sender, claim.login, claim.recipients[0].address)
+        claim = replace(claim, destination=way)
         outcomes = (await Attempt(claim, self.tools).run()).outcomes
         assert set(outcomes) == {recipient.index for recipient in claim.recipients}
         return [outcomes[recipient.index] for recipient in claim.recipients]
@@ -188,9 +195,15 @@ async def world(
     dns_seconds: float = 5,
     dane_insecure_mx: bool = True,
     overrides: Overrides | None = None,
+    sources: Sources | None = None,
     memory: MemoryRules | None = None,
+    routes: Callable[[int], Routes] | None = None,
+    logins: Mapping[str, Login] | None = None,
 ) -> AsyncIterator[World]:
-    """Build it, and take it down. `next_hop`: the host of `delivery.next_hop`; its port is that of all hosts."""
+    """Build it, and take it down. `next_hop`: the host of `delivery.next_hop`; its port is that of all hosts.
+
+    `routes` is given that port. `logins`: by the name of the route.
+    """
     async with AsyncExitStack() as stack:
         held = stack.enter_context(socket.socket())
         held.bind(("127.2.0.254", 0))  # so that nobody else is given the port
@@ -218,24 +231,28 @@ async def world(
         pool = SessionPool()
         bodies = Bodies(folder, _is_stored)
         stack.push_async_callback(bodies.close)
-        settings = DeliverySettings(
-            port=port,
-            next_hop=HostPort(host=next_hop, port=port) if next_hop is not None else None,
-            dane_insecure_mx=dane_insecure_mx,
+        settings = DeliverySettings.model_validate(
+            {
+                "port": port,
+                "next_hop": f"{next_hop}:{port}" if next_hop is not None else "",
+                "dane_insecure_mx": dane_insecure_mx,
+            }
         )
+        named = routes(port) if routes is not None else Settings(delivery=settings).routes
         tools = Tools(
-            router=Router(resolver, finder, settings, OWN_NAME, draw),
+            router=Router(resolver, finder, settings, OWN_NAME, draw, named),
             guard=AddressGuard(allow_private),
             contexts=CONTEXTS,
             roots=ROOTS,
             pool=pool,
-            hostname="relay.test",
+            sources=sources or Sources(Source(hostname="relay.test")),
             read=bodies.read,
             clock=lambda: NOW,
             emit=events.append,
             timeouts=timeouts or Timeouts(),
             overrides=overrides or Overrides(),
             memories=memories,
+            logins=Logins(logins or {}, events.append),
         )
         built = World(zones, site, resolver, tools, port, events, memories)
         worlds.append(built)

@@ -26,6 +26,7 @@ class Peer:
         self._writer = writer
         self._unread = bytearray()
         self._tls: ssl.SSLObject | None = None
+        self._tls_ended = False  # the client has said goodbye, and waits for us to hang up
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
 
@@ -110,6 +111,21 @@ class Peer:
         self._writer.write(self._outgoing.read())
         await self._writer.drain()
         self._tls = tls
+        ahead = self._decrypted(tls)  # what came in one piece with the end of the handshake
+        self._unread += ahead
+        self.heard += ahead
+
+    def _decrypted(self, tls: ssl.SSLObject) -> bytes:
+        octets = b""
+        try:
+            while piece := tls.read(65536):
+                octets += piece
+        except ssl.SSLWantReadError:
+            return octets
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            pass
+        self._tls_ended = True
+        return octets
 
     async def _until(self, mark: bytes) -> bytes:
         searched = 0
@@ -121,18 +137,17 @@ class Peer:
         return found
 
     async def _fill(self) -> bool:
+        if self._tls_ended:
+            return False
         octets = await self._reader.read(65536)
         if self._tls is not None:
             self._incoming.write(octets) if octets else self._incoming.write_eof()
-            octets = b""
-            with suppress(ssl.SSLWantReadError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
-                while piece := self._tls.read(65536):
-                    octets += piece
+            octets = self._decrypted(self._tls)
         elif not octets:
             return False
         self._unread += octets
         self.heard += octets
-        return not self._reader.at_eof() or bool(octets)
+        return not (self._reader.at_eof() or self._tls_ended) or bool(octets)
 
 
 Step = bytes | int | Callable[[Peer], Awaitable[object]]

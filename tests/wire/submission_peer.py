@@ -15,6 +15,7 @@ from typing import Any
 
 from relay.events import Event
 from relay.lab.certs import LabCa
+from relay.mail.address import Address
 from relay.mail.message import Body, Claim, MessageId, NewMessage
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import BodyWriter
@@ -153,6 +154,7 @@ class Wanted:
     users: Users | None = None
     loopback_trusted: bool = True
     clock: Callable[[], datetime] = lambda: NOW
+    refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None
 
 
 @contextlib.asynccontextmanager
@@ -180,6 +182,7 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         accept=queue.accept,
         tls=wanted.tls,
         users=wanted.users,
+        refusal=wanted.refusal,
     )
     server = SubmissionServer(SubmissionSettings(**options), HOSTNAME, front)
     try:

@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,7 +46,9 @@ class Place:
     resolver: HostPort
     folder: Path
 
-    def settings(self, given: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
+    def settings(
+        self, given: Mapping[str, Mapping[str, Any]] | None = None, routes: Sequence[Mapping[str, Any]] = ()
+    ) -> Settings:
         sections: dict[str, dict[str, Any]] = {
             "submission": {"listen": ["127.0.0.1:0"]},
             "dns": {
@@ -59,17 +61,18 @@ class Place:
         }
         for section, values in (given or {}).items():
             sections[section] = {**sections.get(section, {}), **values}
-        return Settings.model_validate(sections)
+        return Settings.model_validate({**sections, "route": routes})
 
     async def check(
         self,
         given: Mapping[str, Mapping[str, Any]] | None = None,
         connect: HostPort | str | None = None,
         hostname: str = "relay.here.test",
+        routes: Sequence[Mapping[str, Any]] = (),
     ) -> dict[str, list[Finding]]:
         """The findings by subject."""
         found: dict[str, list[Finding]] = {}
-        for one in await look(self.settings(given), self.folder, hostname, NOW, connect):
+        for one in await look(self.settings(given, routes), self.folder, hostname, NOW, connect):
             found.setdefault(one.subject, []).append(one)
         return found
 
@@ -223,6 +226,32 @@ async def test_the_next_hop_is_called_without_being_asked_for_and_guarded(tmp_pa
             assert sink.sessions.connections == 1
         finally:
             await sink.stop()
+
+
+@pytest.mark.asyncio
+async def test_the_hosts_of_routes_are_called(tmp_path: Path) -> None:
+    """One that is down is a warning while another answers; a name with MX stands for its mail hosts."""
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0o644)
+    async with place(tmp_path) as there:
+        sink = Sink()
+        hop = await sink.start("127.3.0.1")
+        two = {"name": "two", "hosts": [f"127.3.0.9:{hop.port}", f"mx1.here.test:{hop.port}"]}
+        mx = {"name": "mx", "hosts": [f"here.test:{hop.port}"], "mx": True}
+        gone = {"name": "gone", "hosts": ["no.such.test"], "mx": True}
+        login = {"name": "login", "hosts": [f"mx1.here.test:{hop.port}"], "user": "us", "password_file": str(secret)}
+        bin_ = {"name": "bin", "action": "discard"}
+        try:
+            found = await there.check(routes=[two, mx, gone, login, bin_])
+        finally:
+            await sink.stop()
+        assert levels(found["route two"]) == [WARN, OK]
+        assert levels(found["route mx"])[0] is OK
+        assert levels(found["route gone"]) == [FAIL]
+        assert levels(found["route login"]) == [OK, WARN]
+        assert "secret" in found["route login"][1].text
+        assert "route bin" not in found
 
 
 @pytest.mark.asyncio

@@ -36,6 +36,7 @@ from relay.delivery.transaction import Timeouts
 from relay.mail.address import parse_address
 from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, Recipient
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
+from relay.policy.source import Source
 from relay.policy.verdict import Allow, Rule
 
 ALLOW = Allow(TlsUsed.NONE, Rule.OPPORTUNISTIC)
@@ -138,7 +139,9 @@ async def play(dialogue: Dialogue) -> tuple[list[str], str]:
         steps[:0] = [b"220 mx.test\r\n", 1, f"250-mx.test\r\n{offers}250 HELP\r\n".encode()]
     async with host(*steps) as mx:
         target = Target("mx.test", "127.0.0.1", mx.port)
-        session = await open_session(target, None, "relay.test", SOON if dialogue.stalls else Timeouts(quit_seconds=2))
+        session = await open_session(
+            target, None, Source(hostname="relay.test"), SOON if dialogue.stalls else Timeouts(quit_seconds=2)
+        )
         if not isinstance(session, OpenSession):
             assert isinstance(session, ConnectFailed)
             return [in_words(connect_failed(session, target), may_go_on=True)] * len(dialogue.results), "none"

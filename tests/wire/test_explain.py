@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from attempt_world import CONTEXTS, DOWN, NOW, ROOTS, World, make_claim, world
 
 from relay import explained
+from relay.config import load_without_files
 from relay.delivery.explain import Means, explain_host
 from relay.delivery.route import Route
+from relay.explain import explain
 from relay.lab.certs import Leaf
 from relay.lab.sink import SinkScript
-from relay.lab.zones import Security
+from relay.lab.zones import Security, Zone, Zones
+from relay.mail.address import parse_address
 from relay.mail.outcome import Deferred, Delivered
-from relay.policy.explanation import Explanation, HostExplained, StsExplained
+from relay.policy.explanation import Explanation, HostExplained, Question, StsExplained
 from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Override, OverrideLevel, OverrideMode, Overrides
 from relay.policy.sts import StsMode
@@ -34,13 +38,13 @@ async def explained_way(there: World, domain: str, connect: bool = True) -> Expl
         tools.guard,
         CONTEXTS,
         ROOTS,
-        tools.hostname,
+        tools.sources.choose(None),
         tools.clock,
         tools.timeouts,
         tools.overrides,
         there.memories,
     )
-    route = await tools.router.route(domain)
+    route = await tools.router.direct(domain)
     assert isinstance(route, Route)
     hosts = [await explain_host(domain, host, route, means, connect) for host in route.hosts]
     sts = StsExplained(route.sts)
@@ -170,3 +174,84 @@ async def test_hosts_without_addresses_and_strange_answers_are_told() -> None:
         text = explained.page(found)
         assert "   problem     the mail host mx1.a.test has no address\n" in text
         assert "     problem     127.2.0.9 is a loopback address\n" in text
+
+
+ROUTES = """
+[delivery]
+allow_private_addresses = true
+[[route]]
+name = "news"
+sender_domains = ["news.test"]
+hosts = ["one.smart.test:587", "192.0.2.9"]
+user = "us"
+tls = "fingerprint"
+fingerprints = ["{digest}"]
+password_file = "p"
+[[route]]
+name = "bin"
+logins = ["robot"]
+action = "discard"
+[[route]]
+name = "by-mx"
+recipient_domains = [".mx.test"]
+hosts = ["smart.test"]
+mx = true
+"""
+ZONES = {
+    "a.test": Zone("@ MX 10 mx\nmx A 127.3.0.1"),
+    "smart.test": Zone("@ MX 10 one\none A 127.3.0.2"),
+    "signed.test": Zone("@ A 127.0.0.1", Security.SIGNED),
+    "bogus.test": Zone("@ A 127.0.0.1", Security.BOGUS),
+}
+
+
+@pytest.mark.parametrize(
+    ("recipient", "sender", "login", "lines"),
+    [
+        ("b@a.test", None, None, ["MTA-STS     no policy", "1. mx.a.test, preference 10"]),
+        (
+            "b@a.test",
+            "x@news.test",
+            None,
+            [
+                "route       news: one.smart.test:587, then 192.0.2.9:25, as us; the policies of one.smart.test hold",
+                "1. one.smart.test, a host of the route, port 587",
+                "route       news: one.smart.test:587, then 192.0.2.9:25, as us; the policies of 192.0.2.9 hold",
+                "2. 192.0.2.9, a host of the route",
+                "   required    TLS 1.2 or newer, "
+                "a certificate or key with one of the fingerprints in the settings (route)",
+            ],
+        ),
+        ("b@a.test", "x@a.test", "robot", ["mail        goes nowhere: 2.0.0 the route bin discards it"]),
+        (
+            "b@sub.mx.test",
+            None,
+            None,
+            [
+                "route       by-mx: smart.test:25 by its MX records; the policies of smart.test hold",
+                "1. one.smart.test, preference 10",
+            ],
+        ),
+    ],
+)
+async def test_the_route_that_takes_the_mail(
+    recipient: str, sender: str | None, login: str | None, lines: list[str], tmp_path: Path
+) -> None:
+    zones = Zones(ZONES)
+    try:
+        resolver = await zones.start()
+        (tmp_path / "relay.toml").write_text(
+            f'[dns]\nnameservers = ["{resolver}"]\nself_test_signed = "signed.test"\n'
+            f'self_test_bogus = "bogus.test"\n{ROUTES.format(digest="ab" * 32)}'
+        )
+        settings = load_without_files(tmp_path / "relay.toml", {})
+        whose = None if sender is None else parse_address(sender.encode())
+        asked = Question(parse_address(recipient.encode()), whose, login)
+        found = await explain(settings, tmp_path, "relay.test", asked, lambda: NOW, connect=False)
+        page = explained.page(found).splitlines()
+        assert [line for line in lines if line not in page] == []
+        whole = json.loads(explained.as_json(found))
+        assert len([found.route, *(one.route for one in found.more)]) == 1 + len(whole["more"])
+        assert whole["route"] == found.route
+    finally:
+        await zones.stop()

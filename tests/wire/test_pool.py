@@ -15,6 +15,7 @@ from relay.delivery.pool import MAX_IDLE, MAX_MESSAGES, SessionKey, SessionPool
 from relay.delivery.smtp import MailOptions, OpenSession
 from relay.delivery.transaction import Timeouts
 from relay.mail.outcome import TlsUsed
+from relay.policy.source import Source
 from relay.policy.verdict import Allow, Rule
 
 KEY = SessionKey("mx.test", "127.0.0.1", 25, "ANY mx.test")
@@ -25,7 +26,7 @@ HEARD_EHLO, HEARD_QUIT = b"EHLO relay.test\r\n", b"EHLO relay.test\r\nQUIT\r\n"
 
 async def opened(mx: Host, quit_seconds: float = 10) -> OpenSession:
     target = Target("mx.test", "127.0.0.1", mx.port)
-    session = await open_session(target, None, "relay.test", Timeouts(quit_seconds=quit_seconds))
+    session = await open_session(target, None, Source(hostname="relay.test"), Timeouts(quit_seconds=quit_seconds))
     assert isinstance(session, OpenSession), session
     return session
 

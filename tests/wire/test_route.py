@@ -7,8 +7,10 @@ from attempt_world import World, world
 
 from relay.delivery.route import Route
 from relay.lab.zones import Fault, Security
-from relay.mail.outcome import Deferred, Failed
+from relay.mail.outcome import Cause, Deferred, Dropped, Failed
+from relay.mail.status import Kind, Status
 from relay.policy.mx import MxHost
+from relay.policy.routing import Discard, Entry, Hop, Place, Reject, Routes
 from relay.policy.sts import NoSts, StsFetchFailed, StsFound, StsMode, StsUnknown
 from relay.policy.tlsa import NoTlsa, TlsaLookupFailed, UsableTlsa
 
@@ -16,7 +18,7 @@ HOSTS = "@ MX 20 d\n@ MX 10 a\n@ MX 10 b\n@ MX 10 c\n@ MX 5 best.other.test."
 
 
 async def hosts(there: World, domain: str) -> list[str]:
-    route = await there.tools.router.route(domain)
+    route = await there.tools.router.direct(domain)
     assert isinstance(route, Route), route
     assert (route.domain, route.port) == (domain, there.port)
     return [host.name.removesuffix(f".{domain}") for host in route.hosts]
@@ -43,7 +45,7 @@ async def test_without_mx_records_the_domain_is_its_own_host() -> None:
     async with world() as there:
         there.publish("a.test", "@ A 192.0.2.1")
         there.publish("six.test", "@ AAAA 2001:db8::1")
-        route = await there.tools.router.route("a.test")
+        route = await there.tools.router.direct("a.test")
         assert isinstance(route, Route)
         assert route == Route("a.test", (MxHost("a.test"),), there.port, NoSts())
         assert await hosts(there, "six.test") == ["six.test"]
@@ -68,7 +70,7 @@ async def test_dns_says_for_sure_that_there_is_no_way(records: str | None, statu
             there.publish("test", records.replace("@", "a"))
         elif records is not None:
             there.publish("a.test", records)
-        found = await there.tools.router.route("a.test")
+        found = await there.tools.router.direct("a.test")
         assert isinstance(found, Failed)
         assert (str(found.status), found.reason, found.host) == (status, reason, None)
 
@@ -87,7 +89,7 @@ async def test_dns_does_not_know(fault: Fault | None, security: Security, status
     async with world(dns_seconds=0.3) as there:
         there.publish("a.test", "@ MX 10 mx\nmx A 127.2.0.1", security)
         there.zones.set_fault("a.test", "MX", fault)
-        found = await there.tools.router.route("a.test")
+        found = await there.tools.router.direct("a.test")
         assert isinstance(found, Deferred)
         assert str(found.status) == status
         assert found.reason.startswith("the mail hosts of a.test could not be looked up: ")
@@ -101,7 +103,7 @@ async def test_no_mx_and_addresses_that_are_not_known(fault: Fault) -> None:
         there.publish("a.test", "@ A 127.2.0.1")
         for rdtype in ("A", "AAAA"):
             there.zones.set_fault("a.test", rdtype, fault)
-        found = await there.tools.router.route("a.test")
+        found = await there.tools.router.direct("a.test")
         assert isinstance(found, Deferred)
         assert str(found.status) == "4.4.3"
 
@@ -150,7 +152,7 @@ async def test_the_policy_comes_with_the_route() -> None:
         there.publish("_mta-sts.d.test", '@ TXT "v=STSv1; id=1;"', Security.BOGUS)
         kinds = {}
         for name in ("a.test", "b.test", "c.test", "d.test"):
-            route = await there.tools.router.route(name)
+            route = await there.tools.router.direct(name)
             assert isinstance(route, Route)
             kinds[name] = type(route.sts)
         assert kinds == {"a.test": StsFound, "b.test": NoSts, "c.test": StsFetchFailed, "d.test": StsUnknown}
@@ -163,7 +165,7 @@ async def test_the_policy_comes_with_the_route() -> None:
 )
 async def test_address_literals(domain: str, address: str) -> None:
     async with world() as there:
-        route = await there.tools.router.route(domain)
+        route = await there.tools.router.direct(domain)
         assert route == Route(address, (MxHost(address, addresses=(address,)),), there.port, NoSts())
         assert isinstance(route, Route)
         assert isinstance(await there.tools.router.tlsa(route.hosts[0], route), NoTlsa)
@@ -171,17 +173,72 @@ async def test_address_literals(domain: str, address: str) -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("domain", ["a.test", "[127.2.0.1]", "nothing.test"])
-async def test_next_hop(domain: str) -> None:
-    """It stands in for every domain: as an address without any policy, as a name with those of that name."""
+async def test_next_hop() -> None:
+    """As an address it has no policy at all, as a name it has those of that name."""
     async with world(next_hop="127.2.0.7") as there:
-        route = await there.tools.router.route(domain)
-        assert route == Route("127.2.0.7", (MxHost("127.2.0.7", addresses=("127.2.0.7",)),), there.port, NoSts())
+        hop = Hop("next-hop", (Place("127.2.0.7", there.port),))
+        (found,) = [one async for one in there.tools.router.find("route:next-hop")]
+        assert found == Route("127.2.0.7", (MxHost("127.2.0.7", addresses=("127.2.0.7",)),), there.port, NoSts(), hop)
         assert there.asked() == set()
     async with world(next_hop="Hop.test") as there:
-        route = await there.tools.router.route(domain)
-        assert route == Route("hop.test", (MxHost("hop.test"),), there.port, NoSts())
+        hop = Hop("next-hop", (Place("hop.test", there.port),))
+        (found,) = [one async for one in there.tools.router.find("route:next-hop")]
+        assert found == Route("hop.test", (MxHost("hop.test"),), there.port, NoSts(), hop)
         assert there.asked() == {("_mta-sts.hop.test", "TXT")}
+
+
+WAYS = [
+    ("route:bin", Dropped("the route bin discards it")),
+    ("route:shut", Failed(Status(Kind.PERMANENT, 7, 1), "the route shut rejects it: not from here")),
+    (
+        "route:gone",
+        Deferred(
+            Status(Kind.TEMPORARY, 3, 5),
+            "the route gone is not in the settings any more: put it there, or send the mail another way",
+            cause=Cause.LOCAL,
+        ),
+    ),
+    (
+        "route:lost",
+        Deferred(
+            Status(Kind.TEMPORARY, 1, 2),
+            "the route lost leads nowhere: the domain nothing.test does not exist",
+            cause=Cause.DNS,
+        ),
+    ),
+]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("destination", "outcome"), WAYS)
+async def test_routes_that_lead_nowhere(destination: str, outcome: object) -> None:
+    entries = (
+        Entry("bin", Discard("bin")),
+        Entry("shut", Reject("shut", "not from here")),
+        Entry("lost", Hop("lost", (Place("nothing.test", 25),), mx=True)),
+    )
+    async with world(routes=lambda _: Routes(entries)) as there:
+        assert [one async for one in there.tools.router.find(destination)] == [outcome]
+
+
+@pytest.mark.asyncio
+async def test_a_route_by_mx_goes_to_its_port_under_the_policies_of_its_name() -> None:
+    hop = Hop("smart", (Place("smart.test", 2600),), mx=True)
+    async with world(routes=lambda _: Routes((Entry("smart", hop),))) as there:
+        there.publish("smart.test", "@ MX 10 a\n@ MX 5 b")
+        (found,) = [one async for one in there.tools.router.find("route:smart")]
+        assert found == Route("smart.test", (MxHost("b.smart.test", 5), MxHost("a.smart.test", 10)), 2600, NoSts(), hop)
+
+
+@pytest.mark.asyncio
+async def test_a_later_host_of_a_route_is_looked_up_when_it_is_asked_for() -> None:
+    hop = Hop("smart", (Place("one.test", 25), Place("two.test", 26)))
+    async with world(routes=lambda _: Routes((Entry("smart", hop),))) as there:
+        found = there.tools.router.find("route:smart")
+        assert await anext(found) == Route("one.test", (MxHost("one.test"),), 25, NoSts(), hop)
+        assert there.asked() == {("_mta-sts.one.test", "TXT")}
+        assert await anext(found) == Route("two.test", (MxHost("two.test"),), 26, NoSts(), hop)
+        await found.aclose()
 
 
 @pytest.mark.asyncio
@@ -193,7 +250,7 @@ async def test_tlsa_records_are_those_of_the_port() -> None:
             f"@ MX 20 other\nother A 127.2.0.2\n_25._tcp.other TLSA {there.tlsa('')}",
             Security.SIGNED,
         )
-        route = await there.tools.router.route("a.test")
+        route = await there.tools.router.direct("a.test")
         assert isinstance(route, Route)
         found = []
         for named in route.hosts:

@@ -17,6 +17,7 @@ from relay.delivery.transaction import Timeouts
 from relay.lab.sink import Break, How, Sink, SinkScript, Stage
 from relay.mail.message import Body, Claim, FileBody, MessageDsn, Notify, RecipientDsn, Ret, SmtpUtf8
 from relay.mail.outcome import Cause, Deferred, Delivered, TlsUsed
+from relay.policy.source import Source
 from relay.policy.verdict import Allow, Rule
 
 pytestmark = pytest.mark.asyncio
@@ -283,7 +284,7 @@ async def test_a_part_that_is_refused_leaves_the_session_and_the_next_host(tmp_p
 async def test_a_caller_may_say_how_many_at_once() -> None:
     sink = Sink(limited("RCPTMAX=3"))
     at = await sink.start()
-    session = await open_session(Target("mx.test", at.host, at.port), None, "relay.test", Timeouts())
+    session = await open_session(Target("mx.test", at.host, at.port), None, Source(hostname="relay.test"), Timeouts())
     assert isinstance(session, OpenSession)
     claim = make_claim("1@a.test", "2@a.test", "3@a.test")
 

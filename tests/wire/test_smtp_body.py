@@ -17,6 +17,7 @@ from relay.delivery.smtp import MailOptions, OpenSession
 from relay.delivery.transaction import Lost, Timeouts
 from relay.mail.outcome import TlsUsed
 from relay.mail.status import Reply
+from relay.policy.source import Source
 from relay.policy.verdict import Allow, Rule
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -36,7 +37,7 @@ async def pieces(*octets: bytes) -> AsyncIterator[bytes]:
 
 async def opened(port: int, timeouts: Timeouts | None = None) -> OpenSession:
     target = Target("mx.test", "127.0.0.1", port)
-    session = await open_session(target, None, "relay.test", timeouts or Timeouts(final_seconds=10))
+    session = await open_session(target, None, Source(hostname="relay.test"), timeouts or Timeouts(final_seconds=10))
     assert isinstance(session, OpenSession), session
     return session
 

@@ -15,6 +15,7 @@ from relay.delivery.smtp import MailOptions, OpenSession
 from relay.delivery.transaction import Lost, Timeouts
 from relay.mail.outcome import TlsUsed
 from relay.mail.status import Reply
+from relay.policy.source import Source
 from relay.policy.verdict import Allow, Rule
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -348,7 +349,7 @@ def hello(*extensions: bytes) -> tuple[Step, ...]:
 
 
 async def opened(port: int, timeouts: Timeouts = SOON) -> OpenSession:
-    session = await open_session(Target("mx.test", "127.0.0.1", port), None, "relay.test", timeouts)
+    session = await open_session(Target("mx.test", "127.0.0.1", port), None, Source(hostname="relay.test"), timeouts)
     assert isinstance(session, OpenSession), session
     return session
 

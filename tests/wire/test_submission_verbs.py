@@ -8,6 +8,7 @@ import pytest
 from submission_peer import HOSTNAME, Running, Wanted, running
 
 from relay.events import MessageAccepted, SubmissionRefused
+from relay.policy.routing import Entry, Reject, Routes
 
 pytestmark = pytest.mark.asyncio
 
@@ -276,6 +277,29 @@ async def test_no_form_of_address_opens_the_relay(tmp_path: Path) -> None:
 async def test_trusted_networks(networks: tuple[str, ...], answer: str, tmp_path: Path) -> None:
     async with running(tmp_path, Wanted({"trusted_networks": networks})) as server:
         await say_all(server, [*SENDER, ("RCPT TO:<b@example.test>", answer)])
+
+
+async def test_a_route_that_rejects_is_heard_of_at_rcpt(tmp_path: Path) -> None:
+    """The others of the message are taken; notices (the null sender) are told apart."""
+    entries = (
+        Entry("shut", Reject("shut", "not to there"), ("shut.test",)),
+        Entry("quiet", Reject("quiet", "no notices"), ("quiet.test",), ("<>",)),
+    )
+    async with running(tmp_path, Wanted(refusal=Routes(entries).refusal)) as server:
+        rest = [
+            ("RCPT TO:<b@shut.test>", "550 5.7.1 not to there"),
+            ("RCPT TO:<b@quiet.test>", "250 "),
+            ("DATA", "354 "),
+            ("Subject: x\r\n\r\n.", "250 2.0.0 "),
+            ("MAIL FROM:<>", "250 "),
+            ("RCPT TO:<b@quiet.test>", "550 5.7.1 no notices"),
+        ]
+        await say_all(server, [*SENDER, *rest])
+        refusal = await server.event(SubmissionRefused)
+        assert isinstance(refusal, SubmissionRefused)
+        assert (refusal.about, refusal.reply) == ("RCPT TO:<b@shut.test>", "550 5.7.1 not to there")
+        accepted = await server.event(MessageAccepted)
+        assert isinstance(accepted, MessageAccepted) and accepted.recipients == 1
 
 
 async def test_too_many_recipients(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,10 +22,11 @@ from relay.mail.message import Body, Claim, Envelope, InlineBody, MessageId, New
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.record import Attempted, AttemptRecord, HostRecord
 from relay.mail.status import Kind, Reply, Status
-from relay.policy.limits import DestinationLimits
+from relay.policy.limits import DestinationLimits, LimitEntry
 from relay.policy.retry import Schedule, Schedules
+from relay.policy.routing import Routes
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import QueueEntry, by_domain
+from relay.queue.store import QueueEntry
 
 E = TypeVar("E", bound=Event)
 
@@ -185,19 +186,23 @@ async def desk(
     *,
     total: int = 10,
     per_lane: int = 5,
+    entries: Iterable[LimitEntry] = (),
     shared: bool = False,
     schedules: Schedules = SCHEDULES,
     clock: Callable[[], datetime] | None = None,
     defects: bool = False,
+    routes: Routes | None = None,
 ) -> AsyncIterator[Desk]:
     """Open the queue and make the worker; `start` is up to the test. `defects`: they are no surprise."""
+    ways = routes or Routes()
     courier = Courier()
-    store = SqliteStore(folder, _one_place if shared else by_domain)
+    store = SqliteStore(folder, _one_place if shared else ways.destination)
     await store.open(NOON)
     made = Desk(folder, store, courier)
-    office = Office(schedules, "relay.test", clock or (lambda: made.now), made.new_id, lambda: 0.5, made.emit)
+    read_clock = clock or (lambda: made.now)
+    office = Office(schedules, "relay.test", read_clock, made.new_id, lambda: 0.5, made.emit, ways.with_fallback)
     made.office = office
-    made.worker = Worker(store, courier, Limits(total, DestinationLimits(per_lane)), office)
+    made.worker = Worker(store, courier, Limits(total, DestinationLimits(per_lane, entries)), office)
     try:
         yield made
     finally:

@@ -107,6 +107,7 @@ def test_before_that_the_sender_hears_that_it_is_late(
         [settled] = settlement.recipients
         assert (settled.state, settled.next_attempt) == (state, None)
         assert (settled.delay_notices, settled.review) == (then, ARRIVED + again)
+        assert settled.expires == ARRIVED + 5 * DAY
         assert (settled in settlement.delayed) is (then > told)
         assert isinstance(settled.outcome, Deferred)
         assert settled.outcome == said or (said is None and "has not been tried yet" in settled.outcome.reason)
@@ -119,6 +120,7 @@ def test_mail_on_hold_expires_as_all_mail_does_unless_it_is_not_to() -> None:
     for_ever = replace(SCHEDULES, expire_held=False)
     kept = reviewed(9 * DAY, FULL, held=True, schedules=for_ever)
     assert (kept.state, kept.review, kept.expires, kept.delay_notices) == (State.HELD, None, None, 2)
+    assert reviewed(HOUR, FULL, held=True, schedules=for_ever).review == ARRIVED + 4 * HOUR
     # That is for mail on hold alone.
     assert reviewed(9 * DAY, FULL, schedules=for_ever).state is State.FAILED
     assert review(claim(FULL), for_ever, ARRIVED + 9 * DAY).recipients[0].state is State.FAILED

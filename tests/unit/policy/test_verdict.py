@@ -20,6 +20,7 @@ from relay.policy.mx import MxHost
 from relay.policy.observed import HandshakeFailure, HandshakeProblem, ObservedSession, TlsSeen, TlsVersion
 from relay.policy.override import Override, OverrideLevel, OverrideMode, fits
 from relay.policy.requirement import Unenforced
+from relay.policy.routing import Hop
 from relay.policy.sts import NoSts, StsFetchFailed, StsFound, StsMode, StsPolicy, StsResult, StsUnknown
 from relay.policy.tlsa import NoTlsa, TlsaLookupFailed, TlsaRecord, TlsaResult, UnusableTlsa, UsableTlsa
 from relay.policy.verdict import Allow, Evidence, Refuse, ReportResult, Rule, decide, judge, require
@@ -1270,6 +1271,35 @@ def test_an_override_that_raises_never_allows_what_is_refused_without(
     assume(e.demand is not TlsDemand.REQUIRED)  # there it may vouch for the host
     if isinstance(decide(replace(e, override=local), s, TRUST), Allow):
         assert isinstance(decide(replace(e, override=None), s, TRUST), Allow)
+
+
+hops = st.builds(
+    lambda level, digests: Hop("smart", (), tls=level, fingerprints=digests),
+    st.none() | st.sampled_from(L),
+    st.sampled_from([(bytes(32),), (hashlib.sha256(GOOD[0]).digest(),)]),
+)
+
+
+@many
+@given(evidences, sessions, hops)
+def test_a_route_never_allows_what_is_refused_without(e: Evidence, s: ObservedSession, hop: Hop) -> None:
+    if isinstance(decide(replace(e, hop=hop), s, TRUST), Allow):
+        without = decide(e, s, TRUST)
+        # REQUIRETLS is refused for want of a way to authenticate, which a fingerprint in the settings is.
+        assert isinstance(without, Allow) or (e.demand is TlsDemand.REQUIRED and hop.tls is L.FINGERPRINT)
+
+
+@many
+@given(evidences, sessions, hops)
+def test_what_a_route_demands_holds(e: Evidence, s: ObservedSession, hop: Hop) -> None:
+    """Whatever is published, and whatever the sender waives or an override lowers."""
+    if not isinstance(decide(replace(e, hop=hop), s, TRUST), Allow):
+        return
+    if hop.tls in (L.ENCRYPT, L.VERIFY, L.DANE_ONLY, L.FINGERPRINT):
+        assert s.tls is not None
+        assert hop.tls is not L.VERIFY or s.tls.chain in (GOOD, WILDCARD)
+        assert hop.tls is not L.FINGERPRINT or fits(hop.fingerprints, s.tls.chain[0])
+        assert hop.tls is not L.DANE_ONLY or isinstance(e.tlsa, UsableTlsa)
 
 
 @many

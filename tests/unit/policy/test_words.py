@@ -16,7 +16,7 @@ from relay.policy.chain import Roots, Trust
 from relay.policy.memory import TlsMemory
 from relay.policy.observed import HandshakeFailure, HandshakeProblem, ObservedSession, TlsSeen, TlsVersion
 from relay.policy.override import Override, OverrideLevel, OverrideMode
-from relay.policy.requirement import Identity, Level, Refuse, Requirement, Rule
+from relay.policy.requirement import Identity, Level, Pinned, Refuse, Requirement, Rule
 from relay.policy.sts import NoSts, StsFetchFailed, StsFound, StsMode, StsPolicy, StsResult, StsUnknown
 from relay.policy.tlsa import NoTlsa, TlsaLookupFailed, TlsaRecord, TlsaResult, UnusableTlsa, UsableTlsa
 from relay.policy.verdict import Allow, Verdict
@@ -56,7 +56,7 @@ REQUIREMENTS = [
         "a certificate of a trusted authority that names a.test or b.test (override)",
     ),
     (
-        replace(PROVEN, fingerprints=(bytes(32),), requiretls=True),
+        replace(PROVEN, fingerprints=(Pinned((bytes(32),), Rule.OVERRIDE),), requiretls=True),
         "TLS 1.2 or newer, a certificate or key with one of the fingerprints in the settings (override), "
         "an offer of REQUIRETLS (requiretls)",
     ),
@@ -140,7 +140,7 @@ def dane(*records: TlsaRecord) -> Requirement:
 
 
 BY_NAME = replace(PROVEN, identities=(OF_STS,))
-BY_FINGERPRINT = replace(PROVEN, fingerprints=(hashlib.sha256(CHAIN[0]).digest(),))
+BY_FINGERPRINT = replace(PROVEN, fingerprints=(Pinned((hashlib.sha256(CHAIN[0]).digest(),), Rule.OVERRIDE),))
 OF_NAMES = "name mx.good.test, *.good.test in the certificate, of a trusted authority"
 PROOFS = [
     (ENCRYPTED, CHAIN, None),

@@ -1,0 +1,237 @@
+"""Which way mail goes: over which route, to which hosts, or nowhere. Pure.
+
+The queue groups mail by destination: a domain (as Address.domain) for mail that goes straight to its mail hosts, or
+`route:NAME`, which no domain and no address literal can be.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from relay.mail.address import Address, AddressError, parse_domain
+from relay.mail.message import Claim, Recipient, TlsDemand
+from relay.mail.outcome import Cause, Deferred, Outcome, State
+from relay.policy.cause import cause_of
+from relay.policy.override import OverrideLevel, patterns_of
+from relay.policy.retry import SettledRecipient, Settlement
+
+PREFIX = "route:"
+DIRECT = "direct"  # the mail hosts of the recipient's domain
+NEXT_HOP = "next-hop"  # delivery.next_hop
+FALLBACK = "fallback"  # delivery.fallback
+RESERVED_NAMES = (DIRECT, NEXT_HOP, FALLBACK)
+ANY = "*"
+NULL_SENDER = "<>"
+
+_PLACE = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})\Z")
+# The recipient's policy, this machine, the mailbox itself, a message that may have arrived: another way mends none.
+_STAYS = (Cause.TLS_POLICY, Cause.LOCAL, Cause.MAILBOX_FULL, Cause.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A host (name, or address without brackets) and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """To the mail hosts of the recipient's domain, as DNS names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """To hosts that the operator named, in this order. `mx`: to the mail hosts of the one name in `places`.
+
+    `tls`: what a session must prove beside what the host's own name publishes; None: no more than that. `fingerprints`
+    as of an override. `user`: who logs in there, if anybody does.
+    """
+
+    name: str
+    places: tuple[Place, ...]
+    mx: bool = False
+    tls: OverrideLevel | None = None
+    fingerprints: tuple[bytes, ...] = ()
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Nowhere, and nobody is told."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Nowhere, and whoever sends it is told `message`."""
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A route that is not in the settings, any more."""
+
+    name: str
+
+
+Way = Direct | Hop | Discard | Reject
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A route of the settings: where mail goes that fits everything it names. One that names nothing fits none.
+
+    Domains are in lower case: whole names, `.example.org` for all below example.org, `*` for all. Among
+    `sender_domains`, `<>` is the null sender, which `*` stands for too. `logins` are as clients give them; `*` is every
+    client that logged in.
+    """
+
+    name: str
+    way: Way
+    recipient_domains: Collection[str] = ()
+    sender_domains: Collection[str] = ()
+    logins: Collection[str] = ()
+
+    def fits(self, sender: Address | None, login: str | None, recipient: Address) -> bool:
+        """Whether mail from `sender` (None: the null sender), sent under `login`, takes it to `recipient`."""
+        if not (self.recipient_domains or self.sender_domains or self.logins):
+            return False
+        return (
+            _holds(self.recipient_domains, _keys(recipient))
+            and _holds(self.sender_domains, _keys(sender))
+            and _holds(self.logins, () if login is None else (login, ANY))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """All routes, in the order of the settings: the first that fits takes the mail. Without one it goes direct.
+
+    `next_hop` takes what no entry does. `fallback` is the route, or the place, that takes mail which could not be
+    delivered directly in `fallback_after` attempts.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    next_hop: Place | None = None
+    fallback: str | Place | None = None
+    fallback_after: int = 3
+    _ways: dict[str, Way] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._ways.update((entry.name, entry.way) for entry in self.entries)
+        if self.next_hop is not None:
+            self._ways[NEXT_HOP] = Hop(NEXT_HOP, (self.next_hop,))
+        if isinstance(self.fallback, Place):
+            self._ways[FALLBACK] = Hop(FALLBACK, (self.fallback,))
+
+    @property
+    def hops(self) -> tuple[Hop, ...]:
+        """All those that lead to hosts of the operator's naming."""
+        return tuple(way for way in self._ways.values() if isinstance(way, Hop))
+
+    def destination(
+        self, sender: Address | None, login: str | None, recipient: Address, chosen: str | None = None
+    ) -> str:
+        """Where the mail goes, for the queue to group by: a domain, or `route:NAME`.
+
+        `chosen` was laid down for this recipient by the operator or by `moved`: the name of a route, `direct`, or
+        `host:port`. It counts whatever the settings say.
+        """
+        if chosen is not None:
+            return recipient.domain if chosen == DIRECT else PREFIX + chosen
+        name = self._first(sender, login, recipient)
+        return recipient.domain if isinstance(self._ways.get(name, Direct()), Direct) else PREFIX + name
+
+    def _first(self, sender: Address | None, login: str | None, recipient: Address) -> str:
+        """The name of the route that takes it."""
+        last = DIRECT if self.next_hop is None else NEXT_HOP
+        return next((one.name for one in self.entries if one.fits(sender, login, recipient)), last)
+
+    def way(self, destination: str) -> Way | Unknown:
+        """What a destination stands for now."""
+        if not destination.startswith(PREFIX):
+            return Direct()
+        name = destination.removeprefix(PREFIX)
+        known = self._ways.get(name)
+        if known is not None:
+            return known
+        place = parse_place(name)
+        return Unknown(name) if place is None else Hop(name, (place,))
+
+    def refusal(self, sender: Address | None, login: str | None, recipient: Address) -> str | None:
+        """What a client that brings this mail is told, when a route rejects it."""
+        way = self.way(self.destination(sender, login, recipient))
+        return way.message if isinstance(way, Reject) else None
+
+    def moved(self, claim: Claim, recipient: Recipient, outcome: Outcome) -> str | None:
+        """The route that takes this recipient from now on, as `destination` has it for `chosen`; None: none other.
+
+        Only mail that failed directly moves, for the time being, and not what waits for the sake of a policy: the
+        fallback is no way round what the recipient's domain or the sender asks for.
+        """
+        direct = isinstance(self.way(claim.destination), Direct)
+        if self.fallback is None or not direct or not isinstance(outcome, Deferred):
+            return None
+        if recipient.attempts < self.fallback_after or claim.demand is TlsDemand.REQUIRED:
+            return None
+        if cause_of(outcome) in _STAYS or _is_for_policy(outcome):
+            return None
+        return self.fallback if isinstance(self.fallback, str) else FALLBACK
+
+    def with_fallback(self, claim: Claim, settlement: Settlement, now: datetime) -> Settlement:
+        """What an attempt came to, but that what moves to the fallback is tried there at once."""
+        return Settlement(tuple([self._settled(claim, one, now) for one in settlement.recipients]))
+
+    def _settled(self, claim: Claim, one: SettledRecipient, now: datetime) -> SettledRecipient:
+        route = self.moved(claim, one.recipient, one.outcome) if one.state is State.DEFERRED else None
+        if route is None:
+            return one
+        rule = f"delivery.fallback_after = {self.fallback_after}: to the route {route}"
+        return replace(one, route=route, next_attempt=now, rule=rule)
+
+
+def parse_place(text: str) -> Place | None:
+    """A place from `host:port`, an IPv6 address in brackets; None when it is none."""
+    found = _PLACE.match(text.lower())
+    if found is None or not 1 <= int(found[3]) <= 65535:
+        return None
+    host = found[1] if found[1] is not None else found[2].removesuffix(".")
+    try:
+        return Place(str(ipaddress.ip_address(host)), int(found[3]))
+    except ValueError:
+        if found[1] is not None or host.rpartition(".")[2].isdigit():  # half an address
+            return None
+    try:
+        return Place(parse_domain(host), int(found[3]))
+    except AddressError:
+        return None
+
+
+def _is_for_policy(outcome: Deferred) -> bool:
+    """Whether our own verdict kept it back: X.7.X, or a host that the MTA-STS policy does not list."""
+    ours = outcome.reply is None
+    return ours and (outcome.status.subject == 7 or (outcome.status.subject, outcome.status.detail) == (4, 8))
+
+
+def _holds(wanted: Collection[str], keys: tuple[str, ...]) -> bool:
+    """Whether a list that was given has one of these."""
+    return not wanted or any(key in wanted for key in keys)
+
+
+def _keys(address: Address | None) -> tuple[str, ...]:
+    """What may stand in a list for this address."""
+    if address is None:
+        return (NULL_SENDER, ANY)
+    return (*patterns_of(address.domain), ANY)
