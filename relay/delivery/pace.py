@@ -19,7 +19,7 @@ FIRST_REST: Final = timedelta(minutes=1)
 LONGEST_REST: Final = timedelta(minutes=15)
 JITTER: Final = 0.2  # a rest is spread over ten percent either way
 _FEWEST_FAILURES: Final = 2  # in a row, before a destination rests
-# What all of its mail meets there, and not just this message.
+# What all of its mail may meet there, and not just this message.
 _TROUBLE: Final = frozenset({Cause.OUTAGE, Cause.LOGIN, Cause.TLS_POLICY})
 
 
@@ -34,14 +34,21 @@ class Sign(Enum):
 
 def sign_of(outcomes: Mapping[int, Outcome], causes: Mapping[int, Cause | None]) -> Sign:
     """What the outcomes of an attempt, by recipient, say of the destination. `causes`: of those that were deferred."""
-    found = {causes.get(index) for index, outcome in outcomes.items() if isinstance(outcome, Deferred)}
-    if any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
-        return Sign.BUSY if Cause.THROTTLING in found else Sign.REACHED
-    if Cause.THROTTLING in found:
+    deferred = {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Deferred)}
+    if any(causes.get(index) is Cause.THROTTLING for index in deferred):
         return Sign.BUSY
-    if found and found <= _TROUBLE:
+    if any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
+        return Sign.REACHED
+    if deferred and all(_is_of_all(one, causes.get(index)) for index, one in deferred.items()):
         return Sign.TROUBLE
     return Sign.REACHED if any(_was_asked(outcome) for outcome in outcomes.values()) else Sign.NONE
+
+
+def _is_of_all(outcome: Deferred, cause: Cause | None) -> bool:
+    """Whether all mail meets it there: no answer, 421, or a 5xx that fails nobody, as it came before any recipient."""
+    if cause is Cause.LOGIN:
+        return True
+    return cause in _TROUBLE and (outcome.reply is None or outcome.reply.code == 421 or outcome.reply.code >= 500)
 
 
 def _was_asked(outcome: Outcome) -> bool:

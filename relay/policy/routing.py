@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from relay.mail.address import Address, AddressError, parse_domain
 from relay.mail.message import Claim, Recipient, TlsDemand
-from relay.mail.outcome import Cause, Deferred, Outcome, State
+from relay.mail.outcome import Cause, Deferred, Outcome
 from relay.policy.cause import cause_of
 from relay.policy.override import OverrideLevel, patterns_of
 from relay.policy.retry import SettledRecipient, Settlement
@@ -115,7 +115,6 @@ class Entry:
         )
 
 
-@dataclass(frozen=True, slots=True)
 class Routes:
     """All routes, in the order of the settings: the first that fits takes the mail. Without one it goes direct.
 
@@ -123,18 +122,21 @@ class Routes:
     delivered directly in `fallback_after` attempts.
     """
 
-    entries: tuple[Entry, ...] = ()
-    next_hop: Place | None = None
-    fallback: str | Place | None = None
-    fallback_after: int = 3
-    _ways: dict[str, Way] = field(init=False, repr=False, compare=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._ways.update((entry.name, entry.way) for entry in self.entries)
-        if self.next_hop is not None:
-            self._ways[NEXT_HOP] = Hop(NEXT_HOP, (self.next_hop,))
-        if isinstance(self.fallback, Place):
-            self._ways[FALLBACK] = Hop(FALLBACK, (self.fallback,))
+    def __init__(
+        self,
+        entries: Iterable[Entry] = (),
+        next_hop: Place | None = None,
+        fallback: str | Place | None = None,
+        fallback_after: int = 3,
+    ) -> None:
+        self.entries = tuple(entries)
+        self._fallback = FALLBACK if isinstance(fallback, Place) else fallback
+        self.fallback_after = fallback_after
+        self._ways: dict[str, Way] = {entry.name: entry.way for entry in self.entries}
+        if next_hop is not None:
+            self._ways[NEXT_HOP] = Hop(NEXT_HOP, (next_hop,))
+        if isinstance(fallback, Place):
+            self._ways[FALLBACK] = Hop(FALLBACK, (fallback,))
 
     @property
     def hops(self) -> tuple[Hop, ...]:
@@ -155,9 +157,8 @@ class Routes:
         return recipient.domain if isinstance(self._ways.get(name, Direct()), Direct) else PREFIX + name
 
     def _first(self, sender: Address | None, login: str | None, recipient: Address) -> str:
-        """The name of the route that takes it."""
-        last = DIRECT if self.next_hop is None else NEXT_HOP
-        return next((one.name for one in self.entries if one.fits(sender, login, recipient)), last)
+        """The name of the route that takes it; that there is a next hop is another question."""
+        return next((one.name for one in self.entries if one.fits(sender, login, recipient)), NEXT_HOP)
 
     def way(self, destination: str) -> Way | Unknown:
         """What a destination stands for now."""
@@ -182,20 +183,19 @@ class Routes:
         fallback is no way round what the recipient's domain or the sender asks for.
         """
         direct = isinstance(self.way(claim.destination), Direct)
-        if self.fallback is None or not direct or not isinstance(outcome, Deferred):
+        if not direct or not isinstance(outcome, Deferred) or recipient.attempts < self.fallback_after:
             return None
-        if recipient.attempts < self.fallback_after or claim.demand is TlsDemand.REQUIRED:
+        ours = outcome.reply is None and outcome.status.subject == 7  # a verdict of ours: X.7.X, whatever the cause
+        if claim.demand is TlsDemand.REQUIRED or ours or cause_of(outcome) in _STAYS:
             return None
-        if cause_of(outcome) in _STAYS or _is_for_policy(outcome):
-            return None
-        return self.fallback if isinstance(self.fallback, str) else FALLBACK
+        return self._fallback
 
     def with_fallback(self, claim: Claim, settlement: Settlement, now: datetime) -> Settlement:
         """What an attempt came to, but that what moves to the fallback is tried there at once."""
         return Settlement(tuple([self._settled(claim, one, now) for one in settlement.recipients]))
 
     def _settled(self, claim: Claim, one: SettledRecipient, now: datetime) -> SettledRecipient:
-        route = self.moved(claim, one.recipient, one.outcome) if one.state is State.DEFERRED else None
+        route = self.moved(claim, one.recipient, one.outcome)
         if route is None:
             return one
         rule = f"delivery.fallback_after = {self.fallback_after}: to the route {route}"
@@ -217,12 +217,6 @@ def parse_place(text: str) -> Place | None:
         return Place(parse_domain(host), int(found[3]))
     except AddressError:
         return None
-
-
-def _is_for_policy(outcome: Deferred) -> bool:
-    """Whether our own verdict kept it back: X.7.X, or a host that the MTA-STS policy does not list."""
-    ours = outcome.reply is None
-    return ours and (outcome.status.subject == 7 or (outcome.status.subject, outcome.status.detail) == (4, 8))
 
 
 def _holds(wanted: Collection[str], keys: tuple[str, ...]) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from relay.config import ConfigError, load, load_without_files
 from relay.policy.override import OverrideLevel
-from relay.policy.routing import Direct, Discard, Entry, Hop, Place, Reject, Routes
+from relay.policy.routing import Direct, Discard, Entry, Hop, Place, Reject
 from relay.settings import Settings
 
 GOOD: dict[str, Any] = {"name": "smart", "recipient_domains": ["*"], "hosts": ["smart.example.net:587"]}
@@ -228,11 +228,10 @@ def test_all_of_them_with_the_shorthands_of_delivery(tmp_path: Path) -> None:
         + in_file(other("b"), other("a", action="direct", hosts=None))
     )
     settings = load_without_files(tmp_path / "relay.toml", {})
-    assert settings.routes == Routes(
-        (take(name="b"), take(name="a", action="direct", hosts=None)),
-        Place("next.test", 26),
-        Place("backup.test", 27),
-        5,
-    )
-    assert Settings().routes == Routes()
+    routes = settings.routes
+    assert routes.entries == (take(name="b"), take(name="a", action="direct", hosts=None))
+    assert routes.way("route:next-hop") == Hop("next-hop", (Place("next.test", 26),))
+    assert routes.way("route:fallback") == Hop("fallback", (Place("backup.test", 27),))
+    assert (routes.fallback_after, Settings().routes.fallback_after) == (5, 3)
+    assert Settings().routes.hops == ()
     assert Settings.model_validate(settings.model_dump(mode="json")) == settings

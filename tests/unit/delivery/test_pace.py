@@ -22,6 +22,8 @@ NO_SUCH_USER = Failed(Status(Kind.PERMANENT, 1, 1), "no such user", "mx.test", R
 NO_DOMAIN = Failed(Status(Kind.PERMANENT, 1, 2), "no such domain")
 SILENT = Deferred(Status(Kind.TEMPORARY, 4, 1), "nobody answers")
 ASKED = Deferred(Status(Kind.TEMPORARY, 2, 1), "mailbox busy", "mx.test", Reply.of(450, ("busy",)))
+CLOSING = Deferred(Status(Kind.TEMPORARY, 3, 2), "shutting down", "mx.test", Reply.of(421, ("4.3.2 bye",)))
+TURNED_AWAY = Deferred(Status(Kind.TEMPORARY, 0, 0), "no service", "mx.test", Reply.of(554, ("no",)))
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,11 @@ ASKED = Deferred(Status(Kind.TEMPORARY, 2, 1), "mailbox busy", "mx.test", Reply.
         ([(OK, None), (SILENT, Cause.OUTAGE)], Sign.REACHED),
         ([(SILENT, Cause.OUTAGE), (ASKED, Cause.THROTTLING)], Sign.BUSY),
         ([(ASKED, Cause.MAILBOX_FULL), (SILENT, Cause.OUTAGE)], Sign.REACHED),
+        ([(ASKED, Cause.OUTAGE)], Sign.REACHED),  # said of one recipient: 451 4.3.0 lookup failure
+        ([(ASKED, Cause.LOGIN)], Sign.TROUBLE),
+        ([(CLOSING, Cause.OUTAGE)], Sign.TROUBLE),
+        ([(TURNED_AWAY, Cause.OUTAGE)], Sign.TROUBLE),
+        ([(TURNED_AWAY, Cause.REPUTATION)], Sign.REACHED),
         ([], Sign.NONE),
     ],
 )

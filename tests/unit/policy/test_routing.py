@@ -16,6 +16,10 @@ from relay.mail.status import Kind, Reply, Status
 from relay.policy.override import OverrideLevel
 from relay.policy.retry import Schedule, Schedules, settle
 from relay.policy.routing import (
+    DIRECT,
+    FALLBACK,
+    NEXT_HOP,
+    RESERVED_NAMES,
     Direct,
     Discard,
     Entry,
@@ -223,6 +227,8 @@ def test_every_destination_that_is_given_out_is_understood() -> None:
         ("smart.example", None),
         ("smart.example:", None),
         ("smart.example:0", None),
+        ("smart.example:65536", None),
+        ("[abc]:25", None),
         ("smart.example:x", None),
         ("::1:25", None),
         ("[192.0.2.1]:25", Place("192.0.2.1", 25)),
@@ -235,6 +241,27 @@ def test_every_destination_that_is_given_out_is_understood() -> None:
 )
 def test_places(text: str, place: Place | None) -> None:
     assert parse_place(text) == place
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        (Place("smart.example", 25), "smart.example:25"),
+        (Place("192.0.2.1", 587), "192.0.2.1:587"),
+        (Place("2001:db8::1", 25), "[2001:db8::1]:25"),
+    ],
+)
+def test_a_place_in_words(place: Place, text: str) -> None:
+    assert str(place) == text
+
+
+def test_the_names_that_no_route_of_the_settings_may_have() -> None:
+    assert set(RESERVED_NAMES) == {DIRECT, NEXT_HOP, FALLBACK} == {"direct", "next-hop", "fallback"}
+
+
+def test_the_hops_are_the_ways_to_hosts() -> None:
+    assert [one.name for one in ROUTES.hops] == ["partner", "marketing", "everything", "next-hop", "fallback"]
+    assert not any(one.mx for one in ROUTES.hops)
 
 
 @given(st.builds(Place, st.sampled_from(["smart.example", "192.0.2.1", "2001:db8::1"]), st.integers(1, 65535)))
@@ -269,6 +296,7 @@ OUTAGE = Deferred(LATER, "no connection", cause=Cause.OUTAGE)
 MOVED: list[tuple[str, bool, Outcome]] = [
     ("nobody answers", True, OUTAGE),
     ("the host says later", True, Deferred(LATER, "later", reply=REPLY)),
+    ("the host says later, with a code of policies", True, Deferred(KEPT_BACK, "later", reply=said("4.7.5 later"))),
     ("the host says later, for our reputation", True, Deferred(LATER, "later", reply=said("4.7.1 blocked: spamhaus"))),
     ("DNS does not answer", True, Deferred(Status(Kind.TEMPORARY, 4, 3), "no answer", cause=Cause.DNS)),
     ("throttled", True, Deferred(LATER, "slow down", reply=REPLY, cause=Cause.THROTTLING)),
@@ -302,7 +330,7 @@ def test_what_moves_to_the_fallback(moves: bool, outcome: Outcome) -> None:
     assert moved(routes, claim(), outcome) == ("fallback" if moves else None)
     assert moved(Routes(), claim(), outcome) is None
     assert moved(routes, claim(attempts=2), outcome) is None
-    assert moved(replace(routes, fallback_after=4), claim(), outcome) is None
+    assert moved(Routes(fallback=BACKUP, fallback_after=4), claim(), outcome) is None
     for other in ("route:fallback", "route:partner", "route:gone", "route:192.0.2.1:25"):
         assert moved(routes, claim(other), outcome) is None
 
