@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.policy.routing import DIRECT, NEXT_HOP, PREFIX, Routes, Unknown, parse_place
+from relay.policy.routing import DIRECT, PREFIX, Routes, Unknown, parse_place
 
 DEFAULT = "default"  # as the settings say
 
@@ -20,6 +20,6 @@ def chosen_route(text: str, routes: Routes) -> str | None:
     if place is not None:
         return str(place)
     if isinstance(routes.way(PREFIX + text), Unknown):
-        names = [*(entry.name for entry in routes.entries), *([] if routes.next_hop is None else [NEXT_HOP])]
+        names = dict.fromkeys([*(entry.name for entry in routes.entries), *(hop.name for hop in routes.hops)])
         raise ValueError(f"must be one of {', '.join([*names, DIRECT, DEFAULT])}, or host:port (got {text!r})")
     return text

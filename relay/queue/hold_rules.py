@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from relay.mail.address import Address
+from relay.mail.message import NewMessage
 from relay.queue.pattern import AddressPattern, parse_domain_pattern, parse_pattern
 from relay.queue.rows import from_micros, storable, to_micros
 
@@ -57,6 +58,20 @@ def load_hold_rules(connection: sqlite3.Connection) -> tuple[HoldRule, ...]:
         )
         for sender, recipient, domain, login, reason, made, id in rows
     )
+
+
+def held(connection: sqlite3.Connection, message: NewMessage) -> dict[int, str]:
+    """Which recipients of a message that comes in are held, by place in the envelope, and why."""
+    rules = load_hold_rules(connection)
+    found: dict[int, str] = {}
+    if not rules:
+        return found
+    sender, login = message.envelope.sender, message.login
+    for number, recipient in enumerate(message.envelope.recipients):
+        rule = next((rule for rule in rules if rule.holds(sender, login, recipient)), None)
+        if rule is not None:
+            found[number] = rule.hold
+    return found
 
 
 def add_hold_rule(connection: sqlite3.Connection, rule: HoldRule) -> int:

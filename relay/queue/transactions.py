@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from relay.mail.address import Address
 from relay.mail.message import Claim, MessageId, NewMessage
 from relay.mail.outcome import State
+from relay.queue import hold_rules
 from relay.queue.history import DROP_MIDDLE, INSERT_ATTEMPT, middle_of
 from relay.queue.rows import (
     INSERT_BODY,
@@ -52,6 +53,7 @@ _UNDO_REVIEWS = (
     "UPDATE recipient SET lease = NULL"
     " WHERE state = 'held' AND lease IS NOT NULL AND message IN (SELECT id FROM message WHERE closed IS NULL)"
 )
+_HOLD = "UPDATE recipient SET state = 'held', hold = ?, next_attempt = NULL WHERE message = ? AND number = ?"
 _OVERDUE = "SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE state = 'deferred' AND next_attempt < ?"
 _SPREAD = (
     "UPDATE recipient SET next_attempt = ? + (random() & 1048575) * ? / 1048576"
@@ -79,7 +81,7 @@ def put(
     claims: Sequence[Claim] = (),
     about: MessageId | None = None,
 ) -> None:
-    """Store a message, due on arrival, or leased by `claims`. Raises StoreUnavailable when its id is taken.
+    """Store a message, due on arrival, leased by `claims`, or held by a rule. Raises StoreUnavailable: its id is taken.
 
     `destinations`: of each recipient. `about`: the message is a notice that speaks of that one.
     """
@@ -90,6 +92,8 @@ def put(
         raise StoreUnavailable(f"the queue id {message.id} is taken") from error
     connection.execute(INSERT_BODY, body_row(message))
     connection.executemany(INSERT_RECIPIENT, recipient_rows(message, destinations, claims))
+    held = hold_rules.held(connection, message).items()
+    connection.executemany(_HOLD, [(reason, message.id.number, number) for number, reason in held])
     flow = flow_of(message.envelope.sender, message.login)
     leased = {claim.destination: claim for claim in claims}
     for destination in set(destinations):

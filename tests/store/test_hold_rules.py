@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from relay.mail.address import parse_address
+from relay.mail.message import NewMessage
+from relay.mail.outcome import State
 from relay.queue import visitor
 from relay.queue.hold_rules import HoldRule
 from relay.queue.pattern import parse_domain_pattern, parse_pattern
@@ -87,3 +91,31 @@ async def test_another_process_makes_rules_too(store: SqliteStore, folder: Path)
     reader.close()
     assert visitor.remove_hold_rule(folder, number) is True
     assert await store.controls.hold_rules() == ()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("claimed", [False, True])
+async def test_new_mail_is_held_recipient_by_recipient(
+    store: SqliteStore, message: Callable[..., NewMessage], claimed: bool
+) -> None:
+    await store.controls.add_hold_rule(rule(domain="example.org"))
+    put = message(1, "a@example.org", "b@example.net")
+    if claimed:
+        destinations = ("example.org", "example.net")
+        assert await store.put_claimed(put, NOW + timedelta(minutes=30), destinations) == ()
+        async with asyncio.timeout(5):
+            await store.wait(None, NOW)  # the worker is told that there is mail
+    else:
+        await store.put((put,))
+    held, free = await store.find(None, history=False)
+    assert (held.state, held.hold, held.next_attempt) == (State.HELD, "hold rule 1: under attack", None)
+    assert (free.state, free.hold) == (State.QUEUED, None)
+    (claim,) = await store.claim(10, timedelta(minutes=30), NOW, {}, 100)
+    assert claim.destination == "example.net"
+
+
+@pytest.mark.asyncio
+async def test_what_no_rule_holds_is_claimed_at_once(store: SqliteStore, message: Callable[..., NewMessage]) -> None:
+    await store.controls.add_hold_rule(rule(domain="example.net"))
+    claims = await store.put_claimed(message(1, "a@example.org"), NOW + timedelta(minutes=30), ("example.org",))
+    assert [claim.destination for claim in claims] == ["example.org"]

@@ -18,7 +18,9 @@ from json_schema import problems
 from relay.admin import openapi
 from relay.admin.api import MAX_BODY
 from relay.admin.tokens import Scope, Tokens, add_token
-from relay.events import AdminRefused, DefectFound, QueueAction
+from relay.app import App
+from relay.events import AdminRefused, AdminStarted, DefectFound, Event, QueueAction
+from relay.lab.zones import Zones
 from relay.mail.address import parse_address
 from relay.mail.message import Envelope, InlineBody, MessageId, NewMessage, Notify, RecipientDsn
 from relay.mail.outcome import Cause, Deferred, State
@@ -26,6 +28,7 @@ from relay.mail.record import AttemptRecord, HostRecord
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.retry import SettledRecipient, Settlement
 from relay.queue.store import Rest
+from relay.settings import Settings
 
 pytestmark = pytest.mark.asyncio
 
@@ -439,3 +442,51 @@ async def test_every_reference_leads_somewhere_and_every_schema_is_used() -> Non
     assert used == names
     operations = [one for methods in DOCUMENT["paths"].values() for one in methods.values()]
     assert len({one["operationId"] for one in operations}) == len(operations)
+
+
+# the whole service
+
+
+@pytest.mark.usefixtures("asyncio_buffers")
+async def test_the_running_service_holds_new_mail_by_a_rule_and_gives_it_up(tmp_path: Path) -> None:
+    token = add_token(tmp_path / "tokens", "ops", Scope.WRITE)
+    zones = Zones({})
+    settings = Settings.model_validate(
+        {
+            "hostname": "relay.test",
+            "submission": {"listen": ["127.0.0.1:0"]},
+            "dns": {"nameservers": [await zones.start()], "trust_ad": "yes"},
+            "admin": {"listen": ["127.0.0.1:0"], "tokens_file": str(tmp_path / "tokens")},
+        }
+    )
+    seen: list[Event] = []
+    app = App(settings, tmp_path / "state", "relay.test", emit=seen.append)
+    (submission,) = await app.start()
+    (started,) = [event for event in seen if isinstance(event, AdminStarted)]
+
+    async def ask(method: str, path: str, body: object = None) -> Any:
+        headers = {"Authorization": f"Bearer {token}"}
+        async with (
+            aiohttp.ClientSession(f"http://{started.address}") as session,
+            session.request(method, path, json=body, headers=headers, timeout=aiohttp.ClientTimeout(10)) as response,
+        ):
+            return await response.json()
+
+    try:
+        await ask("POST", "/v1/queue/hold-rules", {"sender": "@sender.test", "reason": "broken into"})
+        reader, writer = await asyncio.open_connection(submission.host, submission.port)
+        writer.write(
+            b"EHLO x\r\nMAIL FROM:<a@sender.test>\r\nRCPT TO:<b@nowhere.test>\r\nDATA\r\n"
+            b"Subject: x\r\n\r\nx\r\n.\r\nQUIT\r\n"
+        )
+        assert b"250 2.0.0 queued" in await reader.read()
+        writer.close()
+        (held,) = (await ask("GET", "/v1/queue"))["recipients"]
+        assert (held["state"], held["hold"], held["attempts"]) == ("held", "hold rule 1: broken into", 0)
+        gone = await ask("POST", "/v1/queue/actions", {"action": "drop", "filter": {"id": held["id"]}})
+        assert (gone["done"], (await ask("GET", "/v1/queue"))["recipients"]) == (1, [])
+        (told,) = [event for event in seen if isinstance(event, QueueAction)]
+        assert (told.who, told.recipients) == ("ops", 1)
+    finally:
+        await app.stop()
+        await zones.stop()
