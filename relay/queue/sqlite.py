@@ -231,21 +231,6 @@ class SqliteStore:
 
         await self._running.run(work)
 
-    async def retry_now(self, id: MessageId | None, now: datetime) -> int:
-        """Make the next attempt of one message, or of all, due at `now`.
-
-        Returns how many recipients are due now, those that were due before among them. Closed and held ones are not
-        touched, nor those that an attempt has at this moment.
-        """
-        time = to_micros(now)
-
-        def work(transaction: Transaction) -> int:
-            found = transactions.retry_now(transaction.connection, id, time)
-            transactions.load_turns(transaction)
-            return found
-
-        return await self._running.run(work, wakes=True)
-
     async def wait(self, until: datetime | None, now: datetime) -> None:
         """Return when work may be there: something put, deferred or released, `wake`, another process, or `until`.
 

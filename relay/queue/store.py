@@ -211,9 +211,6 @@ class QueueStore(Protocol):
     async def check_writable(self) -> None:
         """Write something that changes nothing, as mail is written. Raises StoreUnavailable as a `put` would."""
 
-    async def retry_now(self, id: MessageId | None, now: datetime) -> int:
-        """Make the next attempt of one message, or of all, due at `now`. Returns how many recipients it touched."""
-
     async def wait(self, until: datetime | None, now: datetime) -> None:
         """Return when work may be there: something put or deferred, a change by another process, or at `until`."""
 

@@ -38,13 +38,6 @@ _LINES = (
     "SELECT destination, flow, min(next_attempt) FROM recipient INDEXED BY recipient_due"
     " WHERE state = ? AND next_attempt IS NOT NULL GROUP BY destination, flow"
 )
-_WAITING_OF_ALL = (
-    "SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE next_attempt IS NOT NULL AND lease IS NULL"
-)
-_WAITING_OF_ONE = "SELECT count(*) FROM recipient WHERE message = ? AND next_attempt IS NOT NULL AND lease IS NULL"
-_RETRY_ALL = "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ?1 WHERE next_attempt > ?1 AND lease IS NULL"
-_RETRY_ONE = "UPDATE recipient SET next_attempt = ?1 WHERE message = ?2 AND next_attempt > ?1 AND lease IS NULL"
-_WAKE = "DELETE FROM rest WHERE ?1 IS NULL OR destination IN (SELECT destination FROM recipient WHERE message = ?1)"
 _UNDO_LEASES = (
     "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ? + ? * min(attempts, ?), lease = NULL"
     " WHERE next_attempt IS NOT NULL AND lease IS NOT NULL"
@@ -113,21 +106,6 @@ def remember(transaction: Transaction, attempt: Row) -> None:
     middle = middle_of(attempt)
     if middle is not None:
         transaction.connection.execute(DROP_MIDDLE, middle)
-
-
-def retry_now(connection: sqlite3.Connection, id: MessageId | None, now: int) -> int:
-    """Make what waits due. Returns how many recipients are due now; those in an attempt are left alone.
-
-    The caller sees to it that the turns are loaded anew. Destinations that rest are tried again too.
-    """
-    connection.execute(_WAKE, (None if id is None else id.number,))
-    if id is None:
-        found = connection.execute(_WAITING_OF_ALL).fetchone()[0]
-        connection.execute(_RETRY_ALL, (now,))
-    else:
-        found = connection.execute(_WAITING_OF_ONE, (id.number,)).fetchone()[0]
-        connection.execute(_RETRY_ONE, (now, id.number))
-    return int(found)
 
 
 def has_file(transaction: Transaction, id: MessageId) -> bool:

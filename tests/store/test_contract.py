@@ -57,6 +57,11 @@ async def large_body(store: QueueStore, id: MessageId) -> Body:
     return await writer.finish()
 
 
+async def retry_now(store: SqliteStore, id: MessageId | None) -> int:
+    action = Action(Act.RETRY, QueueFilter(ids=() if id is None else (id,)), "root")
+    return (await store.controls.perform(action, NOW, lambda *_: None)).done
+
+
 def numbers(claims: tuple[Claim, ...]) -> list[int]:
     return [claim.id.number for claim in claims]
 
@@ -347,7 +352,7 @@ async def test_held_mail_is_kept_and_not_tried(
     (taken,) = await claim(store)
     await settle(store, taken, settlement(taken, State.HELD, State.DELIVERED), (), NOW)
     assert await claim(store, NOW + timedelta(days=99)) == ()
-    assert await store.retry_now(None, NOW) == 0
+    assert await retry_now(store, None) == 0
     assert await store.next_due((), NOW) is None
     await store.tidy(NOW + timedelta(days=99))
     (entry,) = await store.find(None, history=False)
@@ -435,17 +440,17 @@ async def test_retry_now_makes_waiting_mail_due(
     for taken in claims[:-1]:
         await settle(store, taken, settlement(taken, State.DEFERRED), (), NOW)
     assert await claim(store) == ()
-    assert await store.retry_now(MessageId(1), NOW) == 2
+    assert await retry_now(store, MessageId(1)) == 2
     assert numbers(await claim(store)) == [1, 1]
-    assert await store.retry_now(MessageId(99), NOW) == 0
+    assert await retry_now(store, MessageId(99)) == 0
     # Those of message 1 and one of message 3 are in an attempt.
-    assert await store.retry_now(None, NOW) == 3
+    assert await retry_now(store, None) == 3
     assert numbers(await claim(store)) == [2, 2, 3]
 
 
 async def test_retry_now_does_not_put_due_mail_at_the_end(store: SqliteStore, message: MakeMessage) -> None:
     await store.put((message(1, arrived=NOW - MINUTE), message(2, arrived=NOW - 2 * MINUTE)))
-    assert await store.retry_now(None, NOW) == 2
+    assert await retry_now(store, None) == 2
     assert numbers(await claim(store)) == [2, 1]
 
 
@@ -514,7 +519,7 @@ async def test_wait_returns_when_work_may_be_there(
         case "release":
             await store.release(taken, NOW)
         case "retry":
-            await store.retry_now(None, NOW)
+            await retry_now(store, None)
         case "wake":
             store.wake()
     await returns(waiting)

@@ -23,7 +23,7 @@ from relay.queue.giving_up import composer
 from relay.queue.pattern import parse_pattern
 from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import QueueEntry, by_domain
+from relay.queue.store import QueueEntry, Rest, by_domain
 
 pytestmark = pytest.mark.asyncio
 
@@ -163,6 +163,25 @@ async def test_retry_does_not_put_off_what_was_due_before(store: SqliteStore, me
     await store.put((message(1),))
     await perform(store, Act.RETRY)
     assert [entry.next_attempt for entry in await entries(store)] == [NOW]
+
+
+@pytest.mark.parametrize("outside", [False, True])
+async def test_retry_ends_the_rest_of_what_it_tries(
+    store: SqliteStore, message: MakeMessage, folder: Path, outside: bool
+) -> None:
+    await store.put((message(1), message(2, "x@example.net")))
+    for name in ("example.org", "example.net"):
+        await store.rest(name, Rest(NOW + 99 * HOUR, NOW, 1, "4.4.1", "down"))
+    assert await store.claim(10, LEASE, LATER, {}, 100) == ()
+    retry = Action(Act.RETRY, QueueFilter(ids=(MessageId(1),)), "root")
+    tried = replace(retry, dry_run=True)
+    for action in (tried, retry):
+        if outside:
+            await asyncio.to_thread(visitor.perform, folder, action, LATER, COMPOSE, by_domain)
+        else:
+            await store.controls.perform(action, LATER, COMPOSE)
+        assert len(await store.rests()) == (2 if action.dry_run else 1)
+    assert [claim.id.number for claim in await store.claim(10, LEASE, LATER, {}, 100)] == [1]
 
 
 async def test_what_is_rerouted_goes_by_its_new_way_at_once(

@@ -6,8 +6,11 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from relay.admin.tokens import Scope, Tokens, add_token
+from relay.cli import relay
+from relay.config import ConfigError, load
 
 HASH = hashlib.sha256(b"relay_x").hexdigest()
 
@@ -76,3 +79,25 @@ def test_names_that_cannot_be(path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="cannot be the name of a token"):
         add_token(path, name, Scope.READ)
     assert not path.exists()
+
+
+def test_the_command_prints_a_token_and_keeps_its_hash(path: Path) -> None:
+    made = CliRunner().invoke(relay, ["admin", "token", "grafana", "--scope", "read", "--file", str(path)])
+    assert made.exit_code == 0
+    found = Tokens.load(path).find(made.output.strip())
+    assert found is not None and (found.name, found.scope) == ("grafana", Scope.READ)
+    wrong = CliRunner().invoke(relay, ["admin", "token", "a b", "--file", str(path)])
+    assert (wrong.exit_code, wrong.output[:40]) == (2, "relay: 'a b' cannot be the name of a tok")
+    nowhere = CliRunner().invoke(relay, ["admin", "token", "ops"])
+    assert nowhere.output == "relay: admin.tokens_file is not set; name the file with --file\n"
+
+
+def test_a_mistake_in_the_file_is_a_mistake_in_the_settings(path: Path, tmp_path: Path) -> None:
+    path.write_text("nonsense\n")
+    settings = tmp_path / "relay.toml"
+    settings.write_text(f'[admin]\ntokens_file = "{path}"\n')
+    found = CliRunner().invoke(relay, ["config", "check", str(settings)])
+    assert (found.exit_code, "line 1: not of the form" in found.output) == (2, True)
+    path.unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(settings, {})
