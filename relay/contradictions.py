@@ -172,6 +172,7 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
         ("submission", "tls_key"): submission.tls_key,
         ("submission", "users_file"): submission.users_file,
         ("tls", "ca_file"): settings.tls.ca_file,
+        ("admin", "tokens_file"): settings.admin.tokens_file,
     }
     for name, path in files.items():
         fault = None if path is None else _fault_of_file(path)

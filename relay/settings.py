@@ -191,10 +191,13 @@ class TlsMemorySettings(Section):
 
 
 class AdminSettings(Section):
-    """Health and metrics, for your own machines."""
+    """Health, metrics and the API, for your own machines."""
 
     listen: tuple[Listen, ...] = Field(
-        default=(), description="where health and metrics are answered, over plain HTTP; empty: nowhere"
+        default=(), description="where health, metrics and the API are answered, over plain HTTP; empty: nowhere"
+    )
+    tokens_file: OptionalPath = Field(
+        default=None, description="file of the API's tokens, written by `relay admin token`; empty: no API"
     )
 
 
