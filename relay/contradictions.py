@@ -14,6 +14,7 @@ from pathlib import Path
 from relay.delivery.credentials import Login, Unreadable
 from relay.mail.outcome import Cause
 from relay.policy.memory import OnTlsLoss
+from relay.policy.routing import FALLBACK, NEXT_HOP, PREFIX
 from relay.route_settings import Action
 from relay.settings import HostPort, RouteSettings, Settings, format_duration
 
@@ -51,6 +52,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
             what = f"{who}{hop} is this relay itself: mail would go in a circle"
             yield (blamed, listen, listen_tls, ("", "hostname")), what
     yield from _routes_amiss(settings)
+    yield from _limits_of_no_route(settings)
     yield from _kept_back_too_long(settings)
 
 
@@ -128,6 +130,17 @@ def _routes_amiss(settings: Settings) -> Iterator[Finding]:
         yield (blamed, next_hop, routes), "is for mail that goes directly, and delivery.next_hop takes all mail"
 
 
+def _limits_of_no_route(settings: Settings) -> Iterator[Finding]:
+    """Limits for a route that there is not."""
+    known = {route.name for route in settings.route}
+    known |= {NEXT_HOP} if settings.delivery.next_hop else set()
+    known |= {FALLBACK} if isinstance(settings.delivery.fallback, HostPort) else set()
+    for one in settings.destination:
+        for name in one.destinations:
+            if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in known:
+                yield (("", "destination"), ("", "route")), f"there is no [[route]] with the name {name[len(PREFIX) :]}"
+
+
 def _same_place(hop: HostPort, listener: HostPort, hostname: str) -> bool:
     """Whether a connection to `hop` reaches our own listener, as far as the settings tell."""
     if hop.port != listener.port:
@@ -159,6 +172,7 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
         ("submission", "tls_key"): submission.tls_key,
         ("submission", "users_file"): submission.users_file,
         ("tls", "ca_file"): settings.tls.ca_file,
+        ("admin", "tokens_file"): settings.admin.tokens_file,
     }
     for name, path in files.items():
         fault = None if path is None else _fault_of_file(path)

@@ -306,6 +306,30 @@ class NoticeQueued(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class QueueAction(Event):
+    """An operator has acted on the queue through the API. `who`: the token's name. `recipients`: that were changed."""
+
+    name = "queue-action"
+    who: str
+    action: str
+    filter: str
+    recipients: int
+    under_way: int
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdminRefused(Event):
+    """Somebody asked the API without a token that is known, or for more than the token is good for."""
+
+    name = "admin-refused"
+    level = "warning"
+    client: str
+    request: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoreFailed(Event):
     """The queue could not be written or read; nothing was lost, and it is tried again."""
 

@@ -172,8 +172,9 @@ def advice(outcome: Deferred | Failed) -> str:
         return "the recipient, whose mailbox is full."
     if outcome.reply is not None:
         return "the administrators of the receiving server, whose words are above."
-    if status == (3, 0):
-        return "the administrators of this server, which is short of something that it needs to send mail."
+    if status in {(3, 0), (7, 1)}:
+        why = "who decided it" if status == (7, 1) else "which is short of something that it needs to send mail"
+        return f"the administrators of this server, {why}."
     return "the administrators of the recipient's domain, or time: their mail server could not be reached."
 
 

@@ -195,6 +195,11 @@ def _duration(value: object) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def parse_duration(text: str) -> timedelta:
+    """A duration as it is written in the settings. Raises ValueError unless it is one, and longer than zero."""
+    return _positive(_duration(text)) or timedelta(0)
+
+
 def _optional_duration(value: object) -> timedelta | None:
     return None if value in ("", None) else _duration(value)
 

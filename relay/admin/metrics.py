@@ -16,6 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from relay import events
 from relay.events import Emit, Event
 from relay.mail.outcome import State, TlsUsed
+from relay.queue.control import Act
 from relay.queue.store import Depth
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -147,9 +148,20 @@ class Metrics:
             ),
             events.LoginWorks: _nothing,
             events.NoticeQueued: lambda event: by_kind[event.kind](),
+            events.QueueAction: self._count_action(),
+            events.AdminRefused: self._plain(
+                "relay_admin_refused", "Requests to the API without a token that was good for them."
+            ),
             events.StoreFailed: self._plain("relay_store_failures", "Times the queue could not be read or written."),
             events.DefectFound: self._plain("relay_defects", "Programming errors met. Please report them."),
         }
+
+    def _count_action(self) -> Count:
+        counter = self._counter(
+            "relay_queue_actions", "Recipients that operators have acted on through the API, by action.", "action"
+        )
+        by_action = {act.value: counter.labels(act.value).inc for act in Act}
+        return lambda event: by_action[event.action](event.recipients)
 
     def _count_attempt(self, event: events.AttemptFinished) -> None:
         self._attempts[event.state, event.tls]()

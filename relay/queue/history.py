@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from relay.mail.message import Claim, MessageId, NewMessage, TlsDemand
+from relay.mail.message import Claim, MessageDsn, MessageId, NewMessage, TlsDemand
 from relay.mail.outcome import Delivered, State, TlsUsed
 from relay.mail.record import AttemptRecord, decode, encode
 from relay.policy.retry import SettledRecipient, Settlement
-from relay.queue.rows import Row, due, from_micros, to_micros
+from relay.queue.rows import Row, due, from_micros, to_dsn, to_micros
 from relay.queue.store import QueueEntry
 
 KEPT_FIRST: Final = 10  # attempts for one domain
@@ -27,12 +27,17 @@ MAX_WAITING: Final = 16 << 10  # octets; when it is more, reasons and replies go
 
 INSERT_ATTEMPT: Final = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_MIDDLE: Final = "DELETE FROM attempt WHERE message = ? AND destination = ? AND number > ? AND number <= ?"
-SELECT_MESSAGE: Final = "SELECT id, message_id, sender, size, demand, arrived, about FROM message"
+SELECT_MESSAGE: Final = "SELECT id, message_id, sender, size, demand, arrived, about, login, ret, envid FROM message"
 SELECT_ATTEMPTS: Final = (
     "SELECT destination, number, began, ended, closed, waiting, notices, record"
     " FROM attempt WHERE message = ? ORDER BY began, lease"
 )
 
+SELECT_ACTS: Final = (
+    "SELECT number, act, made, who, detail FROM operator_act WHERE message = ? ORDER BY made, number, act"
+)
+
+_NOTHING_ASKED: Final = MessageDsn()
 _NAMES: Final = ("state", "status", "reason", "reply", "host", "tls", "next_attempt")
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
@@ -73,6 +78,17 @@ class AttemptEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ActEntry:
+    """What an operator did with one recipient. `act`: control.Act. `detail`: the reason, or where to."""
+
+    number: int  # place in the envelope
+    act: str
+    made: datetime
+    who: str
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class MessageTrace:
     """All that the queue knows of one message's life. `recipients` are in the order of the envelope."""
 
@@ -85,6 +101,9 @@ class MessageTrace:
     about: MessageId | None  # of a notice: the message that it speaks of
     recipients: tuple[QueueEntry, ...]
     attempts: tuple[AttemptEntry, ...]
+    acts: tuple[ActEntry, ...] = ()  # of each kind the newest, by time
+    login: str | None = None  # under which the client sent it
+    dsn: MessageDsn = _NOTHING_ASKED
 
 
 def attempt_row(
@@ -144,9 +163,17 @@ def notices_of(row: Row) -> tuple[MessageId, ...]:
     return () if notices is None else tuple(map(MessageId.parse, json.loads(notices)))
 
 
-def to_trace(row: Row, recipients: tuple[QueueEntry, ...], attempts: Iterable[AttemptEntry]) -> MessageTrace:
+def to_act(row: Row) -> ActEntry:
+    """From SELECT_ACTS."""
+    number, act, made, who, detail = row
+    return ActEntry(number, act, from_micros(made), who, detail)
+
+
+def to_trace(
+    row: Row, recipients: tuple[QueueEntry, ...], attempts: Iterable[AttemptEntry], acts: Iterable[ActEntry] = ()
+) -> MessageTrace:
     """From SELECT_MESSAGE."""
-    id, message_id, sender, size, demand, arrived, about = row
+    id, message_id, sender, size, demand, arrived, about, login, ret, envid = row
     return MessageTrace(
         id=MessageId(id),
         message_id=message_id,
@@ -157,6 +184,9 @@ def to_trace(row: Row, recipients: tuple[QueueEntry, ...], attempts: Iterable[At
         about=None if about is None else MessageId(about),
         recipients=recipients,
         attempts=tuple(attempts),
+        acts=tuple(acts),
+        login=login,
+        dsn=to_dsn(ret, envid),
     )
 
 

@@ -95,7 +95,10 @@ def test_a_broken_file_does_not_hide_the_mistakes_of_the_environment(tmp_path: P
     )
 
 
-SECTIONS = "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, admin, route, override, source"
+SECTIONS = (
+    "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, admin, route, destination, override,"
+    " source"
+)
 VALUES: list[tuple[str, str]] = [
     (
         '[submission]\nlisten = ["x"]',

@@ -11,7 +11,7 @@ import pytest
 from relay.mail.message import MessageId, TlsDemand
 from relay.mail.outcome import State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
-from relay.queue.history import AttemptEntry, MessageTrace, NoticeSent, Result
+from relay.queue.history import ActEntry, AttemptEntry, MessageTrace, NoticeSent, Result
 from relay.queue.store import QueueEntry
 from relay.trace import as_json, page
 
@@ -211,7 +211,8 @@ def test_json_has_the_same() -> None:
         record=AttemptRecord(("MTA-STS: no policy",), (REFUSED,), 3),
         notices=(NoticeSent(MessageId(2), None),),
     )
-    (found,) = json.loads(as_json((message(entry, attempts=(first,)),)))
+    act = ActEntry(0, "hold", NOW, "root", None)
+    (found,) = json.loads(as_json((replace(message(entry, attempts=(first,)), acts=(act,)),)))
     assert found == {
         "id": "0000000000001",
         "message_id": "abc@sender.example",
@@ -250,4 +251,28 @@ def test_json_has_the_same() -> None:
                 "notices": [{"id": "0000000000002", "state": None}],
             }
         ],
+        "acts": [{
+            "recipient": "bob@example.org", "action": "hold", "made": "2030-01-01T12:00:00.000Z", "who": "root",
+            "detail": None,
+        }],
     }  # fmt: skip
+
+
+def test_what_operators_did_stands_between_the_attempts() -> None:
+    people = recipient("bob@example.org", State.DEFERRED, 2, NOW + HOUR), recipient("x@example.org", State.DROPPED, 2)
+    acts = (
+        ActEntry(0, "hold", NOW + HOUR / 2, "root", "their change window"),
+        ActEntry(1, "hold", NOW + HOUR / 2, "root", "their change window"),
+        ActEntry(0, "reroute", NOW + 2 * HOUR, "ops", "backup"),
+        ActEntry(1, "drop", NOW + 2 * HOUR, "ops", None),
+    )
+    attempts = attempt(1, WAITS), attempt(2, WAITS, began=NOW + HOUR)
+    lines = body(replace(message(*people, attempts=attempts), acts=acts), NOW)
+    assert [line for line in lines if "UTC  " in line or ": dropped" in line] == [
+        "2030-01-01 12:00:00 UTC  attempt 1 for example.org, took 2.3 s",
+        "2030-01-01 12:30:00 UTC  bob@example.org, x@example.org: held by root: their change window",
+        "2030-01-01 13:00:00 UTC  attempt 2 for example.org, took 2.3 s",
+        "2030-01-01 14:00:00 UTC  bob@example.org: rerouted by ops to backup",
+        "2030-01-01 14:00:00 UTC  x@example.org: dropped by ops",
+        "x@example.org: dropped, and nobody was told (4.7.5 it waits)",
+    ]
