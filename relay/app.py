@@ -252,7 +252,15 @@ class App:
             return await Attempt(claim, tools).run()
 
         limits = Limits(settings.delivery.concurrency, DestinationLimits(settings.delivery.concurrency_per_destination))
-        office = Office(settings.retry.schedules, self._hostname, self._clock, self._new_id, random.random, self._emit)
+        office = Office(
+            settings.retry.schedules,
+            self._hostname,
+            self._clock,
+            self._new_id,
+            random.random,
+            self._emit,
+            settings.notices.postmaster,
+        )
         self._reviewer = Reviewer(self._store, office)
         return Worker(self._store, deliver, limits, office)
 

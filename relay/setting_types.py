@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from relay.mail.address import AddressError, parse_domain
+from relay.mail.address import Address, AddressError, parse_address, parse_domain
 from relay.mail.duration import SECONDS, format_duration
 
 _DURATION = re.compile(r"([0-9]{1,12}) *([smhdw])\Z")
@@ -185,6 +185,20 @@ def _network(value: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return network
 
 
+def _mailbox(value: object) -> Address | None:
+    if value is None or value == "" or isinstance(value, Address):
+        return value or None  # type: ignore[return-value]
+    if not isinstance(value, str):
+        raise ValueError("must be text such as postmaster@example.org")
+    try:
+        address = parse_address(value.encode("utf-8", "surrogatepass"))
+    except AddressError as error:
+        raise ValueError(f"must be an address such as postmaster@example.org: {error}") from None
+    if not address.domain:
+        raise ValueError("must be an address with a domain, such as postmaster@example.org")
+    return address
+
+
 def _path(value: object) -> Path | None:
     if value is None or value == "" or isinstance(value, Path):
         return value or None  # type: ignore[return-value]
@@ -212,6 +226,7 @@ Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidat
 HostName = Annotated[str, AfterValidator(host_name), Written("host name")]
 OwnName = Annotated[str, AfterValidator(_own_name), Written("host name")]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True), Written("port")]
+OptionalMailbox = Annotated[Address | None, BeforeValidator(_mailbox), _text, Written("address")]
 OptionalPath = Annotated[Path | None, BeforeValidator(_path), _text, Written("path")]
 
 

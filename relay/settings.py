@@ -26,6 +26,7 @@ from relay.setting_types import (
     Nameserver,
     Network,
     NextHop,
+    OptionalMailbox,
     OptionalPath,
     OwnName,
     Port,
@@ -41,6 +42,7 @@ __all__ = [
     "DnsSettings",
     "HostPort",
     "MtaStsSettings",
+    "NoticeSettings",
     "OverrideSettings",
     "QueueSettings",
     "RetrySettings",
@@ -170,6 +172,15 @@ class TlsMemorySettings(Section):
         return MemoryRules(self.on_loss, self.after, self.defer_for)
 
 
+class NoticeSettings(Section):
+    """What is told of mail besides what its sender is told."""
+
+    postmaster: OptionalMailbox = Field(
+        default=None,
+        description="who is told of a bounce that cannot be delivered; empty: the log alone",
+    )
+
+
 class AdminSettings(Section):
     """Health and metrics, for your own machines."""
 
@@ -192,6 +203,7 @@ class Settings(Section):
     mta_sts: MtaStsSettings = MtaStsSettings()
     tls_memory: TlsMemorySettings = TlsMemorySettings()
     retry: RetrySettings = RetrySettings()
+    notices: NoticeSettings = NoticeSettings()
     admin: AdminSettings = AdminSettings()
     override: tuple[OverrideSettings, ...] = Field(default=(), description="local rules on TLS for some destinations")
 

@@ -24,6 +24,7 @@ _DEMANDS: Final = {
     TlsDemand.REQUIRED: "the sender requires it all the way (REQUIRETLS)",
     TlsDemand.WAIVED: "the sender waives it (TLS-Required: No)",
 }
+_NOTICES: Final = {"relayed": "handing on", "undeliverable": "a lost bounce"}  # where the kind is no noun
 _TLS: Final = {TlsUsed.NONE: "no TLS", TlsUsed.ENCRYPTED: "TLS encrypted", TlsUsed.VERIFIED: "TLS verified"}
 
 
@@ -97,7 +98,11 @@ def _attempt_object(attempt: AttemptEntry, trace: MessageTrace) -> dict[str, obj
             for result in attempt.results
         ],
         "notices": [
-            {"id": str(notice.id), "state": None if notice.state is None else notice.state.value}
+            {
+                "id": str(notice.id),
+                "kind": notice.kind,
+                "state": None if notice.state is None else notice.state.value,
+            }
             for notice in attempt.notices
         ],
     }
@@ -131,11 +136,8 @@ def _attempt(attempt: AttemptEntry, trace: MessageTrace) -> Iterator[str]:
     yield from _tried(attempt.record)
     for result in attempt.results:
         yield from _result(result, trace)
-    # A notice of failure comes first: `QueueStore.settle`.
-    is_failure = any(result.state is State.FAILED for result in attempt.results)
     for notice in attempt.notices:
-        yield f"  => {_notice('failure' if is_failure else 'delay', notice, trace)}"
-        is_failure = False
+        yield f"  => {_notice(notice, trace)}"
 
 
 def _tried(record: AttemptRecord) -> Iterator[str]:
@@ -168,9 +170,10 @@ def _result(result: Result, trace: MessageTrace) -> Iterator[str]:
         yield f"       next attempt: {_time(result.next_attempt)}"
 
 
-def _notice(kind: str, notice: NoticeSent, trace: MessageTrace) -> str:
+def _notice(notice: NoticeSent, trace: MessageTrace) -> str:
     fate = "no longer kept" if notice.state is None else notice.state.value
-    return f"notice of {kind} to {trace.sender}: {notice.id} ({fate})"
+    words = f"notice of {_NOTICES.get(notice.kind, notice.kind)}" if notice.kind is not None else "notice"
+    return f"{words} to {trace.sender or 'the postmaster'}: {notice.id} ({fate})"
 
 
 def _gap(domain: str, before: int, number: int, trace: MessageTrace) -> Iterator[str]:

@@ -162,6 +162,7 @@ class NewMessage:
     demand: TlsDemand = TlsDemand.DEFAULT
     dsn: MessageDsn = MessageDsn()
     login: str | None = None  # under which the client sent it
+    notice: str | None = None  # of a notice of ours: which kind, such as failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ import re
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*\Z")
 _HEXCHAR = re.compile(r"\+([0-9A-F]{2})")
 _PRINTABLE = re.compile(r"[ -~]*\Z")
-# RFC 6533 §3: QCHAR without the backslash, and code points; a plain ASCII letter is never written as one.
 _EMBEDDED = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 _QUOTED = re.compile(r"(?:[!-*,-<>-\[\]-~\u00A0-\U0010FFFF]|\\x\{[0-9A-Fa-f]{2,6}\})+\Z")
+_PLAIN = re.compile(r"[!-*,-<>-\[\]-~]")  # RFC 6533 §3: QCHAR
+_PLAIN_UTF8 = re.compile(r"[!-*,-<>-\[\]-~\u00A0-\U0010FFFF]")  # QUCHAR
 _EMBEDDED_ASCII = frozenset(" +=\\")
 
 
@@ -33,9 +34,10 @@ def decode_utf8_address(text: str) -> str:
     return _EMBEDDED.sub(_embedded, text)
 
 
-def encode_utf8_address(address: str) -> str:
-    """The utf-8-addr-xtext for `address`: ASCII without blanks, `+` or `=`."""
-    return "".join(c if "!" <= c <= "~" and c not in "+=\\" else f"\\x{{{ord(c):02X}}}" for c in address)
+def encode_utf8_address(address: str, *, seven_bit: bool = True) -> str:
+    """The utf-8-addr-xtext for `address`: ASCII without blanks, `+` or `=`; else the utf-8-addr-unitext."""
+    plain = _PLAIN if seven_bit else _PLAIN_UTF8
+    return "".join(c if plain.match(c) else f"\\x{{{ord(c):02X}}}" for c in address)
 
 
 def _embedded(found: re.Match[str]) -> str:

@@ -95,7 +95,7 @@ def test_a_broken_file_does_not_hide_the_mistakes_of_the_environment(tmp_path: P
     )
 
 
-SECTIONS = "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, admin, override"
+SECTIONS = "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, notices, admin, override"
 VALUES: list[tuple[str, str]] = [
     (
         '[submission]\nlisten = ["x"]',

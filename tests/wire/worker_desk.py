@@ -189,13 +189,15 @@ async def desk(
     schedules: Schedules = SCHEDULES,
     clock: Callable[[], datetime] | None = None,
     defects: bool = False,
+    postmaster: str | None = None,
 ) -> AsyncIterator[Desk]:
     """Open the queue and make the worker; `start` is up to the test. `defects`: they are no surprise."""
     courier = Courier()
     store = SqliteStore(folder, _one_place if shared else by_domain)
     await store.open(NOON)
     made = Desk(folder, store, courier)
-    office = Office(schedules, "relay.test", clock or (lambda: made.now), made.new_id, lambda: 0.5, made.emit)
+    told = None if postmaster is None else parse_address(postmaster.encode())
+    office = Office(schedules, "relay.test", clock or (lambda: made.now), made.new_id, lambda: 0.5, made.emit, told)
     made.office = office
     made.worker = Worker(store, courier, Limits(total, DestinationLimits(per_lane)), office)
     try:
