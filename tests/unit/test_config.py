@@ -312,7 +312,9 @@ def test_mistakes_in_the_environment_name_the_variable(tmp_path: Path) -> None:
         found[0]
         == "RELAY_MTA_STS__PROT: unknown setting; known here: RELAY_MTA_STS__PORT (did you mean RELAY_MTA_STS__PORT?)"
     )
-    assert found[1].startswith("RELAY_WRONG__SUCH: unknown setting; known here: RELAY_HOSTNAME, RELAY_SUBMISSION__LISTEN,")
+    assert found[1].startswith(
+        "RELAY_WRONG__SUCH: unknown setting; known here: RELAY_HOSTNAME, RELAY_SUBMISSION__LISTEN,"
+    )
     assert found[2].startswith("RELAY_submission__listen: unknown setting; ")
     assert found[3].startswith("RELAY_SUBMISSION__LISTEN[1]: must be host:port")
     assert found[4:] == (
