@@ -2,142 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from email.header import decode_header, make_header
 from email.utils import format_datetime
 
 import pytest
-from dsn_parser import Dsn, DsnError, parse_dsn
-from hypothesis import given
-from hypothesis import strategies as st
-
-from relay.mail.address import AddressError, parse_address
-from relay.mail.message import (
-    Claim,
-    InlineBody,
-    MessageDsn,
-    MessageId,
-    NewMessage,
-    Notify,
-    Recipient,
-    RecipientDsn,
-    Ret,
-    SmtpUtf8,
-    TlsDemand,
+from notice_case import (
+    ARRIVED,
+    DONE,
+    DOWN,
+    EXPIRED,
+    GREY,
+    HEADER,
+    LITERAL,
+    MESSAGE,
+    NEXT,
+    NO_CODE,
+    NO_TLS,
+    NO_USER,
+    NOW,
+    NULL_MX,
+    UNTIL,
+    UTF8_HEADER,
+    Case,
+    read,
 )
-from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, State, TlsUsed
+
+from relay.mail.message import MessageDsn, MessageId, Notify, RecipientDsn, Ret, TlsDemand
+from relay.mail.outcome import Outcome
 from relay.mail.status import Kind as Class
 from relay.mail.status import Reply, Status
-from relay.ndr.due import FULL_LIMIT, Due, Kind, Stamp, returns_whole
-from relay.ndr.notice import compose
-from relay.policy.retry import SettledRecipient
-
-ARRIVED = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-NOW = ARRIVED + timedelta(hours=4)
-NEXT = NOW + timedelta(minutes=30)
-UNTIL = ARRIVED + timedelta(days=5)
-STAMP = Stamp(MessageId(7), NOW, "relay.example.org")
-HEADER = b"From: <s@a.test>\r\nSubject: original\r\nMessage-ID: <m1@a.test>\r\n"
-MESSAGE = HEADER + b"\r\nHello,\r\n.\r\n..and so on\r\n"
-UTF8_HEADER = "From: <jörg@a.test>\r\nSubject: Grüße\r\nMessage-ID: <m1@a.test>\r\n".encode()
-
-NO_USER = Failed(
-    Status(Class.PERMANENT, 1, 1), "mx.b.test refused the message for good", "mx.b.test", Reply.of(550, ("5.1.1 who?",))
-)
-NO_CODE = replace(NO_USER, status=Status(Class.PERMANENT, 0, 0), reply=Reply.of(554, ("no",)))
-NO_TLS = Failed(
-    Status(Class.PERMANENT, 7, 4), "the MTA-STS policy demands TLS, but mx.b.test does not offer STARTTLS", "mx.b.test"
-)
-NULL_MX = Failed(Status(Class.PERMANENT, 1, 10), "b.test takes no mail at all (null MX)")
-EXPIRED = Failed(
-    Status(Class.PERMANENT, 7, 1),
-    "mx.b.test asks us to come again later",
-    "mx.b.test",
-    Reply.of(451, ("4.7.1 grey",)),
-    expired=True,
-)
-DOWN = Deferred(Status(Class.TEMPORARY, 4, 1), "mx.b.test [192.0.2.1]: connection refused", "mx.b.test")
-GREY = Deferred(
-    Status(Class.TEMPORARY, 7, 1),
-    "mx.b.test asks us to come again later",
-    "mx.b.test",
-    Reply.of(451, ("4.7.1 grey",)),
-    cause=Cause.GREYLISTING,
-)
-DONE = Delivered(Status(Class.SUCCESS, 0, 0), Reply.of(250, ("2.0.0 kept",)), "mx.b.test", TlsUsed.VERIFIED)
-LITERAL = replace(NO_USER, host="[192.0.2.1]")
-
-NOTHING, NO_DSN = RecipientDsn(), MessageDsn()
-
-
-@dataclass(frozen=True)
-class Case:
-    """A notice to be written, and what must be read in it: fields of the report, words of the letter, what goes back.
-
-    `fields` are of the last recipient, `message` of the whole; None: not there.
-    """
-
-    kind: Kind
-    outcomes: Sequence[Outcome] = (NO_USER,)
-    to: str = "s@a.test"
-    recipients: Sequence[str] = ("bob@b.test",)
-    asked: RecipientDsn = NOTHING
-    dsn: MessageDsn = NO_DSN
-    original: bytes = MESSAGE
-    size: int | None = None
-    demand: TlsDemand = TlsDemand.DEFAULT
-    attempts: int = 3
-    tried: bool = True
-    expires: datetime | None = UNTIL
-    held: bool = False
-    notices: int = 1
-    fields: dict[str, str | None] = field(default_factory=dict)
-    message: dict[str, str | None] = field(default_factory=dict)
-    words: Sequence[str] = ()
-    unsaid: Sequence[str] = ()
-    subject: str | None = None
-    returned: bytes | None = None
-    types: tuple[str, str] = ("message/delivery-status", "text/rfc822-headers")
-
-    @property
-    def about(self) -> Claim:
-        size = len(self.original) if self.size is None else self.size
-        return Claim(
-            id=MessageId(5),
-            sender=None if self.kind is Kind.UNDELIVERABLE else parse_address(self.to.encode()),
-            destination="b.test",
-            recipients=(),
-            body=InlineBody(b"x" * size),
-            arrived=ARRIVED,
-            lease=1,
-            lease_until=ARRIVED,
-            message_id="m1@a.test",
-            demand=self.demand,
-            dsn=self.dsn,
-        )
-
-    @property
-    def due(self) -> Due:
-        outcomes = [*self.outcomes, *[self.outcomes[-1]] * (len(self.recipients) - len(self.outcomes))]
-        states = {Delivered: State.DELIVERED, Deferred: State.DEFERRED, Failed: State.FAILED}
-        settled = tuple(
-            SettledRecipient(
-                Recipient(number, parse_address(text.encode()), self.attempts, self.notices - 1, self.asked),
-                State.HELD if self.held else states[type(outcome)],
-                outcome,
-                NEXT if isinstance(outcome, Deferred) and self.tried and not self.held else None,
-                self.notices,
-                expires=self.expires,
-            )
-            for number, (text, outcome) in enumerate(zip(self.recipients, outcomes, strict=True))
-        )
-        return Due(self.kind, parse_address(self.to.encode()), settled)
-
-    def compose(self) -> NewMessage:
-        return compose(self.due, self.about, self.original, replace(STAMP, tried=self.tried))
-
+from relay.ndr.due import FULL_LIMIT, Kind
 
 FULL = MessageDsn(Ret.FULL)
 JOERG = "jörg@a.test"
@@ -450,19 +345,6 @@ CASES = {
 }
 
 
-def read(message: NewMessage) -> Dsn:
-    assert isinstance(message.body, InlineBody)
-    dsn = parse_dsn(message.body.octets)
-    (to,) = message.envelope.recipients
-    assert message.envelope.sender is None
-    assert message.envelope.dsn == (RecipientDsn(Notify.NEVER),)
-    assert message.eight_bit is not message.body.octets.isascii()
-    assert (message.smtputf8 is SmtpUtf8.NEEDED) is to.needs_smtputf8
-    assert dsn.utf8 is to.needs_smtputf8
-    assert dsn.header["to"] == f"<{to.local}@{to.domain}>"
-    return dsn
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_case(name: str) -> None:
     case = CASES[name]
@@ -516,108 +398,3 @@ def test_the_notice_is_addressed_and_names_the_failing_address() -> None:
 def test_no_notice_speaks_of_what_did_not_happen(kind: Kind, outcome: Outcome) -> None:
     with pytest.raises(TypeError):
         Case(kind, (outcome,)).compose()
-
-
-MESSES = st.text(max_size=60) | st.lists(
-    st.sampled_from(["\r\n", "Status: 2.0.0", "\x00", "ö", "\u2028", "x" * 1000, " ", "--relay-", ".", "=", "\ud800"])
-).map("".join)
-
-
-@st.composite
-def addresses(draw: st.DrawFn) -> str:
-    local = draw(st.text(max_size=20) | st.from_regex(r'"([ -~]|ö){0,20}"', fullmatch=True) | st.just("a+b=c"))
-    domain = draw(st.sampled_from(["b.test", "bücher.test", "[192.0.2.1]", "x" * 63 + ".test", "例え.テスト"]))
-    text = f"{local}@{domain}"
-    try:
-        parse_address(text.encode())
-    except (AddressError, UnicodeEncodeError):
-        return f"bob@{domain}"
-    return text
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> Case:
-    kind = draw(st.sampled_from(Kind))
-    reply = draw(st.none() | st.lists(MESSES, min_size=1, max_size=3).map(tuple))
-    words, detail = draw(MESSES), draw(st.integers(0, 999))
-    code = {FAILURE: 550, UNDELIVERABLE: 554, DELAY: 451, RELAYED: 250}[kind]
-    outcome: Outcome
-    if kind is RELAYED:
-        outcome = replace(DONE, reply=Reply.of(code, reply or ("ok",)))
-    elif kind is DELAY:
-        status = Status(Class.TEMPORARY, 4, detail)
-        outcome = Deferred(status, words, "mx.b.test", Reply.of(code, reply) if reply else None)
-    else:
-        expired = draw(st.booleans())
-        status = Status(Class.PERMANENT, 4, detail)
-        outcome = Failed(status, words, None, Reply.of(code, reply) if reply else None, expired=expired)
-    orcpt = draw(st.none() | MESSES | st.sampled_from(["rfc822;a+2Bb@c", r"utf-8;\x{F6}@c", ";x", "rfc822;+20"]))
-    return Case(
-        kind,
-        (outcome,),
-        to=draw(addresses()),
-        recipients=draw(st.lists(addresses(), min_size=1, max_size=3)),
-        asked=RecipientDsn(None, orcpt),
-        dsn=MessageDsn(
-            draw(st.sampled_from([None, *Ret])), draw(st.none() | MESSES.filter(lambda text: len(text) <= 100))
-        ),
-        original=draw(originals()),
-        demand=draw(st.sampled_from(TlsDemand)),
-    )
-
-
-@st.composite
-def originals(draw: st.DrawFn) -> bytes:
-    value = st.binary(max_size=60).map(lambda octets: octets.translate(None, b"\r\n\0"))
-    fields = draw(st.lists(value, max_size=4))
-    lines = draw(st.lists(value | st.just(b"y" * 2000) | st.just("Grüße".encode()), max_size=4))
-    return (
-        b"".join(b"X: %b\r\n" % one for one in fields) + b"Date: x\r\n\r\n" + b"".join(b"%b\r\n" % one for one in lines)
-    )
-
-
-@given(cases())
-def test_whatever_it_is_about_a_strict_reader_takes_it(case: Case) -> None:
-    dsn = read(case.compose())
-    assert [group["Final-Recipient"].partition("; ")[2] for group in dsn.recipients] == [
-        f"{address.local}@{address.domain}" for address in (parse_address(text.encode()) for text in case.recipients)
-    ]
-    if returns_whole(case.kind, case.about) and dsn.returned_type in ("message/rfc822", "message/global"):
-        assert dsn.returned == case.original
-    elif case.demand is not TlsDemand.REQUIRED:
-        assert dsn.returned == case.original.partition(b"\r\n\r\n")[0] + b"\r\n"
-
-
-# The reader itself: what it must not take. Each is a good notice with one thing changed.
-FAULTS = {
-    "bare LF": (b"\r\nMIME-Version", b"\nMIME-Version"),
-    "no To": (b"To: <s@a.test>", b"To: <>"),
-    "wrong status class": (b"Status: 5.1.1", b"Status: 4.1.1"),
-    "status without three numbers": (b"Status: 5.1.1", b"Status: 5.1"),
-    "unknown action": (b"Action: failed", b"Action: broken"),
-    "order": (b"Action: failed\r\nStatus: 5.1.1", b"Status: 5.1.1\r\nAction: failed"),
-    "date in the wrong group": (b"X-Relay-Queue-ID", b"Last-Attempt-Date: Thu, 01 Jan 2026 12:00:00 +0000\r\nX-Relay"),
-    "no blank line between groups": (b"\r\n\r\nFinal-Recipient", b"\r\nFinal-Recipient"),
-    "no address type": (b"rfc822; bob", b"bob"),
-    "8-bit report": (b"550 5.1.1 who?", "550 5.1.1 wér?".encode()),
-    "date without a zone": (b"Arrival-Date: Thu, 01 Jan 2026 12:00:00 +0000", b"Arrival-Date: Thu, 01 Jan 2026 12:00"),
-    "will retry, and failed": (
-        b"Last-Attempt-Date",
-        b"Will-Retry-Until: Thu, 01 Jan 2026 12:00:00 +0000\r\nLast-Attempt-Date",
-    ),
-    "header part with a body": (b"Message-ID: <m1@a.test>\r\n\r\n--", b"Message-ID: <m1@a.test>\r\n\r\nbody\r\n--"),
-    "mislabelled": (b"text/rfc822-headers", b"message/rfc822"),
-    "a fourth part": (b"--\r\n", b"\r\nContent-Type: text/plain\r\n\r\nx\r\n--relay-0000000000007--\r\n"),
-    "long line": (b"550 5.1.1 who?", b"550 5.1.1 " + b"x" * 999),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_the_reader_sees(fault: str) -> None:
-    good, bad = FAULTS[fault]
-    message = CASES["failure"].compose()
-    assert isinstance(message.body, InlineBody)
-    octets = message.body.octets
-    at = octets.rindex(good)
-    with pytest.raises(DsnError):
-        parse_dsn(octets[:at] + bad + octets[at + len(good) :])
