@@ -51,7 +51,7 @@ def returned(due: Due, claim: Claim, original: bytes) -> Returned:
 
 def encoded(octets: bytes) -> bytes:
     """RFC 2045: as it is when every line is short ASCII, quoted-printable otherwise. Adds the blank line before it."""
-    if octets.isascii() and b"\0" not in octets and all(len(line) <= _LONG_LINE for line in octets.split(b"\r\n")):
+    if octets.isascii() and all(len(line) <= _LONG_LINE for line in octets.split(b"\r\n")):
         return b"\r\n" + octets
     return b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + _quoted_printable(octets)
 
@@ -74,7 +74,7 @@ def _header_part(header: bytes, *, utf8: bool) -> bytes:
 
 def _whole_part(original: bytes, header: bytes, *, utf8: bool) -> bytes | None:
     """The whole message; None when nothing can carry it as it is."""
-    if b"\0" in original or not _has_short_lines(original):
+    if not _has_short_lines(original):
         return None
     if header.isascii():
         eight_bit = b"" if original.isascii() else b"Content-Transfer-Encoding: 8bit\r\n"

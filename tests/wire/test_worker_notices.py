@@ -81,7 +81,7 @@ async def test_a_notice_asks_for_none_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ret", [Ret.FULL, Ret.HDRS, None])
 async def test_the_whole_message_goes_back_when_it_was_asked_for(ret: Ret | None, tmp_path: Path) -> None:
-    octets = b"Subject: whole\r\n\r\n" + b"line of the body\r\n" * 8000  # in a file, and read in several chunks
+    octets = b"Subject: whole\r\n\r\n" + b"line of the body\r\n" * 50000  # in a file, and read in several chunks
     async with desk(tmp_path) as at:
         at.courier.results = {"a.test": NEVER}
         at.start()

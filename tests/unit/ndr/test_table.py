@@ -28,11 +28,12 @@ from notice_case import (
     read,
 )
 
-from relay.mail.message import MessageDsn, MessageId, Notify, RecipientDsn, Ret, TlsDemand
+from relay.mail.message import InlineBody, MessageDsn, MessageId, Notify, RecipientDsn, Ret, TlsDemand
 from relay.mail.outcome import Outcome
 from relay.mail.status import Kind as Class
 from relay.mail.status import Reply, Status
 from relay.ndr.due import FULL_LIMIT, Kind
+from relay.ndr.returned import HEADER_LIMIT
 
 FULL = MessageDsn(Ret.FULL)
 JOERG = "jörg@a.test"
@@ -363,6 +364,26 @@ def test_case(name: str) -> None:
     if case.returned is not None:
         assert dsn.returned == case.returned
     assert (message.demand is TlsDemand.REQUIRED) is (case.demand is TlsDemand.REQUIRED)
+
+
+@pytest.mark.parametrize(
+    ("to", "final", "original"),
+    [
+        (JOERG, "utf-8; käthe\\x{2B}x@b.test", "utf-8; käthe@c.test"),
+        ("s@a.test", "utf-8; k\\x{E4}the\\x{2B}x@b.test", "utf-8; k\\x{E4}the@c.test"),
+    ],
+)
+def test_utf8_is_written_as_it_is_for_those_who_can_read_it(to: str, final: str, original: str) -> None:
+    body = replace(CASES["sender in UTF-8"], to=to).compose().body
+    assert isinstance(body, InlineBody)
+    fields = f"Original-Recipient: {original}\r\nFinal-Recipient: {final}\r\n"
+    assert fields.encode() in body.octets
+
+
+def test_a_long_header_is_cut_at_the_end_of_a_line() -> None:
+    dsn = read(Case(FAILURE, original=b"X: y\r\n" * 20000 + b"\r\n").compose())
+    assert HEADER_LIMIT - 6 < len(dsn.returned) <= HEADER_LIMIT
+    assert dsn.returned.endswith(b"X: y\r\n")
 
 
 def test_there_are_enough_cases() -> None:
