@@ -82,7 +82,8 @@ def _opening(due: Due, claim: Claim) -> str:
         case Kind.UNDELIVERABLE:
             return (
                 f"A message {of} that has no sender to write to (a bounce or another automatic notice) could not be "
-                "delivered to the recipients below, and it will not be tried again. Nobody but you is told."
+                "delivered to the recipients below, and it will not be tried again. Nobody but you is told. "
+                "Where a bounce answers a forged sender there is nothing to mend."
             )
 
 
@@ -114,7 +115,8 @@ def _lines(kind: Kind, settled: SettledRecipient, stamp: Stamp) -> Iterator[str]
         yield _patience(settled)
     if kind is Kind.DELAY:
         yield _prospects(settled)
-    yield f"Who can mend it: {advice(outcome)}"
+    if kind is not Kind.UNDELIVERABLE:  # the postmaster is none of those whom the advice is for
+        yield f"Who can mend it: {advice(outcome)}"
     yield f"Code: {status}" if kind is Kind.DELAY else f"Code: {basic_code(outcome)} {status}"
 
 
@@ -146,7 +148,7 @@ def failing_step(settled: SettledRecipient) -> str:
         if reason.endswith(ending):
             return step
     if outcome.reply is not None:
-        return "the mail host's consent: it wants to take the message later"
+        return "the mail host's consent; it wants to be asked again later"
     by_status = _STEPS_BY_STATUS.get((outcome.status.subject, outcome.status.detail))
     return by_status or _STEPS_BY_CAUSE.get(settled.cause or Cause.OTHER, "the delivery to the mail host")
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 from dsn_parser import Dsn, parse_dsn
 from worker_desk import LATER, NEVER, NOON, Desk, desk, make_message
 
+from relay.delivery.reviews import Reviewer
 from relay.events import BounceUndeliverable, NoticeQueued
 from relay.mail.message import Claim, InlineBody, MessageDsn, MessageId, NewMessage, Notify, RecipientDsn, Ret
+from relay.queue.store import Rest
 from relay.queue.visitor import open_reader
 
 pytestmark = pytest.mark.asyncio
@@ -132,3 +135,19 @@ async def test_without_a_postmaster_there_is_the_event_alone(tmp_path: Path) -> 
         await at.calm()
         assert told(at) == []
         assert [event.recipient for event in at.seen(BounceUndeliverable)] == ["never@a.test"]
+
+
+async def test_what_expires_without_an_attempt_names_none(tmp_path: Path) -> None:
+    async with desk(tmp_path, postmaster=POSTMASTER) as at:
+        await at.store.put((make_message(1, "b@a.test"), make_message(2, "c@a.test", sender=None)))
+        end = NOON + timedelta(days=5)
+        await at.store.rest("a.test", Rest(end + timedelta(days=5), NOON, 9, "4.4.1", "refused"))
+        at.now = end
+        await Reviewer(at.store, at.office).look()
+        assert told(at) == [("failure", "from@sender.test"), ("undeliverable", POSTMASTER)]
+        assert [event.recipient for event in at.seen(BounceUndeliverable)] == ["c@a.test"]
+        found = {claim.destination: read(claim) for claim in await at.store.claim(9, timedelta(hours=1), end, {}, 9)}
+        assert sorted(found) == ["home.test", "sender.test"]
+        for notice in found.values():
+            assert "Last-Attempt-Date" not in notice.recipients[0]
+            assert f"It was never tried, until its time ran out at {format_datetime(end)}." in notice.words
