@@ -128,7 +128,7 @@ def _original_recipient(orcpt: str, utf8: bool) -> str | None:
     except ValueError:  # submission takes none such
         return None
     fits = len(address.encode()) <= _LONGEST_FIELD  # it cannot be folded
-    return f"{kind}; {address}" if fits and _ATOM.match(kind) and address.strip() else None
+    return f"{kind}; {address}" if fits and _ATOM.match(kind) and address.strip(" ") else None
 
 
 def _field(name: str, value: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ from submission_peer import Client
 
 from relay.app import App, utc_now
 from relay.config import load
-from relay.delivery.capabilities import Capabilities
 from relay.events import Event
 from relay.lab.sink import Sink, SinkScript
 from relay.lab.zones import Security, Zone, Zones
@@ -104,7 +103,6 @@ async def test_success_is_told_where_the_next_host_does_not_report(tmp_path: Pat
         assert b"Hello." not in notice.returned
 
 
-@pytest.mark.skipif("dsn" not in {one.name for one in fields(Capabilities)}, reason="DSN is not yet passed on")
 async def test_what_was_asked_goes_on_to_a_host_that_reports(tmp_path: Path) -> None:
     """And a failure there is told by us, whole as it was asked for."""
     async with journey(tmp_path) as at:

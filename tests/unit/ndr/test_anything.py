@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from notice_case import DONE, Case, read
 
@@ -91,6 +91,7 @@ TYPED = st.from_regex(r"(rfc822|X400|utf-8);([ -~]|ö|\+[0-9A-F]{2}|\\x\{[0-9A-F
 
 
 @given(TYPED, st.booleans())
+@example(r"utf-8;\x{A0}", True)
 def test_any_orcpt_that_is_taken_comes_back(orcpt: str, utf8: bool) -> None:
     rcpt = parse_rcpt(f"TO:<bob@b.test> ORCPT={orcpt}".encode(), True, True)
     assume(isinstance(rcpt, Rcpt))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.delivery.smtp import Stage
+from relay.delivery.exchange import Stage
 from relay.mail.address import parse_address
 from relay.mail.message import Recipient
 from relay.mail.outcome import Cause, Deferred, State
@@ -29,12 +29,17 @@ def step(detail: tuple[int, int], reason: str, cause: Cause | None = None, reply
         (Stage.MAIL, "MAIL"),
         (Stage.RCPT, "RCPT"),
         (Stage.DATA, "DATA"),
+        (Stage.CHUNK, "BDAT"),
         (Stage.BODY, "sending the message"),
         (Stage.FINAL, "may have arrived"),
     ],
 )
-def test_every_stage_has_its_words(stage: Stage, words: str) -> None:
+def test_a_stage_has_its_words(stage: Stage, words: str) -> None:
     assert words in step((4, 2), f"mx closed the connection {stage.value}")
+
+
+def test_no_stage_is_without_words() -> None:
+    assert all(step((4, 2), f"mx closed the connection {one.value}") != step((4, 2), "mx") for one in Stage)
 
 
 @pytest.mark.parametrize(
