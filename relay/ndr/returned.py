@@ -33,12 +33,11 @@ def returned(due: Due, claim: Claim, original: bytes) -> Returned:
     `original`: the message as it was accepted, whole where `returns_whole` says so, at least its header otherwise.
     """
     header = _header_of(original)
+    message = "the message" if due.kind is Kind.UNDELIVERABLE else "your message"
     if claim.demand is TlsDemand.REQUIRED:
-        words = "what identifies your message; no more of it, because you sent it with the demand for TLS all the way"
+        words = f"what identifies {message}; no more of it, because it was sent with the demand for TLS all the way"
         return Returned(_header_part(_redacted(header), utf8=False), words)
-    part, words = _header_part(header, utf8=due.to.needs_smtputf8), "the header of your message"
-    if due.kind is Kind.UNDELIVERABLE:
-        return Returned(part, "the header of the message")
+    part, words = _header_part(header, utf8=due.to.needs_smtputf8), f"the header of {message}"
     if due.kind is not Kind.FAILURE or claim.dsn.ret is not Ret.FULL:
         return Returned(part, words)
     if not returns_whole(due.kind, claim):
@@ -46,7 +45,7 @@ def returned(due: Due, claim: Claim, original: bytes) -> Returned:
     whole = _whole_part(original, header, utf8=due.to.needs_smtputf8) if len(original) == claim.body.size else None
     if whole is None:
         return Returned(part, f"{words}; not the whole, because it could not be put into this one unchanged")
-    return Returned(whole, "your message")
+    return Returned(whole, message)
 
 
 def encoded(octets: bytes) -> bytes:

@@ -205,7 +205,7 @@ CASES = {
         (NO_TLS,),
         demand=TlsDemand.REQUIRED,
         returned=b"Message-ID: <m1@a.test>\r\n",
-        words=("because you sent it with the demand for TLS all the way",),
+        words=("because it was sent with the demand for TLS all the way",),
     ),
     "REQUIRETLS and RET=FULL": Case(
         FAILURE, dsn=FULL, demand=TlsDemand.REQUIRED, returned=b"Message-ID: <m1@a.test>\r\n"
@@ -341,7 +341,12 @@ CASES = {
     ),
     "undeliverable bounce with RET=FULL": Case(UNDELIVERABLE, to="postmaster@a.test", dsn=FULL, returned=HEADER),
     "undeliverable bounce that is confidential": Case(
-        UNDELIVERABLE, to="postmaster@a.test", demand=TlsDemand.REQUIRED, returned=b"Message-ID: <m1@a.test>\r\n"
+        UNDELIVERABLE,
+        to="postmaster@a.test",
+        demand=TlsDemand.REQUIRED,
+        words=("what identifies the message",),
+        unsaid=("your message",),
+        returned=b"Message-ID: <m1@a.test>\r\n",
     ),
 }
 
