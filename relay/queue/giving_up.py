@@ -6,19 +6,24 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
-from relay import ndr
-from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, NewMessage, Notify
+from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, NewMessage
 from relay.mail.outcome import Failed, State
 from relay.mail.status import Kind, Status
-from relay.policy.retry import SettledRecipient
+from relay.ndr.due import Stamp, due, returns_whole
+from relay.ndr.notice import compose
+from relay.ndr.returned import HEADER_LIMIT
+from relay.policy.retry import SettledRecipient, Settlement
 from relay.queue.claiming import read_message, to_claim
 from relay.queue.writer import Transaction
 
 # RFC 3463 §3.8: X.7.1, delivery not authorized, by a decision of the host that gives it.
 STATUS: Final = Status(Kind.PERMANENT, 7, 1)
 
-Compose = Callable[[Claim, tuple[SettledRecipient, ...], bytes], NewMessage | None]
-"""Makes the failure notice about some recipients of a message, with its original header; None: nobody is told."""
+Compose = Callable[[Claim, Settlement, Callable[[bool], bytes]], NewMessage | None]
+"""Makes the failure notice about what is given up of a message; None: nobody is told.
+
+The last argument reads the message as it was accepted: whole, or at least its header.
+"""
 
 FileOf = Callable[[MessageId, int], FileBody]
 """The body of a message that is kept in a file, from its id and size."""
@@ -33,10 +38,12 @@ _VERBS = {State.FAILED: "given up", State.DROPPED: "dropped"}
 def composer(hostname: str, new_id: Callable[[], MessageId], now: datetime) -> Compose:
     """Makes failure notices as all of them are. `hostname`: our name."""
 
-    def compose(claim: Claim, settled: tuple[SettledRecipient, ...], header: bytes) -> NewMessage | None:
-        return ndr.compose(ndr.Kind.FAILURE, claim, settled, header, ndr.Stamp(new_id(), now, hostname, now))
+    def make(claim: Claim, settlement: Settlement, read: Callable[[bool], bytes]) -> NewMessage | None:
+        for one in due(claim, settlement, postmaster=None):  # of failure, if anybody is to be told
+            return compose(one, claim, read(returns_whole(one.kind, claim)), Stamp(new_id(), now, hostname, False))
+        return None
 
-    return compose
+    return make
 
 
 def words(state: State, reason: str | None) -> str:
@@ -49,34 +56,30 @@ def notice(
     transaction: Transaction,
     recipients: tuple[int, Sequence[int]],
     reason: str | None,
-    compose: Compose,
+    make: Compose,
     file_of: FileOf,
 ) -> NewMessage | None:
     """The failure notice about some recipients of one message, as (message, numbers); None when nobody is to be told.
 
-    Raises OSError when the header is in a file that cannot be read.
+    Raises OSError when the message is in a file that cannot be read.
     """
     message, numbers = recipients
     row, body = read_message(transaction, message, file_of)
     found = [transaction.connection.execute(_RECIPIENT, (message, number)).fetchone() for number in numbers]
     claim = to_claim(row, body, "", found, (0, 0))
     outcome = Failed(STATUS, words(State.FAILED, reason))
-    settled = tuple(
-        SettledRecipient(recipient, State.FAILED, outcome, None, recipient.delay_notices)
-        for recipient in claim.recipients
-        if recipient.dsn.wants(Notify.FAILURE)  # RFC 3461 §4.1
+    settlement = Settlement(
+        tuple(
+            SettledRecipient(recipient, State.FAILED, outcome, None, recipient.delay_notices)
+            for recipient in claim.recipients
+        )
     )
-    if claim.sender is None or not settled:
-        return None  # RFC 5321 §4.5.5: never to the null sender
-    return compose(claim, settled, _header(body))
+    return make(claim, settlement, lambda whole: _octets(body, body.size if whole else HEADER_LIMIT))
 
 
-def _header(body: Body) -> bytes:
-    """The header of the message as it was accepted, up to what a notice gives back."""
+def _octets(body: Body, most: int) -> bytes:
+    """The beginning of a message as it was accepted."""
     if isinstance(body, InlineBody):
-        start = body.octets[: ndr.HEADER_LIMIT]
-    else:
-        with body.path.open("rb") as file:
-            start = file.read(ndr.HEADER_LIMIT)
-    end = start.find(b"\r\n\r\n")
-    return start if end < 0 else start[: end + 2]
+        return body.octets[:most]
+    with body.path.open("rb") as file:
+        return file.read(most)
