@@ -279,6 +279,7 @@ class App:
             draw=random.random,
             emit=self._emit,
             moves=self._routes.with_fallback,
+            postmaster=settings.notices.postmaster,
         )
         self._reviewer = Reviewer(self._store, office)
         return Worker(self._store, deliver, limits, office)

@@ -296,13 +296,25 @@ class LoginWorks(Event):
 
 @dataclass(frozen=True, slots=True)
 class NoticeQueued(Event):
-    """A failure or delay notice to the sender was put into the queue. `about`: the message it speaks of."""
+    """A notice to the sender, or to the postmaster, was put into the queue. `about`: the message it speaks of."""
 
     name = "notice-queued"
     id: str
     about: str
     kind: str
     recipient: str
+
+
+@dataclass(frozen=True, slots=True)
+class BounceUndeliverable(Event):
+    """A message without a sender to be told, such as a bounce, has failed for a recipient."""
+
+    name = "bounce-undeliverable"
+    level = "warning"
+    id: str
+    recipient: str
+    status: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

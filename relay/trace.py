@@ -34,6 +34,7 @@ DEMANDS: Final = {
     TlsDemand.REQUIRED: "the sender requires it all the way (REQUIRETLS)",
     TlsDemand.WAIVED: "the sender waives it (TLS-Required: No)",
 }
+_NOTICES: Final = {"relayed": "handing on", "undeliverable": "a lost bounce"}  # where the kind is no noun
 _TLS: Final = {TlsUsed.NONE: "no TLS", TlsUsed.ENCRYPTED: "TLS encrypted", TlsUsed.VERIFIED: "TLS verified"}
 
 
@@ -98,11 +99,8 @@ def _attempt(attempt: AttemptEntry, trace: MessageTrace) -> Iterator[str]:
     yield from _tried(attempt.record)
     for result in attempt.results:
         yield from _result(result, trace)
-    # A notice of failure comes first: `QueueStore.settle`.
-    is_failure = any(result.state is State.FAILED for result in attempt.results)
     for notice in attempt.notices:
-        yield f"  => {_notice('failure' if is_failure else 'delay', notice, trace)}"
-        is_failure = False
+        yield f"  => {_notice(notice, trace)}"
 
 
 def _tried(record: AttemptRecord) -> Iterator[str]:
@@ -135,9 +133,10 @@ def _result(result: Result, trace: MessageTrace) -> Iterator[str]:
         yield f"       next attempt: {utc(result.next_attempt)}"
 
 
-def _notice(kind: str, notice: NoticeSent, trace: MessageTrace) -> str:
+def _notice(notice: NoticeSent, trace: MessageTrace) -> str:
     fate = "no longer kept" if notice.state is None else notice.state.value
-    return f"notice of {kind} to {trace.sender}: {notice.id} ({fate})"
+    words = f"notice of {_NOTICES.get(notice.kind, notice.kind)}" if notice.kind is not None else "notice"
+    return f"{words} to {trace.sender or 'the postmaster'}: {notice.id} ({fate})"
 
 
 def _gap(domain: str, before: int, number: int, trace: MessageTrace) -> Iterator[str]:

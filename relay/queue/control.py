@@ -250,11 +250,14 @@ def _tell(transaction: Transaction, action: Action, desk: Desk, rows: Sequence[R
     for message, number, *_ in rows:
         numbers.setdefault(message, []).append(number)
     for message, failing in numbers.items():
-        for notice in giving_up.notices(transaction, (message, failing), action.reason, desk.compose, desk.file_of):
-            if not action.dry_run:
-                destinations = [desk.grouping(None, None, recipient) for recipient in notice.envelope.recipients]
-                transactions.put(transaction, notice, destinations, about=MessageId(message))
-            told.append(notice.id)
+        notice = giving_up.notice(transaction, (message, failing), action.reason, desk.compose, desk.file_of)
+        if notice is None:
+            continue
+        if not action.dry_run:
+            (recipient,) = notice.envelope.recipients
+            destination = desk.grouping(None, None, recipient)
+            transactions.put(transaction, notice, (destination,), about=MessageId(message))
+        told.append(notice.id)
     return told
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Final
 
-from relay import ndr
-from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, NewMessage, Notify
+from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, NewMessage
 from relay.mail.outcome import Failed, State
 from relay.mail.status import Kind, Status
+from relay.ndr.due import Stamp, due, returns_whole
+from relay.ndr.notice import compose
+from relay.ndr.returned import HEADER_LIMIT
 from relay.policy.retry import SettledRecipient, Settlement
 from relay.queue.claiming import read_message, to_claim
 from relay.queue.writer import Transaction
@@ -18,8 +19,11 @@ from relay.queue.writer import Transaction
 # RFC 3463 §3.8: X.7.1, delivery not authorized, by a decision of the host that gives it.
 STATUS: Final = Status(Kind.PERMANENT, 7, 1)
 
-Compose = Callable[[Claim, Settlement, Callable[[int], bytes]], Sequence[NewMessage]]
-"""Makes the notices about recipients of a message that are given up; the function gives so many octets of it."""
+Compose = Callable[[Claim, Settlement, Callable[[bool], bytes]], NewMessage | None]
+"""Makes the failure notice about what is given up of a message; None: nobody is told.
+
+The last argument reads the message as it was accepted: whole, or at least its header.
+"""
 
 FileOf = Callable[[MessageId, int], FileBody]
 """The body of a message that is kept in a file, from its id and size."""
@@ -34,16 +38,12 @@ _VERBS = {State.FAILED: "given up", State.DROPPED: "dropped"}
 def composer(hostname: str, new_id: Callable[[], MessageId], now: datetime) -> Compose:
     """Makes failure notices as all of them are. `hostname`: our name."""
 
-    def compose(claim: Claim, settlement: Settlement, beginning: Callable[[int], bytes]) -> tuple[NewMessage, ...]:
-        # RFC 3461 §4.1
-        told = tuple(one for one in settlement.failed if one.recipient.dsn.wants(Notify.FAILURE))
-        start = beginning(ndr.HEADER_LIMIT)
-        end = start.find(b"\r\n\r\n")
-        header = start if end < 0 else start[: end + 2]
-        notice = ndr.compose(ndr.Kind.FAILURE, claim, told, header, ndr.Stamp(new_id(), now, hostname, now))
-        return () if notice is None else (notice,)
+    def make(claim: Claim, settlement: Settlement, read: Callable[[bool], bytes]) -> NewMessage | None:
+        for one in due(claim, settlement, postmaster=None):  # of failure, if anybody is to be told
+            return compose(one, claim, read(returns_whole(one.kind, claim)), Stamp(new_id(), now, hostname, False))
+        return None
 
-    return compose
+    return make
 
 
 def words(state: State, reason: str | None) -> str:
@@ -52,14 +52,14 @@ def words(state: State, reason: str | None) -> str:
     return f"{_VERBS[state]} by the administrator of this server{because}"
 
 
-def notices(
+def notice(
     transaction: Transaction,
     recipients: tuple[int, Sequence[int]],
     reason: str | None,
-    compose: Compose,
+    make: Compose,
     file_of: FileOf,
-) -> Sequence[NewMessage]:
-    """The notices about some recipients of one message, as (message, numbers), that are given up.
+) -> NewMessage | None:
+    """The failure notice about some recipients of one message, as (message, numbers); None when nobody is to be told.
 
     Raises OSError when the message is in a file that cannot be read.
     """
@@ -69,13 +69,17 @@ def notices(
     claim = to_claim(row, body, "", found, (0, 0))
     outcome = Failed(STATUS, words(State.FAILED, reason))
     settlement = Settlement(
-        tuple(SettledRecipient(one, State.FAILED, outcome, None, one.delay_notices) for one in claim.recipients)
+        tuple(
+            SettledRecipient(recipient, State.FAILED, outcome, None, recipient.delay_notices)
+            for recipient in claim.recipients
+        )
     )
-    return compose(claim, settlement, partial(_beginning, body))
+    return make(claim, settlement, lambda whole: _octets(body, body.size if whole else HEADER_LIMIT))
 
 
-def _beginning(body: Body, octets: int) -> bytes:
+def _octets(body: Body, most: int) -> bytes:
+    """The beginning of a message as it was accepted."""
     if isinstance(body, InlineBody):
-        return body.octets[:octets]
+        return body.octets[:most]
     with body.path.open("rb") as file:
-        return file.read(octets)
+        return file.read(most)

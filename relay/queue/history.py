@@ -58,15 +58,19 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class NoticeSent:
-    """A notice that was put with an attempt. `state`: what became of it; None: it is not in the queue any more."""
+    """A notice that was put with an attempt. `state`: what became of it; None: it is not in the queue any more.
+
+    `kind`: which it was, such as failure; None: written by a version that did not keep it.
+    """
 
     id: MessageId
     state: State | None
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptEntry:
-    """One attempt for one domain. `number`: which one it was, from 1. `notices`: of failure first, then of delay."""
+    """One attempt for one domain. `number`: which one it was, from 1."""
 
     domain: str
     number: int
@@ -125,7 +129,7 @@ def attempt_row(
         to_micros(ended),
         ",".join(map(str, closed)),
         _waiting(settlement) if len(closed) < len(settlement.recipients) else None,
-        _ENCODER.encode([str(notice.id) for notice in notices]) if notices else None,
+        _ENCODER.encode({str(notice.id): notice.notice for notice in notices}) if notices else None,
         encode(record) if record.policies or record.tried else None,
     )
 
@@ -152,15 +156,24 @@ def to_attempt(row: Row, recipients: Sequence[QueueEntry], states: Mapping[Messa
         began=from_micros(began),
         ended=from_micros(ended),
         results=(*_read_closed(closed, recipients), *_read_waiting(waiting)),
-        notices=tuple(NoticeSent(id, states.get(id)) for id in notices_of(row)),
+        notices=tuple(NoticeSent(id, states.get(id), kind) for id, kind in _notices(row).items()),
         record=AttemptRecord() if record is None else decode(record),
     )
 
 
 def notices_of(row: Row) -> tuple[MessageId, ...]:
     """The ids of the notices in a row of SELECT_ATTEMPTS."""
+    return tuple(_notices(row))
+
+
+def _notices(row: Row) -> dict[MessageId, str | None]:
+    """Ids and kinds of the notices in a row of SELECT_ATTEMPTS; an older version kept a list of ids."""
     notices = row[-2]
-    return () if notices is None else tuple(map(MessageId.parse, json.loads(notices)))
+    if notices is None:
+        return {}
+    read = json.loads(notices)
+    kinds: dict[str, str | None] = read if isinstance(read, dict) else dict.fromkeys(read)
+    return {MessageId.parse(id): kind for id, kind in kinds.items()}
 
 
 def to_act(row: Row) -> ActEntry:

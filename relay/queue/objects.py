@@ -196,7 +196,7 @@ def _of_attempt(attempt: AttemptEntry, trace: MessageTrace) -> Object:
             for result in attempt.results
         ],
         "notices": [
-            {"id": str(notice.id), "state": None if notice.state is None else notice.state.value}
+            {"id": str(notice.id), "kind": notice.kind, "state": None if notice.state is None else notice.state.value}
             for notice in attempt.notices
         ],
     }

@@ -21,7 +21,7 @@ from relay.queue import visitor
 from relay.queue.control import Act, Action
 from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import BodyWriter, Depth, QueueStore, StoreUnavailable, by_domain
+from relay.queue.store import BodyWriter, Depth, QueueStore, StoreUnavailable
 
 pytestmark = pytest.mark.asyncio
 
@@ -59,7 +59,7 @@ async def large_body(store: QueueStore, id: MessageId) -> Body:
 
 async def retry_now(store: SqliteStore, id: MessageId | None) -> int:
     action = Action(Act.RETRY, QueueFilter(ids=() if id is None else (id,)), "root")
-    return (await store.controls.perform(action, NOW, lambda *_: ())).done
+    return (await store.controls.perform(action, NOW, lambda *_: None)).done
 
 
 def numbers(claims: tuple[Claim, ...]) -> list[int]:
@@ -541,7 +541,7 @@ async def test_wait_sees_another_process(
     await store.wait(None, NOW)  # for the put and the settlement
     waiting = asyncio.create_task(store.wait(None, NOW))
     retry = Action(Act.RETRY, QueueFilter(ids=(MessageId(1),)), "root")
-    found = await asyncio.to_thread(visitor.perform, folder, retry, NOW, lambda *_: (), by_domain)
+    found = await asyncio.to_thread(visitor.perform, folder, retry, NOW, lambda *_: None, lambda *_: "")
     assert (found.done, found.under_way) == (1, 0)
     await returns(waiting)
     assert numbers(await claim(store)) == [1]

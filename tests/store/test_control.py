@@ -343,8 +343,8 @@ async def test_without_a_service_nothing_is_in_an_attempt(
 async def test_an_act_that_fails_leaves_all_as_it_was(store: SqliteStore, message: MakeMessage) -> None:
     await store.put((message(1), message(2)))
 
-    def compose(*_: object) -> tuple[NewMessage, ...]:
-        return (message(1),)  # whose id is taken
+    def compose(*_: object) -> NewMessage:
+        return message(1)  # whose id is taken
 
     with pytest.raises(Exception, match="taken"):
         await store.controls.perform(Action(Act.FAIL, EVERYTHING, "ops"), LATER, compose)

@@ -211,9 +211,9 @@ class QueueMachine(RuleBasedStateMachine):
         id = None if which is None else MessageId(which)
         action = Action(Act.RETRY, QueueFilter(ids=() if id is None else (id,)), "root")
         if from_outside:
-            tally = visitor.perform(self.folder, action, self.now, lambda *_: (), by_domain)
+            tally = visitor.perform(self.folder, action, self.now, lambda *_: None, by_domain)
         else:
-            tally = self.runner.run(self.store.controls.perform(action, self.now, lambda *_: ()))
+            tally = self.runner.run(self.store.controls.perform(action, self.now, lambda *_: None))
         leased = [key for key, one in self.model.items() if which in (None, key[0]) and one.lease is not None]
         assert tally.under_way == len(leased)
         waiting = [

@@ -39,7 +39,7 @@ async def fill(store: SqliteStore, message: MakeMessage, settlement: MakeSettlem
         (claim,) = await store.claim(1, 30 * MINUTE, NOW, {}, 100)
         await store.settle(claim, settlement(claim, state), (), NOW, record=AttemptRecord(), began=NOW)
     hold = Action(Act.HOLD, QueueFilter(states=(State.QUEUED,)), "root", "wait")
-    await store.controls.perform(hold, NOW, lambda *_: ())
+    await store.controls.perform(hold, NOW, lambda *_: None)
     await store.put((message(4, "a@example.net"),))
     await store.claim(1, 30 * MINUTE, NOW, {}, 100)
     await store.put((message(5, "a@example.com", "b@example.com", arrived=NOW - 3000 * MINUTE),))

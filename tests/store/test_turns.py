@@ -152,9 +152,9 @@ async def test_retry_now_ends_the_rest(
     id = put.id if of_one else None
     action = Action(Act.RETRY, QueueFilter(ids=() if id is None else (id,)), "root")
     if from_outside:
-        visitor.perform(folder, action, NOW, lambda *_: (), by_domain)
+        visitor.perform(folder, action, NOW, lambda *_: None, by_domain)
     else:
-        await store.controls.perform(action, NOW, lambda *_: ())
+        await store.controls.perform(action, NOW, lambda *_: None)
     assert numbers(await claim(store)) == ([1] if of_one else [1, 2])
     assert set(await store.rests()) == ({"other.example"} if of_one else set())
 

@@ -20,8 +20,8 @@ from relay.queue.store import QueueError, by_domain
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 
 
-def nobody(*_: object) -> tuple[()]:
-    return ()
+def nobody(*_: object) -> None:
+    """No notice."""
 
 
 def test_a_queue_of_a_newer_version_is_not_changed(folder: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_message_that_waited_and_left_in_part() -> None:
     second = replace(
         attempt(2, DONE, NEVER, began=NOW + HOUR),
         ended=NOW + HOUR + timedelta(minutes=5),
-        notices=(NoticeSent(MessageId(2), State.DELIVERED), NoticeSent(MessageId(3), None)),
+        notices=(NoticeSent(MessageId(2), State.DELIVERED, "failure"), NoticeSent(MessageId(3), None, "delay")),
     )
     people = recipient("bob@example.org", State.DELIVERED, 2), recipient("no@example.org", State.FAILED, 2)
     assert (
@@ -199,6 +199,21 @@ def test_what_the_sender_asked_and_what_a_notice_speaks_of_are_told() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "sender", "words"),
+    [
+        ("failure", "from@sender.example", "notice of failure to from@sender.example"),
+        ("relayed", "from@sender.example", "notice of handing on to from@sender.example"),
+        ("undeliverable", "", "notice of a lost bounce to the postmaster"),
+        (None, "from@sender.example", "notice to from@sender.example"),  # of an older version
+    ],
+)
+def test_a_notice_is_named_by_its_kind(kind: str | None, sender: str, words: str) -> None:
+    first = replace(attempt(1, DONE), notices=(NoticeSent(MessageId(2), None, kind),))
+    about = replace(message(recipient("bob@example.org", State.DELIVERED, 1), attempts=(first,)), sender=sender)
+    assert f"  => {words}: 0000000000002 (no longer kept)" in page((about,), NOW).splitlines()
+
+
 def test_several_messages_stand_one_after_the_other() -> None:
     one = message(recipient("a@b.test", State.DELIVERED, 1))
     assert page((one, one), NOW) == f"{page((one,), NOW)}\n\n{page((one,), NOW)}"
@@ -248,7 +263,7 @@ def test_json_has_the_same() -> None:
                         "next_attempt": "2030-01-01T13:00:00.000Z",
                     }
                 ],
-                "notices": [{"id": "0000000000002", "state": None}],
+                "notices": [{"id": "0000000000002", "kind": None, "state": None}],
             }
         ],
         "acts": [{

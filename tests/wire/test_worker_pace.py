@@ -188,7 +188,7 @@ async def test_a_rest_that_somebody_ends(tmp_path: Path) -> None:
         at.courier.results.clear()
         failed = len(at.courier.begun)
         at.now += SECOND
-        await at.store.controls.perform(Action(Act.RETRY, QueueFilter(), "root"), at.now, lambda *_: ())
+        await at.store.controls.perform(Action(Act.RETRY, QueueFilter(), "root"), at.now, lambda *_: None)
         await at.settled(failed + 10)
         assert len(at.seen(DestinationReached)) == 1
         assert {entry.state for entry in await at.entries()} == {State.DELIVERED}
