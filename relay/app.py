@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from relay import __version__
+from relay.admin.api import Api, Desk
 from relay.admin.metrics import Metrics
 from relay.admin.server import AdminServer, Sources, Stage
+from relay.admin.tokens import Tokens
 from relay.delivery.attempt import Attempt, Tools
 from relay.delivery.logins import logins_of
 from relay.delivery.pool import SessionPool
@@ -51,9 +53,9 @@ from relay.lookup.tls_memory import TlsMemories
 from relay.mail.message import Claim, MessageId
 from relay.mail.record import Attempted
 from relay.policy.chain import Roots
-from relay.policy.limits import DestinationLimits
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
+from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
 from relay.submission.certificate import Certificate
 from relay.submission.server import Front, SubmissionServer
@@ -190,6 +192,8 @@ class App:
             raise ValueError(str(error)) from None
 
     def _admin(self, worker: Worker) -> AdminServer:
+        given = self._settings.admin
+        tokens = Tokens.load(given.tokens_file) if given.listen and given.tokens_file is not None else None
         sources = Sources(
             metrics=self._metrics,
             depth=lambda: self._store.depth(self._clock()),
@@ -198,7 +202,16 @@ class App:
             clock=self._clock,
             emit=self._emit,
         )
-        return AdminServer(self._settings.admin, sources)
+        desk = Desk(
+            tokens=tokens,
+            controls=self._store.controls,
+            route_of=partial(chosen_route, routes=self._routes),
+            hostname=self._hostname,
+            new_id=self._new_id,
+            clock=self._clock,
+            emit=self._emit,
+        )
+        return AdminServer(self._settings.admin, sources, Api(desk))
 
     def _warn_of_few_files(self) -> None:
         wanted = wanted_files(self._settings)
@@ -249,6 +262,7 @@ class App:
             clock=self._clock,
             emit=self._emit,
             overrides=settings.overrides,
+            limits=settings.limits,
             memories=memories,
             logins=logins_of(settings, self._emit),
         )
@@ -256,7 +270,7 @@ class App:
         async def deliver(claim: Claim) -> Attempted:
             return await Attempt(claim, tools).run()
 
-        limits = Limits(settings.delivery.concurrency, DestinationLimits(settings.delivery.concurrency_per_destination))
+        limits = Limits(settings.delivery.concurrency, settings.limits)
         office = Office(
             schedules=settings.retry.schedules,
             hostname=self._hostname,
@@ -265,6 +279,7 @@ class App:
             draw=random.random,
             emit=self._emit,
             moves=self._routes.with_fallback,
+            postmaster=settings.notices.postmaster,
         )
         self._reviewer = Reviewer(self._store, office)
         return Worker(self._store, deliver, limits, office)

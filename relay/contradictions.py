@@ -14,6 +14,7 @@ from pathlib import Path
 from relay.delivery.credentials import Login, Unreadable
 from relay.mail.outcome import Cause
 from relay.policy.memory import OnTlsLoss
+from relay.policy.routing import FALLBACK, NEXT_HOP, PREFIX
 from relay.route_settings import Action
 from relay.settings import HostPort, RouteSettings, Settings, format_duration
 
@@ -51,6 +52,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
             what = f"{who}{hop} is this relay itself: mail would go in a circle"
             yield (blamed, listen, listen_tls, ("", "hostname")), what
     yield from _routes_amiss(settings)
+    yield from _limits_of_no_route(settings)
     yield from _kept_back_too_long(settings)
 
 
@@ -103,12 +105,18 @@ def _named_places(settings: Settings) -> Iterator[tuple[Name, str, HostPort]]:
 
 
 def _routes_amiss(settings: Settings) -> Iterator[Finding]:
-    """Two routes of one name, and a fallback that is none."""
+    """Two routes of one name, one that no mail gets to, and a fallback that is none."""
     names: set[str] = set()
+    all_taken = None
     for route in settings.route:
         if route.name in names:
             yield (("", "route"),), f"the name {route.name} is there twice"
+        elif all_taken is not None and route.takes_some:
+            yield (("", "route"),), f"no mail gets to the route {route.name}: {all_taken}, before it, takes all"
         names.add(route.name)
+        all_taken = route.name if all_taken is None and route.takes_all else all_taken
+    if all_taken is not None and settings.delivery.next_hop is not None:
+        yield (("delivery", "next_hop"), ("", "route")), f"no mail gets to it: the route {all_taken} takes all"
     fallback = settings.delivery.fallback
     blamed, next_hop, routes = ("delivery", "fallback"), ("delivery", "next_hop"), ("", "route")
     if isinstance(fallback, str):
@@ -120,6 +128,17 @@ def _routes_amiss(settings: Settings) -> Iterator[Finding]:
     none_goes_directly = settings.delivery.next_hop and all(one.action is not Action.DIRECT for one in settings.route)
     if fallback is not None and none_goes_directly:
         yield (blamed, next_hop, routes), "is for mail that goes directly, and delivery.next_hop takes all mail"
+
+
+def _limits_of_no_route(settings: Settings) -> Iterator[Finding]:
+    """Limits for a route that there is not."""
+    known = {route.name for route in settings.route}
+    known |= {NEXT_HOP} if settings.delivery.next_hop else set()
+    known |= {FALLBACK} if isinstance(settings.delivery.fallback, HostPort) else set()
+    for one in settings.destination:
+        for name in one.destinations:
+            if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in known:
+                yield (("", "destination"), ("", "route")), f"there is no [[route]] with the name {name[len(PREFIX) :]}"
 
 
 def _same_place(hop: HostPort, listener: HostPort, hostname: str) -> bool:
@@ -153,6 +172,7 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
         ("submission", "tls_key"): submission.tls_key,
         ("submission", "users_file"): submission.users_file,
         ("tls", "ca_file"): settings.tls.ca_file,
+        ("admin", "tokens_file"): settings.admin.tokens_file,
     }
     for name, path in files.items():
         fault = None if path is None else _fault_of_file(path)

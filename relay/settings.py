@@ -12,8 +12,10 @@ from enum import Enum
 
 from pydantic import Field
 
+from relay.limit_settings import DestinationSettings
 from relay.mail.duration import format_duration
 from relay.override_settings import OverrideSettings
+from relay.policy.limits import DestinationLimits
 from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Overrides
 from relay.policy.routing import Routes
@@ -32,6 +34,7 @@ from relay.setting_types import (
     Nameserver,
     Network,
     NextHop,
+    OptionalMailbox,
     OptionalPath,
     OwnName,
     Port,
@@ -45,9 +48,11 @@ from relay.source_settings import SourceSettings
 __all__ = [
     "AdminSettings",
     "DeliverySettings",
+    "DestinationSettings",
     "DnsSettings",
     "HostPort",
     "MtaStsSettings",
+    "NoticeSettings",
     "OverrideSettings",
     "QueueSettings",
     "RetrySettings",
@@ -157,7 +162,7 @@ class DeliverySettings(Section):
     )
     concurrency: int = Field(default=200, ge=1, le=COUNT_LIMIT, strict=True, description="most deliveries at once")
     concurrency_per_destination: int = Field(
-        default=20, ge=1, le=COUNT_LIMIT, strict=True, description="most deliveries at once to one domain"
+        default=20, ge=1, le=COUNT_LIMIT, strict=True, description="most deliveries at once to one destination"
     )
 
 
@@ -187,11 +192,23 @@ class TlsMemorySettings(Section):
         return MemoryRules(self.on_loss, self.after, self.defer_for)
 
 
+class NoticeSettings(Section):
+    """What is told of mail besides what its sender is told."""
+
+    postmaster: OptionalMailbox = Field(
+        default=None,
+        description="who is told of a bounce that cannot be delivered; empty: the log alone",
+    )
+
+
 class AdminSettings(Section):
-    """Health and metrics, for your own machines."""
+    """Health, metrics and the API, for your own machines."""
 
     listen: tuple[Listen, ...] = Field(
-        default=(), description="where health and metrics are answered, over plain HTTP; empty: nowhere"
+        default=(), description="where health, metrics and the API are answered, over plain HTTP; empty: nowhere"
+    )
+    tokens_file: OptionalPath = Field(
+        default=None, description="file of the API's tokens, written by `relay admin token`; empty: no API"
     )
 
 
@@ -209,8 +226,10 @@ class Settings(Section):
     mta_sts: MtaStsSettings = MtaStsSettings()
     tls_memory: TlsMemorySettings = TlsMemorySettings()
     retry: RetrySettings = RetrySettings()
+    notices: NoticeSettings = NoticeSettings()
     admin: AdminSettings = AdminSettings()
     route: tuple[RouteSettings, ...] = Field(default=(), description="ways for some mail")
+    destination: tuple[DestinationSettings, ...] = Field(default=(), description="limits for some destinations")
     override: tuple[OverrideSettings, ...] = Field(default=(), description="local rules on TLS for some destinations")
     source: tuple[SourceSettings, ...] = Field(default=(), description="addresses to send from, by sender domain")
 
@@ -224,6 +243,13 @@ class Settings(Section):
     def overrides(self) -> Overrides:
         """The overrides as the decision takes them."""
         return Overrides(override.value() for override in self.override)
+
+    @property
+    def limits(self) -> DestinationLimits:
+        """What each destination may be given."""
+        return DestinationLimits(
+            self.delivery.concurrency_per_destination, (destination.value() for destination in self.destination)
+        )
 
     @property
     def routes(self) -> Routes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from relay.policy.routing import ANY
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -17,7 +19,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class LimitEntry:
-    """One entry of the settings. `destinations`: domains, `.example.org` for all below it, names of routes, or `*`."""
+    """One entry of the settings. `destinations`: domains, `.example.org` for all below it, `route:NAME`, or `*`."""
 
     destinations: tuple[str, ...]
     at_once: int | None = None
@@ -27,7 +29,7 @@ class LimitEntry:
     def fits(self, destination: str) -> bool:
         """Whether it is for this destination (as Claim.destination)."""
         return any(
-            name in ("*", destination) or (name.startswith(".") and destination.endswith(name))
+            name in (ANY, destination) or (name.startswith(".") and destination.endswith(name))
             for name in self.destinations
         )
 
@@ -35,7 +37,7 @@ class LimitEntry:
 class DestinationLimits:
     """All of them. For each limit the first entry that fits and sets it counts."""
 
-    def __init__(self, at_once: int, entries: Iterable[LimitEntry] = ()) -> None:
+    def __init__(self, at_once: int = 20, entries: Iterable[LimitEntry] = ()) -> None:
         self.plain = Limit(at_once)
         self._entries = tuple(entries)
 

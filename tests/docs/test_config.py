@@ -30,6 +30,7 @@ DEPLOYED = [ROOT / "Dockerfile", *sorted((ROOT / "deploy").iterdir())]
 GENERATED_FROM = "\nThis part is made from the code.\n"
 BESIDES = {"RELAY_STATE", "RELAY_CONFIG"}
 EXAMPLES = {
+    "destination": "[pace](pace.md)",
     "override": "[tls-policy](tls-policy.md#overrides)",
     "route": "[routes](routes.md)",
     "source": "[sources](sources.md)",

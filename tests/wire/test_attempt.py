@@ -13,6 +13,7 @@ from relay.lab.sink import Break, How, SinkScript, Stage
 from relay.lab.zones import Fault, Security
 from relay.mail.message import Claim, FileBody, SmtpUtf8
 from relay.mail.outcome import Deferred, Delivered, Failed
+from relay.policy.limits import DestinationLimits, LimitEntry
 
 OK = SinkScript()
 SOON = Timeouts(final_seconds=0.2)
@@ -339,3 +340,14 @@ async def test_null_sender_and_an_empty_header() -> None:
         claim = replace(make_claim("b@a.test", body=b"\r\n"), sender=None)
         assert isinstance((await there.attempt(claim))[0], Delivered)
         assert (sinks[0].received[0].sender, sinks[0].received[0].octets) == ("", b"\r\n")
+
+
+@pytest.mark.asyncio
+async def test_the_operator_limits_the_recipients_of_one_transaction() -> None:
+    async with world() as there:
+        (sink,) = await there.domain("a.test", OK)
+        limits = DestinationLimits(entries=[LimitEntry(("a.test",), recipients=2)])
+        there.tools = replace(there.tools, limits=limits)
+        assert await there.send("a@a.test", "b@a.test", "c@a.test") == ["delivered 2.0.0 mx1.a.test none"] * 3
+        assert [len(one.recipients) for one in sink.received] == [2, 1]
+        assert sink.sessions.connections == 1
