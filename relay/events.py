@@ -352,7 +352,9 @@ class StoreFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class DefectFound(Event):
-    """A programming error was met; the message concerned stays in the queue. Please report it."""
+    """A programming error was met (please report it), or the body of a message is missing or damaged on disk; the
+    message concerned stays in the queue.
+    """
 
     name = "defect-found"
     level = "error"

@@ -49,7 +49,7 @@ _FIRST_TWO = (
 )
 _MESSAGE = (
     "SELECT id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid,"
-    " size, octets FROM message LEFT JOIN body ON body.message = message.id WHERE id = ?"
+    " size, octets, crc FROM message LEFT JOIN body ON body.message = message.id WHERE id = ?"
 )
 # The plus signs keep the planner to the primary key: the other index would walk all that is due.
 _LEASE = (
@@ -136,7 +136,9 @@ def first_claims(
     )
 
 
-def claim(transaction: Transaction, order: Order, file_of: Callable[[MessageId, int], FileBody]) -> tuple[Claim, ...]:
+def claim(
+    transaction: Transaction, order: Order, file_of: Callable[[MessageId, int, int | None], FileBody]
+) -> tuple[Claim, ...]:
     """Lease what is due. `file_of` gives the body of a message, from its id and size, that is kept in a file."""
     turns = transaction.turns
     turns.damaged = True  # until we are through: an item that fails is undone in the tables only
@@ -224,12 +226,12 @@ def next_due(transaction: Transaction, closed: Collection[str], now: int) -> int
 
 
 def read_message(
-    transaction: Transaction, message: int, file_of: Callable[[MessageId, int], FileBody]
+    transaction: Transaction, message: int, file_of: Callable[[MessageId, int, int | None], FileBody]
 ) -> tuple[Row, Body]:
     """A message's row and its body."""
     row = transaction.connection.execute(_MESSAGE, (message,)).fetchone()
-    size, octets = row[-2:]
-    return row, file_of(MessageId(message), size) if octets is None else InlineBody(octets)
+    size, octets, crc = row[-3:]
+    return row, file_of(MessageId(message), size, crc) if octets is None else InlineBody(octets, crc)
 
 
 def _lease(transaction: Transaction, message: tuple[Row, Body], destination: str, order: Order) -> Claim:

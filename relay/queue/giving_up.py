@@ -25,7 +25,7 @@ Compose = Callable[[Claim, Settlement, Callable[[bool], bytes]], NewMessage | No
 The last argument reads the message as it was accepted: whole, or at least its header.
 """
 
-FileOf = Callable[[MessageId, int], FileBody]
+FileOf = Callable[[MessageId, int, int | None], FileBody]
 """The body of a message that is kept in a file, from its id and size."""
 
 _RECIPIENT = (

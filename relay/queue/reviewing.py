@@ -49,7 +49,7 @@ def lease(
     places: Iterable[Place],
     times: tuple[int, int],
     numbers: Iterator[int],
-    file_of: Callable[[MessageId, int], FileBody],
+    file_of: Callable[[MessageId, int, int | None], FileBody],
 ) -> tuple[Review, ...]:
     """Claim what `overdue` found, as far as it is still so. `times`: as `untried` and `now` there."""
     reviews = []

@@ -23,6 +23,8 @@ CREATE INDEX recipient_due ON recipient (state, destination, flow, next_attempt)
 
 ALTER TABLE attempt RENAME COLUMN domain TO destination;
 
+ALTER TABLE body ADD COLUMN crc INTEGER; -- CRC-32 of the octets, here or in the file; NULL: an older version wrote it
+
 -- Destinations that are down: nothing is tried there before `until`. Times as everywhere.
 CREATE TABLE rest (
     destination TEXT PRIMARY KEY,
