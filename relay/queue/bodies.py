@@ -42,6 +42,7 @@ class Bodies:
         self.incoming = folder / "incoming"
         self.final = folder / _FINAL
         self.is_stored = is_stored
+        self._unsure: set[MessageId] = set()  # of files that are to go if their message is not stored
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="queue-bodies")
 
     def prepare(self, stored: Collection[str]) -> None:
@@ -68,6 +69,18 @@ class Bodies:
     def remove(self, id: MessageId) -> None:
         """Remove the file of a message that is not stored, or no more. Blocking; raises OSError."""
         remove(self.final.parent, id)
+
+    async def remove_unless_stored(self, id: MessageId) -> None:
+        """Remove the file of a message that was to be stored; `sweep` does so when that is not known now."""
+        self._unsure.add(id)
+        if not await self.is_stored(id):
+            await self.in_thread(self.remove, id)
+        self._unsure.discard(id)
+
+    async def sweep(self) -> None:
+        """Remove what could not be removed before, for trouble with the disk. Raises StoreUnavailable."""
+        for id in tuple(self._unsure):
+            await self.remove_unless_stored(id)
 
     async def read(self, body: Body) -> AsyncGenerator[bytes, None]:
         """The octets of a body in chunks of up to CHUNK octets; a small one in one piece.
@@ -152,8 +165,8 @@ class FileOrMemory:
         if self._file is None:
             return
         finished = await self._bodies.in_thread(self._file.abandon)
-        if finished and not await self._bodies.is_stored(self._id):
-            await self._bodies.in_thread(self._bodies.remove, self._id)
+        if finished:
+            await self._bodies.remove_unless_stored(self._id)
 
     def _take_pieces(self) -> list[bytes | bytearray]:
         pieces, self._pieces, self._waiting = self._pieces, [], 0
