@@ -29,7 +29,10 @@ _LEASE = (
     " RETURNING number, address, domain, attempts, delay_notices, notify, orcpt, status, reply, reason, host, tls,"
     " cause"
 )
-_FAR_AHEAD = "SELECT 1 FROM recipient INDEXED BY recipient_due WHERE next_attempt > ? LIMIT 1"
+_FAR_AHEAD = (
+    "SELECT 1 FROM rest WHERE until > ?1"
+    " UNION ALL SELECT 1 FROM recipient INDEXED BY recipient_due WHERE next_attempt > ?1 LIMIT 1"
+)
 _BRING_FORWARD = (
     "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ?1 WHERE next_attempt > ?1 AND lease IS NULL"
 )
@@ -68,5 +71,6 @@ def any_far_ahead(connection: sqlite3.Connection, latest: int) -> bool:
 
 
 def bring_forward(connection: sqlite3.Connection, latest: int) -> int:
-    """Let nothing wait for a time after `latest`. Returns how many recipients did. The turns are to be loaded anew."""
+    """Let nothing wait or rest until a time after `latest`. Returns how many recipients did. The turns are to be loaded anew."""
+    connection.execute("DELETE FROM rest WHERE until > ?", (latest,))
     return connection.execute(_BRING_FORWARD, (latest,)).rowcount
