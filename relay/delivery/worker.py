@@ -27,6 +27,7 @@ from relay.queue.store import BodyDamaged, QueueStore, Rest, StoreUnavailable
 LEASE = timedelta(minutes=30)
 RENEW_EVERY_SECONDS = 300.0
 BATCH = 100  # claims taken from the queue at once
+JUMP_SECONDS = 60.0  # of the clock, beyond the time that passed
 STORE_RETRY_SECONDS = 1.0
 
 
@@ -58,6 +59,7 @@ class Worker:
         self._held: dict[int, Claim] = {}  # everything claimed and not yet settled, by the number of its lease
         self._down: dict[str, datetime] = {}  # destinations that the queue knows as down, and since when
         self._promised = 0  # claims that are being stored and come back to us
+        self._looked: tuple[datetime, float] | None = None  # the clock, and the seconds of the event loop
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -170,6 +172,7 @@ class Worker:
             await self._room.wait()
             return
         now = self._office.clock()
+        await self._mind_the_clock(now)
         rooms, resting = self._lanes.rooms(now), self._lanes.resting(now)
         claims = await self._store.claim(limit, LEASE, now, rooms, self._lanes.share)
         if len(claims) < limit:  # all was claimed that there was room for
@@ -298,6 +301,16 @@ class Worker:
         """An attempt may outlast its lease (a slow host, a large message): keep what we hold."""
         while True:
             await asyncio.sleep(RENEW_EVERY_SECONDS)
-            for claim in tuple(self._held.values()):
-                with suppress(StoreUnavailable):
-                    await self._store.renew(claim, self._office.clock() + LEASE)
+            await self._renew_all()
+
+    async def _renew_all(self) -> None:
+        for claim in tuple(self._held.values()):
+            with suppress(StoreUnavailable):
+                await self._store.renew(claim, self._office.clock() + LEASE)
+
+    async def _mind_the_clock(self, now: datetime) -> None:
+        """A clock that was set forward, or a machine that slept, ends no lease of ours: its mail would go out twice."""
+        passed = asyncio.get_running_loop().time()
+        before, self._looked = self._looked, (now, passed)
+        if before is not None and (now - before[0]).total_seconds() - (passed - before[1]) > JUMP_SECONDS:
+            await self._renew_all()

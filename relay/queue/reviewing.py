@@ -71,6 +71,9 @@ def any_far_ahead(connection: sqlite3.Connection, latest: int) -> bool:
 
 
 def bring_forward(connection: sqlite3.Connection, latest: int) -> int:
-    """Let nothing wait or rest until a time after `latest`. Returns how many recipients did. The turns are to be loaded anew."""
+    """Let nothing wait or rest until a time after `latest`. Returns how many recipients did.
+
+    The turns are to be loaded anew.
+    """
     connection.execute("DELETE FROM rest WHERE until > ?", (latest,))
     return connection.execute(_BRING_FORWARD, (latest,)).rowcount

@@ -18,7 +18,7 @@ from relay.queue.store import QueueEntry
 from relay.settings import HostPort, Settings
 
 E = TypeVar("E", bound=Event)
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 6.0
 
 
 @dataclass
@@ -43,10 +43,14 @@ class Here:
 
     async def until(self, done: Callable[[], object]) -> None:
         """Wait for something that an event shows. Raises TimeoutError."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not done():
-                self._changed.clear()
-                await self._changed.wait()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not done():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            last = "\n".join(map(repr, self.events[-30:]))
+            raise AssertionError(f"it did not happen; the last events were:\n{last}") from None
 
     def pass_time(self, by: timedelta) -> None:
         self.ahead += by

@@ -46,11 +46,11 @@ async def folder(tmp_path: Path) -> AsyncIterator[Path]:
     yield tmp_path / "state"
 
 
-def pages_of(path: Path, name: str) -> list[int]:
-    """The pages of a table or an index, from its root on."""
+def root_of(path: Path, name: str) -> int:
+    """The first page of a table or an index."""
     with closing(sqlite3.connect(path)) as connection:
         root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()
-    return [int(root[0])]
+    return int(root[0])
 
 
 def overwrite(path: Path, page: int, octets: bytes = RUBBISH) -> None:
@@ -82,15 +82,15 @@ def header(folder: Path) -> None:
 
 
 def table(folder: Path) -> None:
-    overwrite(folder / "queue.db", *pages_of(folder / "queue.db", "recipient"))
+    overwrite(folder / "queue.db", root_of(folder / "queue.db", "recipient"))
 
 
 def bodies(folder: Path) -> None:
-    overwrite(folder / "queue.db", *pages_of(folder / "queue.db", "body"))
+    overwrite(folder / "queue.db", root_of(folder / "queue.db", "body"))
 
 
 def index(folder: Path) -> None:
-    overwrite(folder / "queue.db", *pages_of(folder / "queue.db", "recipient_due"))
+    overwrite(folder / "queue.db", root_of(folder / "queue.db", "recipient_due"))
 
 
 def cut(folder: Path) -> None:

@@ -81,7 +81,7 @@ def leave(disk: Path, octets: int) -> None:
 
 async def until_refused(here: Here) -> list[int]:
     """Send some mail. The disk is asked once in a while only: returns the numbers of what was taken before."""
-    taken = []
+    taken: list[int] = []
     for number in range(100, 110):
         answer = await here.send(numbered(number, 3000), recipient=b"r@v.test")
         if answer.startswith(FULL):
