@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -17,9 +19,13 @@ def free_port() -> int:
 
 
 class Service:
-    """A process with the real service. `settings`: what comes after [submission] and [queue], as TOML."""
+    """A process with the real service. `settings`: what comes after [submission] and [queue], as TOML.
 
-    def __init__(self, folder: Path, settings: str) -> None:
+    `under`: a command that runs the service, with its arguments; none by default.
+    """
+
+    def __init__(self, folder: Path, settings: str, under: Sequence[str] = ()) -> None:
+        self._under = under
         self.port = free_port()
         self.queue = folder / "state"
         self.log = folder / "log"
@@ -39,7 +45,7 @@ path = "{self.queue}"
         """Returns when it greets its clients."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "relay", "run", "--config", str(self._settings), stderr=log
+                *self._under, sys.executable, "-m", "relay", "run", "--config", str(self._settings), stderr=log
             )
         async with asyncio.timeout(seconds):
             while True:
@@ -57,7 +63,7 @@ path = "{self.queue}"
         await self._process.wait()
 
     async def stop(self) -> int:
-        self._process.send_signal(signal.SIGTERM)
+        os.kill(int((self.queue / "lock").read_text()), signal.SIGTERM)
         return await self._process.wait()
 
 
