@@ -204,7 +204,7 @@ async def test_no_more_than_five_minutes(
         names = [row[1] for row in somebody.execute("PRAGMA table_info(recipient)")]
         columns = ", ".join("recipient.number + each.value" if name == "number" else name for name in names)
         somebody.execute(
-            f"INSERT INTO recipient SELECT {columns} FROM recipient,"  # noqa: S608
+            f"INSERT INTO recipient SELECT {columns} FROM recipient,"
             " (WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 400)"
             " SELECT value FROM n) AS each"
         )
