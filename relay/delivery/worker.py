@@ -57,7 +57,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[int, Claim] = {}  # everything claimed and not yet settled, by the number of its lease
         self._down: dict[str, datetime] = {}  # destinations that the queue knows as down, and since when
-        self._promised = 0  # claims that are being stored and come back to us
+        self._promised = 0  # claims that are on their way to us
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -165,13 +165,17 @@ class Worker:
     async def _fill_lanes(self) -> None:
         """Claim what is due, as far as there is room, and wait until there may be more."""
         self._room.clear()  # before looking, so that room made while we look is not missed
-        limit = min(BATCH, self._free())
+        limit = min(BATCH, (self._free() + 1) // 2)  # the other half is for mail that comes in meanwhile
         if limit <= 0:
             await self._room.wait()
             return
         now = self._office.clock()
         rooms, resting = self._lanes.rooms(now), self._lanes.resting(now)
-        claims = await self._store.claim(limit, LEASE, now, rooms, self._lanes.share)
+        self._promised += limit
+        try:
+            claims = await self._store.claim(limit, LEASE, now, rooms, self._lanes.share)
+        finally:
+            self._promised -= limit
         if len(claims) < limit:  # all was claimed that there was room for
             self._lanes.emptied(rooms, resting, claims)
         for claim in claims:
