@@ -129,7 +129,7 @@ async def test_it_does_not_spin(why: str, tmp_path: Path) -> None:
             calls += 1
             return await claim(*args)
 
-        at.store.claim = counted  # type: ignore[method-assign]
+        at.store.claim = counted  # type: ignore[assignment,method-assign]
         at.start()
         await at.calm()
         await at.calm()
