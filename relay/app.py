@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from relay import __version__
+from relay.admin.api import Api, Desk
 from relay.admin.metrics import Metrics
 from relay.admin.server import AdminServer, Sources, Stage
+from relay.admin.tokens import Tokens
 from relay.delivery.attempt import Attempt, Tools
 from relay.delivery.logins import logins_of
 from relay.delivery.pool import SessionPool
@@ -53,6 +55,7 @@ from relay.mail.record import Attempted
 from relay.policy.chain import Roots
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
+from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
 from relay.submission.certificate import Certificate
 from relay.submission.server import Front, SubmissionServer
@@ -189,6 +192,8 @@ class App:
             raise ValueError(str(error)) from None
 
     def _admin(self, worker: Worker) -> AdminServer:
+        given = self._settings.admin
+        tokens = Tokens.load(given.tokens_file) if given.listen and given.tokens_file is not None else None
         sources = Sources(
             metrics=self._metrics,
             depth=lambda: self._store.depth(self._clock()),
@@ -197,7 +202,16 @@ class App:
             clock=self._clock,
             emit=self._emit,
         )
-        return AdminServer(self._settings.admin, sources)
+        desk = Desk(
+            tokens=tokens,
+            controls=self._store.controls,
+            route_of=partial(chosen_route, routes=self._routes),
+            hostname=self._hostname,
+            new_id=self._new_id,
+            clock=self._clock,
+            emit=self._emit,
+        )
+        return AdminServer(self._settings.admin, sources, Api(desk))
 
     def _warn_of_few_files(self) -> None:
         wanted = wanted_files(self._settings)
@@ -265,6 +279,7 @@ class App:
             draw=random.random,
             emit=self._emit,
             moves=self._routes.with_fallback,
+            postmaster=settings.notices.postmaster,
         )
         self._reviewer = Reviewer(self._store, office)
         return Worker(self._store, deliver, limits, office)

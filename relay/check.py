@@ -256,6 +256,19 @@ def _bind_problem(address: HostPort) -> OSError | None:
     return None
 
 
+async def _sources(at: Scene) -> list[Finding]:
+    """Every address that the settings send mail from."""
+    found = []
+    for address, setting in (one for source in at.settings.sources(at.hostname).all for one in source.addresses):
+        problem = _bind_problem(HostPort(host=address, port=0))
+        if problem is None:
+            found.append(findings.ok("sources", f"{setting} is {address}"))
+        else:
+            why = f"{setting} is {address}, and mail cannot go out from there: {problem.strerror or problem}"
+            found.append(findings.fail("sources", why, "choose an address that this machine has (`ip address`)"))
+    return found
+
+
 async def _routes(at: Scene) -> list[Finding]:
     """Every host that the settings send mail to, with the MX hosts of a name where they say so."""
     found = []
@@ -337,6 +350,7 @@ CHECKS: tuple[Callable[[Scene], Awaitable[list[Finding]]], ...] = (
     _users,
     _open_files,
     _listeners,
+    _sources,
     _routes,
     _connect,
 )

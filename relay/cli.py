@@ -18,22 +18,13 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from relay import __version__
+from relay.act_commands import queue
+from relay.command import config_option, fail, load, load_without_files, queue_folder
 
 if TYPE_CHECKING:
-    from relay.mail.message import MessageId
     from relay.settings import Settings
 
 HEALTH_SECONDS = 5.0
-
-_config = click.option(
-    "--config",
-    "file",
-    envvar="RELAY_CONFIG",
-    show_envvar=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, readable=False),
-    help="the settings file",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -44,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         problems = _expected(error)
         if problems is None:
             raise
-        _fail(problems)
+        fail(problems)
     raise AssertionError("click exits by itself")
 
 
@@ -60,26 +51,6 @@ def _expected(error: Exception) -> Sequence[str] | None:
     return [f"relay: {error}"] if isinstance(error, QueueError | StoreUnavailable) else None
 
 
-def _fail(problems: Iterable[str]) -> NoReturn:
-    """Say what is wrong, a line each, and exit."""
-    for problem in problems:
-        click.echo(problem, err=True)
-    sys.exit(2)
-
-
-def _load(file: Path | None) -> Settings:
-    from relay.config import load
-
-    return load(file, os.environ)
-
-
-def _queue_folder(file: Path | None) -> Path:
-    from relay.config import load_without_files, state_folder
-
-    # Whoever looks into the queue need not be able to read the service's key.
-    return state_folder(load_without_files(file, os.environ), os.environ)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="relay", message="%(prog)s %(version)s")
 def relay() -> None:
@@ -87,35 +58,34 @@ def relay() -> None:
 
 
 @relay.command()
-@_config
+@config_option
 def run(file: Path | None) -> None:
     """Take and deliver mail until SIGTERM or Ctrl-C."""
     from relay import app
     from relay.config import hostname, state_folder
 
-    settings = _load(file)
+    settings = load(file)
     folder = state_folder(settings, os.environ)
     try:
         code = app.run(settings, folder, hostname(settings))
     except OSError as error:  # an address in use
-        _fail([f"relay: {error.strerror or error}"])
+        fail([f"relay: {error.strerror or error}"])
     except ValueError as error:  # a certificate that does not fit its key
-        _fail([f"relay: {error}"])
+        fail([f"relay: {error}"])
     sys.exit(code)
 
 
 @relay.command()
-@_config
+@config_option
 def health(file: Path | None) -> None:
     """Ask the running service for its greeting; for HEALTHCHECK of a container."""
     import asyncio
 
-    from relay.config import load_without_files
     from relay.health import greeting_problem, where_to_ask
 
-    listeners = where_to_ask(load_without_files(file, os.environ).submission)
+    listeners = where_to_ask(load_without_files(file).submission)
     if not listeners:
-        _fail(["relay: every listener has port 0; which one the service got can't be known from the settings"])
+        fail(["relay: every listener has port 0; which one the service got can't be known from the settings"])
     address, tls = listeners[0]
     problem = asyncio.run(greeting_problem(address, tls, HEALTH_SECONDS))
     if problem is not None:
@@ -126,20 +96,20 @@ def health(file: Path | None) -> None:
 @relay.command()
 @click.option("--connect", "target", metavar="DOMAIN|HOST:PORT", help="call these mail hosts: does port 25 go out?")
 @click.option("--json", "as_json", is_flag=True, help="print a JSON object")
-@_config
+@config_option
 def check(target: str | None, as_json: bool, file: Path | None) -> None:
     """Look at everything that Relay needs: name, DNS, DANE, queue, certificate, ports. Says what to do."""
     import asyncio
 
     from relay import findings
     from relay.check import look, parse_target
-    from relay.config import hostname, load_without_files, state_folder
+    from relay.config import hostname, state_folder
 
-    settings = load_without_files(file, os.environ)
+    settings = load_without_files(file)
     try:
         call = None if target is None else parse_target(target, settings.delivery.port)
     except ValueError as error:
-        _fail([f"relay: {error}"])
+        fail([f"relay: {error}"])
     folder = state_folder(settings, os.environ)
     seen = asyncio.run(look(settings, folder, hostname(settings), datetime.now(UTC), call))
     found = (findings.settings_read(file), *seen)
@@ -155,7 +125,7 @@ def check(target: str | None, as_json: bool, file: Path | None) -> None:
 @click.option("--sender", metavar="ADDRESS", help="of mail from this address; else of mail without a sender (a notice)")
 @click.option("--login", metavar="NAME", help="of mail from a client that logged in under this name")
 @click.option("--json", "as_json", is_flag=True, help="print a JSON object")
-@_config
+@config_option
 def explain_way(
     target: str, connect: bool, sender: str | None, login: str | None, as_json: bool, file: Path | None
 ) -> None:
@@ -163,12 +133,12 @@ def explain_way(
     import asyncio
 
     from relay import explained
-    from relay.config import hostname, load_without_files, state_folder
+    from relay.config import hostname, state_folder
     from relay.explain import explain
     from relay.mail.address import Address, AddressError, parse_address, parse_domain
     from relay.policy.explanation import Question
 
-    settings = load_without_files(file, os.environ)
+    settings = load_without_files(file)
     try:
         domain = parse_domain(target.rpartition("@")[2].removesuffix("."))
         whose = parse_address(os.fsencode(sender)) if sender else None
@@ -177,22 +147,22 @@ def explain_way(
         name = hostname(settings) if connect else settings.hostname  # else it is only compared
         found = asyncio.run(explain(settings, folder, name, asked, lambda: datetime.now(UTC), connect=connect))
     except AddressError as error:
-        _fail([f"relay: {error}"])
+        fail([f"relay: {error}"])
     except (OSError, ValueError) as error:  # the file of authorities
-        _fail([f"relay: {error}"])
+        fail([f"relay: {error}"])
     click.echo(explained.as_json(found) if as_json else explained.page(found), nl=as_json)
 
 
 @relay.command("trace")
 @click.argument("name", metavar="MESSAGE_ID|QUEUE_ID")
 @click.option("--json", "as_json", is_flag=True, help="print a JSON list of objects")
-@_config
+@config_option
 def trace_message(name: str, as_json: bool, file: Path | None) -> None:
     """Show the life of a message: each attempt, what was required, seen and said, and what happens next."""
     from relay import trace
     from relay.queue.visitor import open_reader
 
-    with closing(open_reader(_queue_folder(file))) as reader:
+    with closing(open_reader(queue_folder(file))) as reader:
         found = reader.trace(name)
     if not found:
         click.echo(f"relay: no message with the queue id or Message-ID {name} is kept", err=True)
@@ -218,13 +188,12 @@ def policy() -> None:
 
 @policy.command("list")
 @click.option("--json", "as_json", is_flag=True, help="print a JSON list")
-@_config
+@config_option
 def policy_list(as_json: bool, file: Path | None) -> None:
     """Show every override: whom it is for, what it asks, why, who answers for it, and whether it is in force."""
     from relay import policies
-    from relay.config import load_without_files
 
-    overrides = load_without_files(file, os.environ).overrides.entries
+    overrides = load_without_files(file).overrides.entries
     show = policies.as_json if as_json else policies.page
     click.echo(show(overrides, datetime.now(UTC)))
 
@@ -246,15 +215,16 @@ def config_example() -> None:
 @click.argument("file", envvar="RELAY_CONFIG", required=False, type=click.Path(path_type=Path, readable=False))
 def config_check(file: Path | None) -> None:
     """Name every mistake in FILE (or $RELAY_CONFIG) and in the RELAY_ variables of the environment."""
-    settings = _load(file)
+    settings = load(file)
     problems = list(_unusable(settings))
     if problems:
-        _fail(problems)
+        fail(problems)
     click.echo(f"{file if file is not None else 'the environment (no settings file)'}: no mistakes found")
 
 
 def _unusable(settings: Settings) -> Iterable[str]:
     """What is wrong inside the files that the settings name."""
+    from relay.admin.tokens import Tokens
     from relay.submission.users import Users
     from relay.tls import load_roots, server_context
 
@@ -274,6 +244,11 @@ def _unusable(settings: Settings) -> Iterable[str]:
             Users.load(given.users_file)
     except ValueError as error:
         yield str(error)
+    try:
+        if settings.admin.tokens_file is not None:
+            Tokens.load(settings.admin.tokens_file)
+    except ValueError as error:
+        yield str(error)
 
 
 @relay.group()
@@ -284,7 +259,7 @@ def user() -> None:
 @user.command("add")
 @click.argument("name")
 @click.option("--file", "users", metavar="FILE", type=click.Path(path_type=Path), help="the users file")
-@_config
+@config_option
 def user_add(name: str, users: Path | None, file: Path | None) -> None:
     """Add NAME to the users file, or give it a new password.
 
@@ -299,72 +274,51 @@ def user_add(name: str, users: Path | None, file: Path | None) -> None:
     else:
         password = sys.stdin.readline().rstrip("\r\n")
     if any("\udc80" <= character <= "\udcff" for character in password):  # how Python shows octets that are no text
-        _fail(["relay: the password is not UTF-8"])
+        fail(["relay: the password is not UTF-8"])
     try:
         add_user(path, name, password)
     except OSError as error:
-        _fail([f"{path}: cannot be written: {error.strerror}"])
+        fail([f"{path}: cannot be written: {error.strerror}"])
     except ValueError as error:
-        _fail([f"relay: {error}"])
+        fail([f"relay: {error}"])
     click.echo(f"{name} is in {path}")
 
 
-def _users_file(file: Path | None) -> Path:
-    from relay.config import load_without_files
+@relay.group()
+def admin() -> None:
+    """The API and who may use it."""
 
-    path = load_without_files(file, os.environ).submission.users_file
+
+@admin.command("token")
+@click.argument("name")
+@click.option("--scope", type=click.Choice(["read", "write"]), default="write", help="what it is good for")
+@click.option("--file", "tokens", metavar="FILE", type=click.Path(path_type=Path), help="the tokens file")
+@config_option
+def admin_token(name: str, scope: str, tokens: Path | None, file: Path | None) -> None:
+    """Make a token under NAME, or a new one in its place, and print it: it is kept nowhere, only its hash.
+
+    The file is that of --file, or the settings' admin.tokens_file.
+    """
+    from relay.admin.tokens import Scope, add_token
+
+    path = tokens if tokens is not None else load_without_files(file).admin.tokens_file
     if path is None:
-        _fail(["relay: submission.users_file is not set; name the file with --file"])
+        fail(["relay: admin.tokens_file is not set; name the file with --file"])
+    try:
+        text = add_token(path, name, Scope(scope))
+    except OSError as error:
+        fail([f"{path}: cannot be written: {error.strerror}"])
+    except ValueError as error:
+        fail([f"relay: {error}"])
+    click.echo(text)
+
+
+def _users_file(file: Path | None) -> Path:
+
+    path = load_without_files(file).submission.users_file
+    if path is None:
+        fail(["relay: submission.users_file is not set; name the file with --file"])
     return path
 
 
-@relay.group()
-def queue() -> None:
-    """The mail that waits."""
-
-
-@queue.command("list")
-@_config
-@click.option("--json", "as_json", is_flag=True, help="print a JSON list of objects")
-@click.option("--history", is_flag=True, help="also what was delivered and what failed")
-def queue_list(file: Path | None, as_json: bool, history: bool) -> None:
-    """Show each recipient of each waiting message: what was tried, what was said, and when it goes on."""
-    from relay import show
-    from relay.queue.visitor import open_reader
-
-    with closing(open_reader(_queue_folder(file))) as reader:
-        entries = reader.find(None, history)
-    if as_json:
-        click.echo(show.as_json(entries))
-    else:
-        click.echo(show.table(entries, datetime.now(UTC), show.terminal_width(sys.stdout)))
-
-
-@queue.command("retry")
-@click.argument("id", required=False)
-@click.option("--all", "everything", is_flag=True, help="all mail that waits")
-@_config
-def queue_retry(id: str | None, everything: bool, file: Path | None) -> None:
-    """Try the message ID now, or --all."""
-    if (id is None) is not everything:
-        raise click.UsageError("give the ID of a message, or --all")
-    from relay.queue.visitor import retry_now
-
-    message = None if id is None else _message_id(id)
-    due, under_way = retry_now(_queue_folder(file), message, datetime.now(UTC))
-    if message is not None and due + under_way == 0:
-        click.echo(f"relay: no mail waits under the id {id}", err=True)
-        sys.exit(1)
-    if due or not under_way:
-        click.echo(f"{due} {'recipient is' if due == 1 else 'recipients are'} due now")
-    if under_way:
-        click.echo(f"{under_way} {'recipient is' if under_way == 1 else 'recipients are'} being tried at this moment")
-
-
-def _message_id(text: str) -> MessageId:
-    from relay.mail.message import MessageId
-
-    try:
-        return MessageId.parse(text)
-    except ValueError:
-        _fail([f"relay: {text!r} is not a queue id; `relay queue list` shows them"])
+relay.add_command(queue)

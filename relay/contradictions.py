@@ -105,12 +105,18 @@ def _named_places(settings: Settings) -> Iterator[tuple[Name, str, HostPort]]:
 
 
 def _routes_amiss(settings: Settings) -> Iterator[Finding]:
-    """Two routes of one name, and a fallback that is none."""
+    """Two routes of one name, one that no mail gets to, and a fallback that is none."""
     names: set[str] = set()
+    all_taken = None
     for route in settings.route:
         if route.name in names:
             yield (("", "route"),), f"the name {route.name} is there twice"
+        elif all_taken is not None and route.takes_some:
+            yield (("", "route"),), f"no mail gets to the route {route.name}: {all_taken}, before it, takes all"
         names.add(route.name)
+        all_taken = route.name if all_taken is None and route.takes_all else all_taken
+    if all_taken is not None and settings.delivery.next_hop is not None:
+        yield (("delivery", "next_hop"), ("", "route")), f"no mail gets to it: the route {all_taken} takes all"
     fallback = settings.delivery.fallback
     blamed, next_hop, routes = ("delivery", "fallback"), ("delivery", "next_hop"), ("", "route")
     if isinstance(fallback, str):
@@ -166,6 +172,7 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
         ("submission", "tls_key"): submission.tls_key,
         ("submission", "users_file"): submission.users_file,
         ("tls", "ca_file"): settings.tls.ca_file,
+        ("admin", "tokens_file"): settings.admin.tokens_file,
     }
     for name, path in files.items():
         fault = None if path is None else _fault_of_file(path)

@@ -296,13 +296,49 @@ class LoginWorks(Event):
 
 @dataclass(frozen=True, slots=True)
 class NoticeQueued(Event):
-    """A failure or delay notice to the sender was put into the queue. `about`: the message it speaks of."""
+    """A notice to the sender, or to the postmaster, was put into the queue. `about`: the message it speaks of."""
 
     name = "notice-queued"
     id: str
     about: str
     kind: str
     recipient: str
+
+
+@dataclass(frozen=True, slots=True)
+class BounceUndeliverable(Event):
+    """A message without a sender to be told, such as a bounce, has failed for a recipient."""
+
+    name = "bounce-undeliverable"
+    level = "warning"
+    id: str
+    recipient: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueAction(Event):
+    """An operator has acted on the queue through the API. `who`: the token's name. `recipients`: that were changed."""
+
+    name = "queue-action"
+    who: str
+    action: str
+    filter: str
+    recipients: int
+    under_way: int
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdminRefused(Event):
+    """Somebody asked the API without a token that is known, or for more than the token is good for."""
+
+    name = "admin-refused"
+    level = "warning"
+    client: str
+    request: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,17 @@ class RouteSettings(Section):
                 raise ValueError(fault)
         return self
 
+    @property
+    def takes_some(self) -> bool:
+        """Whether it takes any mail by itself."""
+        return bool(self.recipient_domains or self.sender_domains or self.logins)
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether no mail gets past it."""
+        lists = (self.recipient_domains, self.sender_domains)
+        return self.takes_some and not self.logins and all(not given or ANY in given for given in lists)
+
     def value(self) -> Entry:
         """The route as the decision takes it."""
         # Sets, since lists of domains may be long and each recipient is looked up.

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from relay.mail.address import AddressError, parse_domain
+from relay.mail.address import Address, AddressError, parse_address, parse_domain
 from relay.mail.duration import SECONDS, format_duration
 
 _DURATION = re.compile(r"([0-9]{1,12}) *([smhdw])\Z")
@@ -167,9 +167,10 @@ def is_address(host: str) -> bool:
 
 def host_name(value: str) -> str:
     """Lower-case A-labels of a host name. Raises ValueError for anything else, addresses included."""
-    if value.startswith("[") or _is_numeric(value):
+    name = value if value.startswith("[") else _domain(value)  # first: letters that are left out may hide an address
+    if name.startswith("[") or _is_numeric(name):
         raise ValueError("must be a host name such as mail.example.org, not an address")
-    return _domain(value)
+    return name
 
 
 def _own_name(value: str) -> str:
@@ -193,6 +194,11 @@ def _duration(value: object) -> timedelta:
     if seconds > _LONGEST_DAYS * 86400:
         raise ValueError(f"must be at most {_LONGEST_DAYS}d")
     return timedelta(seconds=seconds)
+
+
+def parse_duration(text: str) -> timedelta:
+    """A duration as it is written in the settings. Raises ValueError unless it is one, and longer than zero."""
+    return _positive(_duration(text)) or timedelta(0)
 
 
 def _optional_duration(value: object) -> timedelta | None:
@@ -238,6 +244,20 @@ def _network(value: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return network
 
 
+def _mailbox(value: object) -> Address | None:
+    if value is None or value == "" or isinstance(value, Address):
+        return value or None  # type: ignore[return-value]
+    if not isinstance(value, str):
+        raise ValueError("must be text such as postmaster@example.org")
+    try:
+        address = parse_address(value.encode("utf-8", "surrogatepass"))
+    except AddressError as error:
+        raise ValueError(f"must be an address such as postmaster@example.org: {error}") from None
+    if not address.domain:
+        raise ValueError("must be an address with a domain, such as postmaster@example.org")
+    return address
+
+
 def _path(value: object) -> Path | None:
     if value is None or value == "" or isinstance(value, Path):
         return value or None  # type: ignore[return-value]
@@ -269,6 +289,7 @@ OwnName = Annotated[str, AfterValidator(_own_name), Written("host name")]
 Ipv4 = Annotated[str, AfterValidator(_ipv4), Written("IPv4 address")]
 Ipv6 = Annotated[str, AfterValidator(_ipv6), Written("IPv6 address")]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True), Written("port")]
+OptionalMailbox = Annotated[Address | None, BeforeValidator(_mailbox), _text, Written("address")]
 OptionalPath = Annotated[Path | None, BeforeValidator(_path), _text, Written("path")]
 
 

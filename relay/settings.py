@@ -34,6 +34,7 @@ from relay.setting_types import (
     Nameserver,
     Network,
     NextHop,
+    OptionalMailbox,
     OptionalPath,
     OwnName,
     Port,
@@ -51,6 +52,7 @@ __all__ = [
     "DnsSettings",
     "HostPort",
     "MtaStsSettings",
+    "NoticeSettings",
     "OverrideSettings",
     "QueueSettings",
     "RetrySettings",
@@ -190,11 +192,23 @@ class TlsMemorySettings(Section):
         return MemoryRules(self.on_loss, self.after, self.defer_for)
 
 
+class NoticeSettings(Section):
+    """What is told of mail besides what its sender is told."""
+
+    postmaster: OptionalMailbox = Field(
+        default=None,
+        description="who is told of a bounce that cannot be delivered; empty: the log alone",
+    )
+
+
 class AdminSettings(Section):
-    """Health and metrics, for your own machines."""
+    """Health, metrics and the API, for your own machines."""
 
     listen: tuple[Listen, ...] = Field(
-        default=(), description="where health and metrics are answered, over plain HTTP; empty: nowhere"
+        default=(), description="where health, metrics and the API are answered, over plain HTTP; empty: nowhere"
+    )
+    tokens_file: OptionalPath = Field(
+        default=None, description="file of the API's tokens, written by `relay admin token`; empty: no API"
     )
 
 
@@ -212,6 +226,7 @@ class Settings(Section):
     mta_sts: MtaStsSettings = MtaStsSettings()
     tls_memory: TlsMemorySettings = TlsMemorySettings()
     retry: RetrySettings = RetrySettings()
+    notices: NoticeSettings = NoticeSettings()
     admin: AdminSettings = AdminSettings()
     route: tuple[RouteSettings, ...] = Field(default=(), description="ways for some mail")
     destination: tuple[DestinationSettings, ...] = Field(default=(), description="limits for some destinations")

@@ -1,87 +1,56 @@
-"""The queue for people and for programs: a table that fits the terminal, and JSON. Text in, text out.
+"""The queue for people: a table that fits the terminal. Values in, text out.
 
 Replies and addresses come from strangers: what is shown on a terminal is cleaned of control characters.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TextIO
 
-from relay.mail.outcome import State
 from relay.policy.words import in_words
 from relay.queue.store import QueueEntry
 
-_HEADINGS = ("ID", "AGE", "SENDER -> RECIPIENT", "STATE", "TRIES", "NEXT ATTEMPT")
+_HEADINGS = ("ID", "AGE", "SENDER -> RECIPIENT", "STATE", "TRIES", "NEXT ATTEMPT", "CAUSE")
 _PEOPLE = 2  # the column that is cut when the line is too long
 _NARROWEST = 20  # of that column
 _INDENT = "    "
 
 
-def as_json(entries: Sequence[QueueEntry]) -> str:
-    """A list of objects, one for each recipient. Times are ISO 8601 in UTC; what is not known is null."""
-    return json.dumps([_object(entry) for entry in entries], indent=2)
-
-
-def _object(entry: QueueEntry) -> dict[str, object]:
-    return {
-        "id": str(entry.id),
-        "message_id": entry.message_id,
-        "sender": entry.sender,
-        "recipient": entry.recipient,
-        "state": entry.state.value,
-        "attempts": entry.attempts,
-        "status": entry.status,
-        "reply": entry.reply,
-        "reason": entry.reason,
-        "host": entry.host,
-        "tls": entry.tls.value,
-        "next_attempt": json_time(entry.next_attempt),
-    }
-
-
-def json_time(time: datetime | None) -> str | None:
-    """ISO 8601 in UTC, to the millisecond."""
-    return None if time is None else time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def table(entries: Sequence[QueueEntry], now: datetime, width: int | None) -> str:
+def table(entries: Sequence[QueueEntry], now: datetime, width: int | None, headings: bool = True) -> str:
     """A line for each recipient, and under it what was said last. `width`: of the terminal, None for no limit."""
-    if not entries:
-        return "The queue is empty."
     rows = [_HEADINGS, *(_row(entry, now) for entry in entries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     if width is not None:
         others = sum(widths) - widths[_PEOPLE] + 2 * (len(widths) - 1)
         widths[_PEOPLE] = min(widths[_PEOPLE], max(_NARROWEST, width - others))
-    lines = [_line(_HEADINGS, widths)]
+    lines = [_line(_HEADINGS, widths)] if headings else []
     for row, entry in zip(rows[1:], entries, strict=True):
         lines.append(_line(row, widths))
         lines += [_INDENT + text for text in _remarks(entry)]
-    messages = len({entry.id for entry in entries})
-    lines += ["", f"{count(len(entries), 'recipient')} in {count(messages, 'message')}"]
     return "\n".join(lines)
 
 
 def _row(entry: QueueEntry, now: datetime) -> tuple[str, ...]:
     if entry.next_attempt is None:
-        next_attempt = "-" if entry.state.closed or entry.state is State.HELD else "under way"
+        next_attempt = "under way" if entry.under_way else "-"
     else:
         wait = entry.next_attempt - now
         next_attempt = f"in {in_words(wait)}" if wait > timedelta(0) else "now"
     people = clean(f"{entry.sender or '<>'} -> {entry.recipient}")
     age = in_words(now - entry.arrived)
-    return (str(entry.id), age, people, entry.state.value, str(entry.attempts), next_attempt)
+    cause = "-" if entry.cause is None else entry.cause.value
+    return (str(entry.id), age, people, entry.state.value, str(entry.attempts), next_attempt, cause)
 
 
 def _remarks(entry: QueueEntry) -> list[str]:
-    """What came of the last attempt: our words, then the other side's."""
+    """Why it is held, and what came of the last attempt: our words, then the other side's."""
     ours = " ".join(part for part in (entry.status, entry.reason) if part)
     host = f" (host {entry.host}, TLS {entry.tls.value})" if entry.host else ""
-    remarks = [f"{ours}{host}"] if ours or host else []
+    remarks = [f"held: {entry.hold}"] if entry.hold else []
+    remarks += [f"{ours}{host}"] if ours or host else []
     if entry.reply:
         remarks.append(f"the host said: {entry.reply}")
     return [clean(remark.strip()) for remark in remarks]

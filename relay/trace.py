@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,22 +15,32 @@ from relay.mail.message import TlsDemand
 from relay.mail.outcome import State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
 from relay.policy.words import in_words
-from relay.queue.history import KEPT_FIRST, KEPT_NEWEST, AttemptEntry, MessageTrace, NoticeSent, Result
+from relay.queue.history import KEPT_FIRST, KEPT_NEWEST, ActEntry, AttemptEntry, MessageTrace, NoticeSent, Result
+from relay.queue.objects import of_trace
 from relay.queue.store import QueueEntry
-from relay.show import clean, count, json_time
+from relay.show import clean, count
 
 _MANY: Final = 10  # recipients named in one line
-_DEMANDS: Final = {
+_ACTS: Final = {
+    "hold": "held",
+    "release": "released",
+    "retry": "made due",
+    "fail": "given up",
+    "drop": "dropped",
+    "reroute": "rerouted",
+}
+DEMANDS: Final = {
     TlsDemand.DEFAULT: "what the recipients' domains ask",
     TlsDemand.REQUIRED: "the sender requires it all the way (REQUIRETLS)",
     TlsDemand.WAIVED: "the sender waives it (TLS-Required: No)",
 }
+_NOTICES: Final = {"relayed": "handing on", "undeliverable": "a lost bounce"}  # where the kind is no noun
 _TLS: Final = {TlsUsed.NONE: "no TLS", TlsUsed.ENCRYPTED: "TLS encrypted", TlsUsed.VERIFIED: "TLS verified"}
 
 
 def as_json(traces: Sequence[MessageTrace]) -> str:
     """A list of objects, one for each message. Times are ISO 8601 in UTC; what is not known is null."""
-    return json.dumps([_object(trace) for trace in traces], indent=2)
+    return json.dumps([of_trace(trace) for trace in traces], indent=2)
 
 
 def page(traces: Sequence[MessageTrace], now: datetime) -> str:
@@ -38,104 +49,58 @@ def page(traces: Sequence[MessageTrace], now: datetime) -> str:
     return "\n\n".join(blocks)
 
 
-def _object(trace: MessageTrace) -> dict[str, object]:
-    return {
-        "id": str(trace.id),
-        "message_id": trace.message_id,
-        "sender": trace.sender,
-        "size": trace.size,
-        "tls_demand": trace.demand.value,
-        "arrived": json_time(trace.arrived),
-        "about": None if trace.about is None else str(trace.about),
-        "recipients": [
-            {
-                "address": entry.recipient,
-                "domain": entry.domain,
-                "state": entry.state.value,
-                "attempts": entry.attempts,
-                "under_way": _is_under_way(entry),
-                "next_attempt": json_time(entry.next_attempt),
-                "changed": json_time(entry.changed),
-            }
-            for entry in trace.recipients
-        ],
-        "attempts": [_attempt_object(attempt, trace) for attempt in trace.attempts],
-    }
-
-
-def _attempt_object(attempt: AttemptEntry, trace: MessageTrace) -> dict[str, object]:
-    return {
-        "domain": attempt.domain,
-        "number": attempt.number,
-        "began": json_time(attempt.began),
-        "ended": json_time(attempt.ended),
-        "policies": list(attempt.record.policies),
-        "tried": [
-            {
-                "host": host.host,
-                "address": host.address,
-                "required": host.required,
-                "rule": host.rule,
-                "seen": host.seen,
-                "verdict": host.verdict,
-                "dialogue": list(host.dialogue),
-            }
-            for host in attempt.record.tried
-        ],
-        "tried_left_out": attempt.record.left_out,
-        "results": [
-            {
-                "recipients": _names(result.recipients, trace),
-                "state": result.state.value,
-                "status": result.status,
-                "reason": result.reason,
-                "reply": result.reply,
-                "host": result.host,
-                "tls": result.tls.value,
-                "next_attempt": json_time(result.next_attempt),
-            }
-            for result in attempt.results
-        ],
-        "notices": [
-            {"id": str(notice.id), "state": None if notice.state is None else notice.state.value}
-            for notice in attempt.notices
-        ],
-    }
-
-
 def _lines(trace: MessageTrace, now: datetime) -> Iterator[str]:
     yield f"{trace.id}  {trace.sender or '<>'} -> {_people([entry.recipient for entry in trace.recipients])}"
     yield f"  Message-ID: {f'<{trace.message_id}>' if trace.message_id is not None else 'none'}"
     yield f"  size: {count(trace.size, 'octet')}"
-    yield f"  TLS: {_DEMANDS[trace.demand]}"
+    yield f"  TLS: {DEMANDS[trace.demand]}"
     if trace.about is not None:
         yield f"  a notice about {trace.about}"
     yield ""
-    yield f"{_time(trace.arrived)}  arrived"
+    yield f"{utc(trace.arrived)}  arrived"
     last: dict[str, int] = {}  # number of the attempt before, by domain
+    acts = list(trace.acts)
     for attempt in trace.attempts:
+        yield from _acts(acts, attempt.began, trace)
         yield from _gap(attempt.domain, last.get(attempt.domain, 0), attempt.number, trace)
         last[attempt.domain] = attempt.number
         yield ""
         yield from _attempt(attempt, trace)
+    yield from _acts(acts, None, trace)
     yield from _unsettled(trace, last)
     yield ""
     yield from _ends(trace, now)
 
 
+def act_words(act: ActEntry) -> str:
+    """What an operator did, and why: `held by root: under attack`."""
+    done = _ACTS.get(act.act, act.act)
+    if act.act == "reroute":
+        return f"{done} by {act.who} to {act.detail}"
+    return f"{done} by {act.who}: {act.detail}" if act.detail else f"{done} by {act.who}"
+
+
+def _acts(acts: list[ActEntry], before: datetime | None, trace: MessageTrace) -> Iterator[str]:
+    """Take what operators did before that time out of `acts`, and tell it; None: all that is left."""
+    while acts and (before is None or acts[0].made < before):
+        act = acts.pop(0)
+        people = [act.number]
+        while acts and replace(acts[0], number=act.number) == act:
+            people.append(acts.pop(0).number)
+        yield ""
+        yield f"{utc(act.made)}  {_people(_names(people, trace))}: {act_words(act)}"
+
+
 def _attempt(attempt: AttemptEntry, trace: MessageTrace) -> Iterator[str]:
     span = _duration(attempt.ended - attempt.began)
-    yield f"{_time(attempt.began)}  attempt {attempt.number} for {attempt.domain}, took {span}"
+    yield f"{utc(attempt.began)}  attempt {attempt.number} for {attempt.domain}, took {span}"
     for policy in attempt.record.policies:
         yield f"  {policy}"
     yield from _tried(attempt.record)
     for result in attempt.results:
         yield from _result(result, trace)
-    # A notice of failure comes first: `QueueStore.settle`.
-    is_failure = any(result.state is State.FAILED for result in attempt.results)
     for notice in attempt.notices:
-        yield f"  => {_notice('failure' if is_failure else 'delay', notice, trace)}"
-        is_failure = False
+        yield f"  => {_notice(notice, trace)}"
 
 
 def _tried(record: AttemptRecord) -> Iterator[str]:
@@ -165,12 +130,13 @@ def _result(result: Result, trace: MessageTrace) -> Iterator[str]:
     if result.reply:
         yield f"       {result.host or 'the host'} said: {result.reply}"
     if result.next_attempt is not None:
-        yield f"       next attempt: {_time(result.next_attempt)}"
+        yield f"       next attempt: {utc(result.next_attempt)}"
 
 
-def _notice(kind: str, notice: NoticeSent, trace: MessageTrace) -> str:
+def _notice(notice: NoticeSent, trace: MessageTrace) -> str:
     fate = "no longer kept" if notice.state is None else notice.state.value
-    return f"notice of {kind} to {trace.sender}: {notice.id} ({fate})"
+    words = f"notice of {_NOTICES.get(notice.kind, notice.kind)}" if notice.kind is not None else "notice"
+    return f"{words} to {trace.sender or 'the postmaster'}: {notice.id} ({fate})"
 
 
 def _gap(domain: str, before: int, number: int, trace: MessageTrace) -> Iterator[str]:
@@ -193,7 +159,7 @@ def _unsettled(trace: MessageTrace, last: dict[str, int]) -> Iterator[str]:
     domains: dict[str, tuple[int, bool]] = {}
     for entry in trace.recipients:
         attempts, under_way = domains.get(entry.domain, (0, False))
-        domains[entry.domain] = max(attempts, entry.attempts), under_way or _is_under_way(entry)
+        domains[entry.domain] = max(attempts, entry.attempts), under_way or entry.under_way
     for domain, (attempts, under_way) in domains.items():
         yield from _gap(domain, last.get(domain, 0), attempts if under_way else attempts + 1, trace)
         if under_way:
@@ -219,17 +185,15 @@ def _fate(entry: QueueEntry, trace: MessageTrace, now: datetime) -> str:
     if entry.state is State.FAILED:
         end = "returned to the sender" if trace.sender else "given up, and nobody is told: it has no sender"
         return f"{end}{because}"
+    if entry.state is State.DROPPED:
+        return f"dropped, and nobody was told{because}"
     if entry.state is State.HELD:
-        return f"held{because}"
+        return f"held: {entry.hold}" if entry.hold else f"held{because}"
     if entry.next_attempt is None:
         return "being tried now"
     if entry.next_attempt <= now:
-        return f"due since {_time(entry.next_attempt)}, waits for the service{because}"
-    return f"waits until {_time(entry.next_attempt)}, in {in_words(entry.next_attempt - now)}{because}"
-
-
-def _is_under_way(entry: QueueEntry) -> bool:
-    return entry.next_attempt is None and not entry.state.closed and entry.state is not State.HELD
+        return f"due since {utc(entry.next_attempt)}, waits for the service{because}"
+    return f"waits until {utc(entry.next_attempt)}, in {in_words(entry.next_attempt - now)}{because}"
 
 
 def _names(places: Sequence[int], trace: MessageTrace) -> list[str]:
@@ -241,7 +205,8 @@ def _people(addresses: Sequence[str]) -> str:
     return named if len(addresses) <= _MANY else f"{named} and {len(addresses) - _MANY} more"
 
 
-def _time(time: datetime) -> str:
+def utc(time: datetime) -> str:
+    """A time as pages show it."""
     return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -16,6 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from relay import events
 from relay.events import Emit, Event
 from relay.mail.outcome import State, TlsUsed
+from relay.queue.control import Act
 from relay.queue.store import Depth
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -28,6 +29,7 @@ OWN_STATUSES = (
     "4.4.3",
     "4.4.4",
     "4.4.8",
+    "4.5.3",
     "4.7.4",
     "4.7.5",
     "4.7.6",
@@ -95,8 +97,8 @@ class Metrics:
     def _table(self) -> dict[type[Event], Count]:
         """How each event counts. A new event belongs here, if only as `_nothing`; a test asks for it."""
         fetched = self._counter("relay_policy_fetches", "Fetches of MTA-STS policies, by result.", "result")
-        notices = self._counter("relay_notices", "Notices put into the queue for senders, by kind.", "kind")
-        by_kind = {kind: notices.labels(kind).inc for kind in ("failure", "delay")}
+        notices = self._counter("relay_notices", "Notices put into the queue, by kind.", "kind")
+        by_kind = {kind: notices.labels(kind).inc for kind in ("failure", "delay", "relayed", "undeliverable")}
         lost = self._counter(
             "relay_tls_lost", "Sessions without TLS with hosts that had it, by what was done.", "action"
         )
@@ -147,9 +149,23 @@ class Metrics:
             ),
             events.LoginWorks: _nothing,
             events.NoticeQueued: lambda event: by_kind[event.kind](),
+            events.QueueAction: self._count_action(),
+            events.AdminRefused: self._plain(
+                "relay_admin_refused", "Requests to the API without a token that was good for them."
+            ),
+            events.BounceUndeliverable: self._plain(
+                "relay_bounces_undeliverable", "Recipients of messages without a sender that have failed."
+            ),
             events.StoreFailed: self._plain("relay_store_failures", "Times the queue could not be read or written."),
             events.DefectFound: self._plain("relay_defects", "Programming errors met. Please report them."),
         }
+
+    def _count_action(self) -> Count:
+        counter = self._counter(
+            "relay_queue_actions", "Recipients that operators have acted on through the API, by action.", "action"
+        )
+        by_action = {act.value: counter.labels(act.value).inc for act in Act}
+        return lambda event: by_action[event.action](event.recipients)
 
     def _count_attempt(self, event: events.AttemptFinished) -> None:
         self._attempts[event.state, event.tls]()

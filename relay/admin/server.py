@@ -1,7 +1,7 @@
 """Answers over HTTP how the service is: `/metrics` for Prometheus, `/health/live` and `/health/ready` for whatever
-starts and stops services. docs/metrics.md.
+starts and stops services. docs/metrics.md. What begins with `/v1/` is in relay.admin.api.
 
-Plain HTTP without a password, so it is for addresses that only your own machines reach. It changes nothing.
+Plain HTTP, so it is for addresses that only your own machines reach. Without a token it changes nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from enum import Enum
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from relay.admin.api import MAX_BODY, Api
 from relay.admin.depth import DepthGauge
 from relay.admin.metrics import CONTENT_TYPE, Metrics
 from relay.events import AdminStarted, DefectFound, Emit
@@ -57,10 +58,11 @@ class Sources:
 class AdminServer:
     """The listeners of `[admin]`; none at all where no address is set. `stage` is set by whoever runs the service."""
 
-    def __init__(self, settings: AdminSettings, sources: Sources) -> None:
+    def __init__(self, settings: AdminSettings, sources: Sources, api: Api) -> None:
         self.stage = Stage.STARTING
         self._settings = settings
         self._sources = sources
+        self._api = api
         self._gauge = DepthGauge(sources.depth, lambda: asyncio.get_running_loop().time())
         self._bound: list[socket.socket] = []
         self._runner: web.AppRunner | None = None
@@ -76,7 +78,8 @@ class AdminServer:
         """Answer from now on. Returns the addresses really bound. After `bind`."""
         if not self._bound:
             return ()
-        application = web.Application(middlewares=[self._guarded])
+        application = web.Application(middlewares=[self._guarded], client_max_size=MAX_BODY)
+        self._api.add_to(application)
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/health/live", self._live)
         application.router.add_get("/health/ready", self._ready)

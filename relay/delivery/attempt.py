@@ -213,9 +213,12 @@ class Attempt:
             ended = await race(alike, self._source, self._tools.timeouts.connect_seconds)
             for target, failed in ended.failed:
                 self._unreached(target, need, failed)
+            self._full = False
             if ended.winner is not None:
                 await self._try_address(ended.winner, need)
-            calls = [call for call in calls if call[0] not in ended.tried]
+            # A host may take so many recipients over one session and no more: then it is called again.
+            over = ended.tried[:-1] if self._full else ended.tried
+            calls = [call for call in calls if call[0] not in over]
             self._addresses += len(ended.tried)
 
     def _override(self, host: str, address: str | None = None) -> Override | None:
@@ -252,17 +255,7 @@ class Attempt:
         return not (self._full and self._open)
 
     async def _try_address(self, connected: Connected, need: Requirement) -> None:
-        """`connected`: to an address of the host. A host may take so many recipients over one session and no more."""
-        await self._try_session(connected, need)
-        while self._open and self._full and self._sessions < MAX_SESSIONS:
-            ended = await race([connected.target], self._source, self._tools.timeouts.connect_seconds)
-            if ended.winner is None:
-                return
-            await self._try_session(ended.winner, need)
-
-    async def _try_session(self, connected: Connected, need: Requirement) -> None:
         key = session_key(connected.target, need, self._source, self._hop)
-        self._full = False
         session = await self._open_session(connected, need)
         if session is not None and self._open:
             verdict = self._judged(session, need)
@@ -345,7 +338,6 @@ class Attempt:
         most = self._tools.limits.of(self._claim.destination).recipients
         sent = await send_message(self._claim, list(self._open.values()), session, verdict, self._tools.read, most)
         if sent.idled_out and not fresh:
-            await self._put_back(key, session)
             return False
         self._full = sent.full
         self._settle(sent, session, need, verdict)

@@ -94,8 +94,8 @@ class Chunks:
         while wire.blocked and not self._refused:
             await wire.drain(self._exchange.block_seconds)
             await self._take_answers(self._window)
-        if last and not self._refused:
-            # From here on the host may have all of it, and the clock for its answer starts.
+        if last:
+            # From here on the host may have all of it, unless it has said no; the clock for its answer starts.
             self._stage = Stage.FINAL
         else:
             await _let_it_read()

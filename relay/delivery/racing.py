@@ -37,7 +37,7 @@ class Race:
 
     @property
     def tried(self) -> tuple[Target, ...]:
-        """All that need not be tried again: those that failed, and the winner."""
+        """All that were called to the end: those that failed, then the winner."""
         return (*(target for target, _ in self.failed), *(() if self.winner is None else (self.winner.target,)))
 
 

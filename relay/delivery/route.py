@@ -158,7 +158,8 @@ class Router:
     def _from_destination(self, destination: Destination, sts: StsResult, port: int) -> Route | Deferred | Failed:
         match destination:
             case MailHosts(domain, hosts):
-                better = nearer(hosts, self._own_name)
+                own_name = self._own_name if port == self._settings.port else None  # else it is another server
+                better = nearer(hosts, own_name)
                 if not better:
                     what = (
                         f"the best mail host of {domain} is this server itself, {self._own_name}, and has no mailboxes"

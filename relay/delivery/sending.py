@@ -100,7 +100,7 @@ class _Sending:
         while waiting:
             batch, rest = _divide(waiting, session, max_recipients)
             if not batch:
-                self.idled_out, self.full = not self.told, True
+                self.full = True
                 self._leave(rest, self._more_later("domains"))
                 return
             answers = await self._transact(batch)
@@ -159,7 +159,7 @@ class _Sending:
         """These were not asked about."""
         for recipient in rest:
             told = self._of_answer(why, recipient) if isinstance(why, Reply) else Told(why, may_go_on=True)
-            self.told.setdefault(recipient.index, told)
+            self.told[recipient.index] = told
 
 
 def mail_options(claim: Claim, recipients: Sequence[Recipient], session: OpenSession, body: Outgoing) -> MailOptions:
@@ -262,5 +262,10 @@ def _too_large(reply: Reply | None) -> bool:
 
 
 def _idled_out(answer: Answer) -> bool:
-    """Whether a session says in this way that it had ended before the message."""
-    return answer.code == 421 if isinstance(answer, Reply) else not answer.after_final_dot
+    """Whether a session says in this way that it had ended before the message.
+
+    Not so one that ends at BDAT: it took MAIL and RCPT, and may have taken the message for commands.
+    """
+    if isinstance(answer, Reply):
+        return answer.code == 421
+    return not answer.after_final_dot and answer.stage is not Stage.CHUNK

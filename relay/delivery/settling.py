@@ -7,23 +7,39 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
-from relay import ndr
+from relay.delivery.notices import NoticeWriter, lost_bounces
 from relay.events import AttemptFinished, DefectFound, Emit, NoticeQueued, StoreFailed
+from relay.mail.address import Address
 from relay.mail.message import Claim, MessageId, NewMessage
 from relay.mail.outcome import Delivered
 from relay.mail.record import Attempted, AttemptRecord
+from relay.policy.requirement import nothing_required
 from relay.policy.retry import Schedules, SettledRecipient, Settlement, settle
 from relay.queue.store import QueueStore, StoreUnavailable
 
 STORE_RETRY_SECONDS = 1.0
 
 
+class Moves(Protocol):
+    """See Routes.with_fallback."""
+
+    def __call__(self, claim: Claim, settlement: Settlement, now: datetime, *, free: bool) -> Settlement:
+        """The settlement, with what moves on its new route."""
+
+
+def _stay(claim: Claim, settlement: Settlement, now: datetime, *, free: bool) -> Settlement:
+    """Where there is no other way."""
+    return settlement
+
+
 @dataclass(frozen=True, slots=True)
 class Office:
     """What is needed besides the queue. `draw` gives random numbers from 0 to below 1.
 
-    `moves` gives what goes another way from now on its new route (`Routes.with_fallback`).
+    `moves` gives what goes another way from now on its new route (`Routes.with_fallback`). `postmaster` is told of what
+    cannot be told to its sender.
     """
 
     schedules: Schedules
@@ -32,7 +48,8 @@ class Office:
     new_id: Callable[[], MessageId]
     draw: Callable[[], float]
     emit: Emit
-    moves: Callable[[Claim, Settlement, datetime], Settlement] = lambda _claim, settlement, _now: settlement
+    moves: Moves = _stay
+    postmaster: Address | None = None
 
 
 class Settler:
@@ -41,6 +58,7 @@ class Settler:
     def __init__(self, store: QueueStore, office: Office) -> None:
         self._store = store
         self._office = office
+        self._writer = NoticeWriter(office.hostname, office.postmaster, office.new_id, store.read, office.emit)
         self.stopping = asyncio.Event()
 
     async def settle(self, claim: Claim, attempted: Attempted, began: datetime) -> Settlement | None:
@@ -48,7 +66,7 @@ class Settler:
         office = self._office
         now = office.clock()
         by_schedule = settle(claim, attempted.outcomes, office.schedules, now, office.draw())
-        settlement = office.moves(claim, by_schedule, now)
+        settlement = office.moves(claim, by_schedule, now, free=nothing_required(attempted.record))
 
         def write(notices: Sequence[NewMessage]) -> Awaitable[bool]:
             return self._store.settle(claim, settlement, notices, now, record=attempted.record, began=began)
@@ -68,7 +86,7 @@ class Settler:
         def write(notices: Sequence[NewMessage]) -> Awaitable[bool]:
             return self._store.settle_review(claim, settlement, notices, now, record=record)
 
-        if await self._write(claim, settlement, now, write):
+        if await self._write(claim, settlement, now, write, tried=False):
             for settled in settlement.failed:
                 self._office.emit(_finished(claim, settled))
 
@@ -78,12 +96,15 @@ class Settler:
         settlement: Settlement,
         now: datetime,
         write: Callable[[Sequence[NewMessage]], Awaitable[bool]],
+        *,
+        tried: bool = True,
     ) -> bool | None:
         """What `write` returns; None: we are told to stop while the queue cannot be written."""
         office = self._office
         while True:
             # The remote server may have the message already: hold on to the result until the disk takes it.
-            notices = await self._notices(claim, settlement, now)  # with new ids each time: one may be taken
+            # With new ids each time: one may be taken.
+            notices = await self._writer.write(claim, settlement, now, tried=tried)
             try:
                 kept = await write([notice for _, notice in notices])
                 break
@@ -92,6 +113,8 @@ class Settler:
                 if self.stopping.is_set():
                     return None
                 await self.pause(STORE_RETRY_SECONDS)
+        for event in lost_bounces(claim, settlement) if kept else ():
+            office.emit(event)
         for kind, notice in notices if kept else ():
             about = str(notice.envelope.recipients[0])
             office.emit(NoticeQueued(str(notice.id), str(claim.id), kind.value, about))
@@ -102,36 +125,6 @@ class Settler:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.stopping.wait()
-
-    async def _notices(self, claim: Claim, settlement: Settlement, now: datetime) -> list[tuple[ndr.Kind, NewMessage]]:
-        wanted = ((ndr.Kind.FAILURE, settlement.failed), (ndr.Kind.DELAY, settlement.delayed))
-        notices = []
-        for kind, recipients in wanted:
-            if recipients and claim.sender is not None:
-                end = claim.arrived + self._office.schedules.general.expire
-                stamp = ndr.Stamp(self._office.new_id(), now, self._office.hostname, end)
-                notice = ndr.compose(kind, claim, recipients, await self._header(claim), stamp)
-                if notice is not None:
-                    notices.append((kind, notice))
-        return notices
-
-    async def _header(self, claim: Claim) -> bytes:
-        """The header of the message as it was accepted, up to what a notice gives back."""
-        found = b""
-        chunks = self._store.read(claim.body)
-        try:
-            async for chunk in chunks:
-                found += chunk
-                end = found.find(b"\r\n\r\n")
-                if end >= 0:
-                    return found[: end + 2]
-                if len(found) > ndr.HEADER_LIMIT:
-                    break
-        except StoreUnavailable as error:  # what became of the mail matters more than its header in a notice
-            self._office.emit(StoreFailed(str(error)))
-        finally:
-            await chunks.aclose()
-        return found
 
 
 def _finished(claim: Claim, settled: SettledRecipient) -> AttemptFinished:

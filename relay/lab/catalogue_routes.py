@@ -65,6 +65,13 @@ _REPLIES = (
 )
 
 _DOWN_AND_UP = (Host("one", up=False), Host("two"))
+_LOGIN = Route(("mx.{domain}",), user="us")
+
+
+def _asks_login(password: str) -> Host:
+    return Host(script=SinkScript(users={"us": password}, tls_extensions=("AUTH PLAIN LOGIN",)))
+
+
 _BY_NAME = ("one.{domain}", "two.{domain}")
 
 _SET = (
@@ -78,6 +85,11 @@ _SET = (
              (Host(leaf=Leaf.SELF_SIGNED),), route=Route(("mx.{domain}",), OverrideLevel.VERIFY)),
     Scenario("route-encrypt-no-starttls", "route that encrypts; no STARTTLS", refused("7.4"), (Host(leaf=None),),
              route=Route(("mx.{domain}",), OverrideLevel.ENCRYPT)),
+    Scenario("route-login", "route that logs in", VERIFIED, (_asks_login("correct horse"),), route=_LOGIN),
+    Scenario("route-login-refused", "route that logs in; refused", replace(refused("7.8", 535), tls="verified"),
+             (_asks_login("another"),), route=_LOGIN),
+    Scenario("route-login-self-signed", "route that logs in; self-signed", refused("7.5"),
+             (replace(_asks_login("correct horse"), leaf=Leaf.SELF_SIGNED),), route=_LOGIN),
     Scenario("route-without-address", "route to no address, then to one", healed("4.4", "encrypted"), (),
              mx_records=(), route=Route(("mx.{domain}",)), then=(Phase((Host(),)),)),
     Scenario("route-discard", "route to nowhere", Expected((("dropped 2.0.0",),), "none"),

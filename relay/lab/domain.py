@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from pathlib import Path
 
 from relay.lab.certs import Issued, LabCa, Leaf, tlsa_data
 from relay.lab.scenario import Host, Of, Override, Route, Scenario, Sts, Tlsa, places
@@ -73,10 +74,13 @@ class Domain:
             words |= {"certificate": tlsa_data(certificate, 0, 1).hex(), "key": tlsa_data(certificate, 1, 1).hex()}
         return "".join(_override(one, words, today) for one in self._scenario.overrides)
 
-    def route(self) -> str:
+    def route(self, password_file: Path) -> str:
         """The route of the settings that belongs to it, as TOML."""
         route = self._scenario.route
-        return "" if route is None else _route(route, self._scenario, self._places)
+        if route is None:
+            return ""
+        login = f'user = "{route.user}"\npassword_file = "{password_file}"\n' if route.user else ""
+        return _route(route, self._scenario, self._places) + login
 
     async def stop(self) -> None:
         """Take the mail hosts down."""

@@ -108,12 +108,16 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A `[[route]]` table of the settings, for mail to the scenario's domain. Hosts have the port of all mail hosts."""
+    """A `[[route]]` table of the settings, for mail to the scenario's domain. Hosts have the port of all mail hosts.
+
+    `user` logs in with the password `lab.world.ROUTE_PASSWORD`.
+    """
 
     hosts: tuple[str, ...] = ()
     tls: OverrideLevel | None = None
     mx: bool = False
     action: Action = Action.DELIVER
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from relay.settings import HostPort
 
 SENDER_DOMAIN = "sender.test"
 USER, PASSWORD = "lab", "lab-password"
+ROUTE_PASSWORD = "correct horse"  # noqa: S105  with which routes log in at the lab's own hosts
 # The hash is made to be cheap: one of the ordinary ones takes 100 ms to check, at each passage of time.
 _USERS = f"{USER}:$argon2id$v=19$m=8,t=1,p=1$byJwdjwpOVWbVkEz+/BN2Q$8BuWC+sCvJaWJpEZ2aul99gk8k5EGdns0t/Bdkx8gIs\n"
 _HOSTNAME = "relay.lab.test"
@@ -114,7 +115,9 @@ class World:
         users = self._folder / "users"
         users.write_text(_USERS)
         overrides = "".join(domain.overrides(self._clock().date()) for domain in self._domains.values())
-        routes = "".join(domain.route() for domain in self._domains.values())
+        secret = self._folder / "route-password"
+        secret.write_text(ROUTE_PASSWORD)
+        routes = "".join(domain.route(secret) for domain in self._domains.values())
         path = self._folder / "relay.toml"
         path.write_text(
             f"""hostname = "{_HOSTNAME}"

@@ -63,7 +63,16 @@ class RecipientDsn:
 
     def wants(self, event: Notify) -> bool:
         """Whether the sender is to be told of `event`. RFC 3461 section 4.1: unasked, of failure and delay."""
-        return bool((Notify.FAILURE | Notify.DELAY if self.notify is None else self.notify) & event)
+        return bool(self._events & event)
+
+    def union(self, other: RecipientDsn) -> RecipientDsn:
+        """What both ask for together; `orcpt` is the first that there is."""
+        unsaid = self.notify is None and other.notify is None
+        return RecipientDsn(None if unsaid else self._events | other._events, self.orcpt or other.orcpt)
+
+    @property
+    def _events(self) -> Notify:
+        return Notify.FAILURE | Notify.DELAY if self.notify is None else self.notify
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +162,7 @@ class NewMessage:
     demand: TlsDemand = TlsDemand.DEFAULT
     dsn: MessageDsn = MessageDsn()
     login: str | None = None  # under which the client sent it
+    notice: str | None = None  # of a notice of ours: which kind, such as failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from enum import Enum, IntEnum, auto
 from typing import Final, assert_never
 
 from relay.mail.message import TlsDemand
+from relay.mail.record import AttemptRecord
 from relay.mail.status import Kind, Status
 from relay.policy.memory import Remembered
 from relay.policy.mx import MxHost
@@ -54,6 +55,7 @@ class Rule(Enum):
     OPPORTUNISTIC = "opportunistic"
 
 
+_NOTHING: Final = (Rule.OPPORTUNISTIC.value, Rule.WAIVED.value)
 ASKED_BY: Final = {  # of those rules that raise a requirement
     Rule.OVERRIDE: "this server's own settings demand TLS",
     Rule.ROUTE: "the route in this server's own settings demands TLS",
@@ -330,3 +332,8 @@ def _is_name_certain(evidence: Evidence) -> bool:
     policy = evidence.sts.policy if isinstance(evidence.sts, StsFound) else None
     listed = policy is not None and policy.mode is not StsMode.NONE and lists(policy, host.name)
     return host.mx_secure or host.name == evidence.domain or listed
+
+
+def nothing_required(record: AttemptRecord) -> bool:
+    """Whether an attempt knew the hosts, and nothing was required of a session with any of them."""
+    return bool(record.tried) and all(host.rule in _NOTHING for host in record.tried)

@@ -20,22 +20,28 @@ class Source:
     hostname: str = ""
     rule: tuple[str, ...] = ()
 
+    @property
+    def addresses(self) -> tuple[tuple[str, str], ...]:
+        """The addresses that are given, each with its setting."""
+        return tuple((one, self.setting(one)) for one in (self.ipv4, self.ipv6) if one)
+
     def address(self, towards: str) -> str:
         """The address to send from to this one; empty: the system chooses."""
         return self.ipv6 if ":" in towards else self.ipv4
 
     def setting(self, towards: str) -> str:
-        """The setting that `address` comes from, for people."""
+        """The setting that `address` comes from, for people. Only the family of `towards` counts."""
         family = "ipv6" if ":" in towards else "ipv4"
         return f"{family} of [[source]] for {', '.join(self.rule)}" if self.rule else f"delivery.source_{family}"
 
 
 class Sources:
-    """All sources of the settings. `default` is for mail that no entry of `entries` is for."""
+    """All sources of the settings (`all`). `default` is for mail that no entry of `entries` is for."""
 
     def __init__(self, default: Source, entries: Iterable[Source] = ()) -> None:
+        self.all = (default, *entries)
         self._default = default
-        self._by_domain = {domain: entry for entry in entries for domain in entry.rule}
+        self._by_domain = {domain: entry for entry in self.all for domain in entry.rule}
 
     def choose(self, sender_domain: str | None) -> Source:
         """The source for mail from this domain (as Address.domain); None: the null sender, which gets the default.

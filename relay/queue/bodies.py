@@ -13,7 +13,6 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +28,8 @@ _LARGE_PIECE = 16 << 10
 _THREADS = 8
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+_FINAL = "bodies"
+
 T = TypeVar("T")
 
 
@@ -38,7 +39,7 @@ class Bodies:
     def __init__(self, folder: Path, is_stored: Callable[[MessageId], Awaitable[bool]]) -> None:
         """`is_stored`: whether a message with a body in a file is in the queue, after all puts that were begun."""
         self.incoming = folder / "incoming"
-        self.final = folder / "bodies"
+        self.final = folder / _FINAL
         self.is_stored = is_stored
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="queue-bodies")
 
@@ -57,7 +58,7 @@ class Bodies:
 
     def file_of(self, id: MessageId, size: int) -> FileBody:
         """The body of a message that is kept in a file."""
-        return FileBody(self.final / str(id), size)
+        return file_of(self.final.parent, id, size)
 
     def new(self, id: MessageId) -> FileOrMemory:
         """Begin the body of message `id`."""
@@ -65,8 +66,7 @@ class Bodies:
 
     def remove(self, id: MessageId) -> None:
         """Remove the file of a message that is not stored, or no more. Blocking; raises OSError."""
-        with suppress(FileNotFoundError):
-            (self.final / str(id)).unlink()
+        remove(self.final.parent, id)
 
     async def read(self, body: Body) -> AsyncGenerator[bytes, None]:
         """The octets of a body in chunks of up to CHUNK octets; a small one in one piece.
@@ -214,6 +214,16 @@ class _File:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def file_of(folder: Path, id: MessageId, size: int) -> FileBody:
+    """The body of a message that is kept in a file of the queue `folder`."""
+    return FileBody(folder / _FINAL / str(id), size)
+
+
+def remove(folder: Path, id: MessageId) -> None:
+    """Remove the file of a message whose last recipient is closed, if it has one. Blocking; raises OSError."""
+    (folder / _FINAL / str(id)).unlink(missing_ok=True)
 
 
 def _read_chunk(path: Path, offset: int) -> bytes:

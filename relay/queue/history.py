@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from relay.mail.message import Claim, MessageId, NewMessage, TlsDemand
+from relay.mail.message import Claim, MessageDsn, MessageId, NewMessage, TlsDemand
 from relay.mail.outcome import Delivered, State, TlsUsed
 from relay.mail.record import AttemptRecord, decode, encode
 from relay.policy.retry import SettledRecipient, Settlement
-from relay.queue.rows import Row, due, from_micros, to_micros
+from relay.queue.rows import Row, due, from_micros, to_dsn, to_micros
 from relay.queue.store import QueueEntry
 
 KEPT_FIRST: Final = 10  # attempts for one domain
@@ -27,12 +27,17 @@ MAX_WAITING: Final = 16 << 10  # octets; when it is more, reasons and replies go
 
 INSERT_ATTEMPT: Final = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_MIDDLE: Final = "DELETE FROM attempt WHERE message = ? AND destination = ? AND number > ? AND number <= ?"
-SELECT_MESSAGE: Final = "SELECT id, message_id, sender, size, demand, arrived, about FROM message"
+SELECT_MESSAGE: Final = "SELECT id, message_id, sender, size, demand, arrived, about, login, ret, envid FROM message"
 SELECT_ATTEMPTS: Final = (
     "SELECT destination, number, began, ended, closed, waiting, notices, record"
     " FROM attempt WHERE message = ? ORDER BY began, lease"
 )
 
+SELECT_ACTS: Final = (
+    "SELECT number, act, made, who, detail FROM operator_act WHERE message = ? ORDER BY made, number, act"
+)
+
+_NOTHING_ASKED: Final = MessageDsn()
 _NAMES: Final = ("state", "status", "reason", "reply", "host", "tls", "next_attempt")
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
@@ -53,15 +58,19 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class NoticeSent:
-    """A notice that was put with an attempt. `state`: what became of it; None: it is not in the queue any more."""
+    """A notice that was put with an attempt. `state`: what became of it; None: it is not in the queue any more.
+
+    `kind`: which it was, such as failure; None: written by a version that did not keep it.
+    """
 
     id: MessageId
     state: State | None
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptEntry:
-    """One attempt for one domain. `number`: which one it was, from 1. `notices`: of failure first, then of delay."""
+    """One attempt for one domain. `number`: which one it was, from 1."""
 
     domain: str
     number: int
@@ -70,6 +79,17 @@ class AttemptEntry:
     results: tuple[Result, ...]
     notices: tuple[NoticeSent, ...]
     record: AttemptRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ActEntry:
+    """What an operator did with one recipient. `act`: control.Act. `detail`: the reason, or where to."""
+
+    number: int  # place in the envelope
+    act: str
+    made: datetime
+    who: str
+    detail: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +105,9 @@ class MessageTrace:
     about: MessageId | None  # of a notice: the message that it speaks of
     recipients: tuple[QueueEntry, ...]
     attempts: tuple[AttemptEntry, ...]
+    acts: tuple[ActEntry, ...] = ()  # of each kind the newest, by time
+    login: str | None = None  # under which the client sent it
+    dsn: MessageDsn = _NOTHING_ASKED
 
 
 def attempt_row(
@@ -106,7 +129,7 @@ def attempt_row(
         to_micros(ended),
         ",".join(map(str, closed)),
         _waiting(settlement) if len(closed) < len(settlement.recipients) else None,
-        _ENCODER.encode([str(notice.id) for notice in notices]) if notices else None,
+        _ENCODER.encode({str(notice.id): notice.notice for notice in notices}) if notices else None,
         encode(record) if record.policies or record.tried else None,
     )
 
@@ -133,20 +156,37 @@ def to_attempt(row: Row, recipients: Sequence[QueueEntry], states: Mapping[Messa
         began=from_micros(began),
         ended=from_micros(ended),
         results=(*_read_closed(closed, recipients), *_read_waiting(waiting)),
-        notices=tuple(NoticeSent(id, states.get(id)) for id in notices_of(row)),
+        notices=tuple(NoticeSent(id, states.get(id), kind) for id, kind in _notices(row).items()),
         record=AttemptRecord() if record is None else decode(record),
     )
 
 
 def notices_of(row: Row) -> tuple[MessageId, ...]:
     """The ids of the notices in a row of SELECT_ATTEMPTS."""
+    return tuple(_notices(row))
+
+
+def _notices(row: Row) -> dict[MessageId, str | None]:
+    """Ids and kinds of the notices in a row of SELECT_ATTEMPTS; an older version kept a list of ids."""
     notices = row[-2]
-    return () if notices is None else tuple(map(MessageId.parse, json.loads(notices)))
+    if notices is None:
+        return {}
+    read = json.loads(notices)
+    kinds: dict[str, str | None] = read if isinstance(read, dict) else dict.fromkeys(read)
+    return {MessageId.parse(id): kind for id, kind in kinds.items()}
 
 
-def to_trace(row: Row, recipients: tuple[QueueEntry, ...], attempts: Iterable[AttemptEntry]) -> MessageTrace:
+def to_act(row: Row) -> ActEntry:
+    """From SELECT_ACTS."""
+    number, act, made, who, detail = row
+    return ActEntry(number, act, from_micros(made), who, detail)
+
+
+def to_trace(
+    row: Row, recipients: tuple[QueueEntry, ...], attempts: Iterable[AttemptEntry], acts: Iterable[ActEntry] = ()
+) -> MessageTrace:
     """From SELECT_MESSAGE."""
-    id, message_id, sender, size, demand, arrived, about = row
+    id, message_id, sender, size, demand, arrived, about, login, ret, envid = row
     return MessageTrace(
         id=MessageId(id),
         message_id=message_id,
@@ -157,6 +197,9 @@ def to_trace(row: Row, recipients: tuple[QueueEntry, ...], attempts: Iterable[At
         about=None if about is None else MessageId(about),
         recipients=recipients,
         attempts=tuple(attempts),
+        acts=tuple(acts),
+        login=login,
+        dsn=to_dsn(ret, envid),
     )
 
 

@@ -48,7 +48,8 @@ SEE_RECIPIENT = (
 )
 SELECT_ENTRY = (
     "SELECT m.id, m.message_id, m.sender, r.address, r.domain, r.state, r.attempts, r.status, r.reply, r.reason,"
-    " r.host, r.tls, iif(r.lease IS NULL, r.next_attempt, NULL), m.arrived, r.changed"
+    " r.host, r.tls, iif(r.lease IS NULL, r.next_attempt, NULL), m.arrived, r.changed, r.number, m.size, m.login,"
+    " r.destination, r.route, r.cause, r.rule, r.review, r.hold, r.notify, r.orcpt, r.delay_notices"
     " FROM message m JOIN recipient r ON r.message = m.id"
 )
 
@@ -193,8 +194,9 @@ def due(settled: SettledRecipient) -> int | None:
 
 def to_entry(row: Row) -> QueueEntry:
     """From SELECT_ENTRY."""
-    id, message_id, sender, recipient, domain, state, attempts, *last, next_attempt, arrived, changed = row
+    id, message_id, sender, recipient, domain, state, attempts, *last, next_attempt, arrived, changed = row[:15]
     status, reply, reason, host, tls = last
+    number, size, login, destination, route, cause, rule, review, hold, notify, orcpt, delay_notices = row[15:]
     return QueueEntry(
         id=MessageId(id),
         message_id=message_id,
@@ -211,6 +213,17 @@ def to_entry(row: Row) -> QueueEntry:
         next_attempt=None if next_attempt is None else from_micros(next_attempt),
         arrived=from_micros(arrived),
         changed=from_micros(changed),
+        number=number,
+        size=size,
+        login=login,
+        destination=destination,
+        route=route,
+        cause=None if cause is None else Cause(cause),
+        rule=rule,
+        review=None if review is None or review == _NEVER else from_micros(review),
+        hold=hold,
+        dsn=RecipientDsn(None if notify is None else Notify(notify), orcpt),
+        delay_notices=delay_notices,
     )
 
 

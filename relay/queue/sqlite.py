@@ -18,9 +18,10 @@ from typing import TypeVar
 from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
-from relay.queue import claiming, database, reviewing, transactions
+from relay.queue import claiming, database, hold_rules, reviewing, transactions
 from relay.queue.bodies import Bodies, FileOrMemory
 from relay.queue.claiming import Ending, LeaseLostError, Order
+from relay.queue.controls import Controls
 from relay.queue.folder import FolderLock
 from relay.queue.history import attempt_row, octets_of
 from relay.queue.room import Room, check_room
@@ -46,6 +47,7 @@ class SqliteStore:
         self._grouping = grouping
         self._bodies = Bodies(self._folder, self._is_stored)
         self._room = Room(self._folder)
+        self.controls = Controls(self._folder, grouping, self._ask, self._write)
         self._changed = asyncio.Event()
         self._lease_numbers = count(1)
         self._lock: FolderLock | None = None
@@ -114,11 +116,16 @@ class SqliteStore:
 
         def work(transaction: Transaction) -> tuple[Claim, ...]:
             self._check_room(transaction, message.body.size)
-            claims = claiming.first_claims(message, destinations, wanted, lease_until, self._lease_numbers)
+            # What a rule holds is not claimed; then the rest of the message goes the long way.
+            free = () if hold_rules.held(transaction.connection, message) else wanted
+            claims = claiming.first_claims(message, destinations, free, lease_until, self._lease_numbers)
             transactions.put(transaction, message, destinations, claims)
             return claims
 
-        return await self._running.run(work, wakes=not set(destinations) <= set(wanted))
+        claims = await self._running.run(work, wakes=not set(destinations) <= set(wanted))
+        if not claims:
+            self.wake()
+        return claims
 
     def destinations(self, message: NewMessage) -> frozenset[str]:
         """Where the mail of this message goes."""
@@ -223,21 +230,6 @@ class SqliteStore:
             transactions.rewrite(transaction)
 
         await self._running.run(work)
-
-    async def retry_now(self, id: MessageId | None, now: datetime) -> int:
-        """Make the next attempt of one message, or of all, due at `now`.
-
-        Returns how many recipients are due now, those that were due before among them. Closed and held ones are not
-        touched, nor those that an attempt has at this moment.
-        """
-        time = to_micros(now)
-
-        def work(transaction: Transaction) -> int:
-            found = transactions.retry_now(transaction.connection, id, time)
-            transactions.load_turns(transaction)
-            return found
-
-        return await self._running.run(work, wakes=True)
 
     async def wait(self, until: datetime | None, now: datetime) -> None:
         """Return when work may be there: something put, deferred or released, `wake`, another process, or `until`.
@@ -366,6 +358,14 @@ class SqliteStore:
 
     async def _is_stored(self, id: MessageId) -> bool:
         return await self._running.run(lambda transaction: transactions.has_file(transaction, id))
+
+    async def _ask(self, ask: Callable[[QueueReader], T]) -> T:
+        return await self._bodies.in_thread(self._look_in, ask)
+
+    async def _write(
+        self, work: Callable[[Transaction], T], after: Callable[[T], None] | None = None, wakes: bool = False
+    ) -> T:
+        return await self._running.run(work, after, wakes)
 
     def _look_in(self, ask: Callable[[QueueReader], T]) -> T:
         try:

@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from relay.mail.address import Address
-from relay.mail.message import Body, Claim, MessageId, NewMessage
-from relay.mail.outcome import State, TlsUsed
+from relay.mail.message import Body, Claim, MessageId, NewMessage, RecipientDsn
+from relay.mail.outcome import Cause, State, TlsUsed
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
 
@@ -37,6 +37,9 @@ class QueueError(Exception):
 
     The text is one line that names the path and what is wrong.
     """
+
+
+_NOTHING_ASKED = RecipientDsn()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,22 @@ class QueueEntry:
     next_attempt: datetime | None  # None when closed, held, or in an attempt at this moment
     arrived: datetime
     changed: datetime  # when the state was written
+    number: int = 0  # place in the envelope
+    size: int = 0  # of the message, octets
+    login: str | None = None  # under which the client sent it
+    destination: str = ""  # as Claim.destination
+    route: str | None = None  # chosen for it by hand or as a fallback
+    cause: Cause | None = None  # of the last attempt
+    rule: str | None = None  # what gave next_attempt, in words
+    review: datetime | None = None  # expires or is late then
+    hold: str | None = None  # why it is held
+    dsn: RecipientDsn = _NOTHING_ASKED
+    delay_notices: int = 0
+
+    @property
+    def under_way(self) -> bool:
+        """Whether an attempt has it at this moment, or had when the service died."""
+        return self.next_attempt is None and not self.state.closed and self.state is not State.HELD
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +210,6 @@ class QueueStore(Protocol):
 
     async def check_writable(self) -> None:
         """Write something that changes nothing, as mail is written. Raises StoreUnavailable as a `put` would."""
-
-    async def retry_now(self, id: MessageId | None, now: datetime) -> int:
-        """Make the next attempt of one message, or of all, due at `now`. Returns how many recipients it touched."""
 
     async def wait(self, until: datetime | None, now: datetime) -> None:
         """Return when work may be there: something put or deferred, a change by another process, or at `until`."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from relay.mail.address import Address
 from relay.mail.message import Claim, MessageId, NewMessage
 from relay.mail.outcome import State
+from relay.queue import hold_rules
 from relay.queue.history import DROP_MIDDLE, INSERT_ATTEMPT, middle_of
 from relay.queue.rows import (
     INSERT_BODY,
@@ -37,13 +38,6 @@ _LINES = (
     "SELECT destination, flow, min(next_attempt) FROM recipient INDEXED BY recipient_due"
     " WHERE state = ? AND next_attempt IS NOT NULL GROUP BY destination, flow"
 )
-_WAITING_OF_ALL = (
-    "SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE next_attempt IS NOT NULL AND lease IS NULL"
-)
-_WAITING_OF_ONE = "SELECT count(*) FROM recipient WHERE message = ? AND next_attempt IS NOT NULL AND lease IS NULL"
-_RETRY_ALL = "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ?1 WHERE next_attempt > ?1 AND lease IS NULL"
-_RETRY_ONE = "UPDATE recipient SET next_attempt = ?1 WHERE message = ?2 AND next_attempt > ?1 AND lease IS NULL"
-_WAKE = "DELETE FROM rest WHERE ?1 IS NULL OR destination IN (SELECT destination FROM recipient WHERE message = ?1)"
 _UNDO_LEASES = (
     "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ? + ? * min(attempts, ?), lease = NULL"
     " WHERE next_attempt IS NOT NULL AND lease IS NOT NULL"
@@ -52,10 +46,7 @@ _UNDO_REVIEWS = (
     "UPDATE recipient SET lease = NULL"
     " WHERE state = 'held' AND lease IS NOT NULL AND message IN (SELECT id FROM message WHERE closed IS NULL)"
 )
-_END_LEASES = (
-    "UPDATE recipient SET next_attempt = ?1, lease = NULL WHERE lease IS NOT NULL AND (?2 IS NULL OR message = ?2)"
-)
-_UNDER_WAY = "SELECT count(*) FROM recipient WHERE lease IS NOT NULL AND (?1 IS NULL OR message = ?1)"
+_HOLD = "UPDATE recipient SET state = 'held', hold = ?, next_attempt = NULL WHERE message = ? AND number = ?"
 _OVERDUE = "SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE state = 'deferred' AND next_attempt < ?"
 _SPREAD = (
     "UPDATE recipient SET next_attempt = ? + (random() & 1048575) * ? / 1048576"
@@ -88,7 +79,7 @@ def put(
     claims: Sequence[Claim] = (),
     about: MessageId | None = None,
 ) -> None:
-    """Store a message, due on arrival, or leased by `claims`. Raises StoreUnavailable when its id is taken.
+    """Store a message, due on arrival, leased by `claims`, or held by a rule. Raises StoreUnavailable: its id is taken.
 
     `destinations`: of each recipient. `about`: the message is a notice that speaks of that one.
     """
@@ -99,6 +90,8 @@ def put(
         raise StoreUnavailable(f"the queue id {message.id} is taken") from error
     connection.execute(INSERT_BODY, body_row(message))
     connection.executemany(INSERT_RECIPIENT, recipient_rows(message, destinations, claims))
+    held = hold_rules.held(connection, message).items()
+    connection.executemany(_HOLD, [(reason, message.id.number, number) for number, reason in held])
     flow = flow_of(message.envelope.sender, message.login)
     leased = {claim.destination: claim for claim in claims}
     for destination in set(destinations):
@@ -120,31 +113,6 @@ def remember(transaction: Transaction, attempt: Row) -> None:
         transaction.connection.execute(DROP_MIDDLE, middle)
 
 
-def retry_now(connection: sqlite3.Connection, id: MessageId | None, now: int) -> int:
-    """Make what waits due. Returns how many recipients are due now; those in an attempt are left alone.
-
-    The caller sees to it that the turns are loaded anew. Destinations that rest are tried again too.
-    """
-    connection.execute(_WAKE, (None if id is None else id.number,))
-    if id is None:
-        found = connection.execute(_WAITING_OF_ALL).fetchone()[0]
-        connection.execute(_RETRY_ALL, (now,))
-    else:
-        found = connection.execute(_WAITING_OF_ONE, (id.number,)).fetchone()[0]
-        connection.execute(_RETRY_ONE, (now, id.number))
-    return int(found)
-
-
-def end_leases(connection: sqlite3.Connection, id: MessageId | None, now: int) -> None:
-    """Make what was in an attempt due: there is no service any more that makes one."""
-    connection.execute(_END_LEASES, (now, None if id is None else id.number))
-
-
-def under_way(connection: sqlite3.Connection, id: MessageId | None) -> int:
-    """How many recipients are in an attempt."""
-    return int(connection.execute(_UNDER_WAY, (None if id is None else id.number,)).fetchone()[0])
-
-
 def has_file(transaction: Transaction, id: MessageId) -> bool:
     """Whether a stored message has its body in a file."""
     found = transaction.connection.execute("SELECT 1 FROM body WHERE message = ? AND octets IS NULL", (id.number,))
@@ -157,6 +125,7 @@ def tidy(transaction: Transaction, closed_before: int) -> int:
     old = connection.execute(_OLD, (closed_before, TIDY_BATCH)).fetchall()
     connection.executemany("DELETE FROM recipient WHERE message = ?", old)
     connection.executemany("DELETE FROM attempt WHERE message = ?", old)
+    connection.executemany("DELETE FROM operator_act WHERE message = ?", old)
     connection.executemany("DELETE FROM message WHERE id = ?", old)
     return len(old)
 

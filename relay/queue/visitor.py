@@ -1,4 +1,4 @@
-"""What another process may do with the queue, while the service runs or not: look at it, and make mail due now.
+"""What another process may do with the queue, while the service runs or not: look at it, and do what operators do.
 
 The lock of the folder is not taken. Looking needs no right to write beyond SQLite's shared-memory file.
 """
@@ -6,18 +6,39 @@ The lock of the folder is not taken. Looking needs no right to write beyond SQLi
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from relay.mail.message import MessageId
 from relay.mail.outcome import State
-from relay.queue import database, reviewing, transactions
+from relay.queue import control, database, hold_rules, reviewing, transactions
+from relay.queue.bodies import file_of, remove
+from relay.queue.control import Action, Desk, Progress, Tally
 from relay.queue.folder import held_if_free
-from relay.queue.history import SELECT_ATTEMPTS, SELECT_MESSAGE, MessageTrace, notices_of, to_attempt, to_trace
+from relay.queue.giving_up import Compose
+from relay.queue.history import (
+    SELECT_ACTS,
+    SELECT_ATTEMPTS,
+    SELECT_MESSAGE,
+    MessageTrace,
+    notices_of,
+    to_act,
+    to_attempt,
+    to_trace,
+)
+from relay.queue.hold_rules import HoldRule
 from relay.queue.rows import SELECT_ENTRY, Row, from_micros, storable, to_entry, to_micros
-from relay.queue.store import Depth, QueueEntry, QueueError
+from relay.queue.selection import QueueFilter
+from relay.queue.stats import QueueStats, load_stats
+from relay.queue.store import Depth, Grouping, QueueEntry, QueueError, Rest
+from relay.queue.turns import Turns
+from relay.queue.writer import Transaction
+
+LEAVE_SECONDS = 0.2  # for the service between the pieces of an act
 
 _ORDER = "ORDER BY m.id, r.number"
 _OPEN = "r.state NOT IN ('delivered', 'failed', 'dropped')"
@@ -64,17 +85,47 @@ class QueueReader:
             raise database.unavailable(error) from error
         return Depth(waiting, int(due), None if oldest is None else from_micros(oldest[0]))
 
+    def select(self, selection: QueueFilter) -> tuple[QueueEntry, ...]:
+        """The entries of a filter, by arrival. Raises StoreUnavailable."""
+        sql, values = selection.condition()
+        limit = -1 if selection.limit is None else selection.limit
+        with self._asking() as ask:
+            return tuple(map(to_entry, ask(f"{SELECT_ENTRY} WHERE {sql} {_ORDER} LIMIT ?", (*values, limit))))
+
+    def stats(self, selection: QueueFilter, now: datetime, top: int | None) -> QueueStats:
+        """What is open and fits the filter, in figures. `top`: the most groups. Raises StoreUnavailable."""
+        with self._asking():
+            return load_stats(self._connection, selection, now, top)
+
+    def rests(self) -> dict[str, Rest]:
+        """The destinations that are down, or were. Raises StoreUnavailable."""
+        with self._asking():
+            return transactions.rests(self._connection)
+
+    def hold_rules(self) -> tuple[HoldRule, ...]:
+        """What is held when it comes in. Raises StoreUnavailable."""
+        with self._asking():
+            return hold_rules.load_hold_rules(self._connection)
+
     def overdue(self, untried: int, now: int, limit: int) -> list[reviewing.Place]:
         """See reviewing.overdue. Raises StoreUnavailable."""
-        try:
+        with self._asking():
             return reviewing.overdue(self._connection, untried, now, limit)
-        except sqlite3.Error as error:
-            raise database.unavailable(error) from error
 
     def any_far_ahead(self, latest: int) -> bool:
         """See reviewing.any_far_ahead. Raises StoreUnavailable."""
-        try:
+        with self._asking():
             return reviewing.any_far_ahead(self._connection, latest)
+
+    @contextmanager
+    def _asking(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """All answers are of one moment."""
+        try:
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection.execute
+            finally:
+                self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise database.unavailable(error) from error
 
@@ -83,14 +134,8 @@ class QueueReader:
 
         Empty when there is none, or none any more. Raises StoreUnavailable.
         """
-        try:
-            self._connection.execute("BEGIN")  # so that all answers are of one moment
-            try:
-                return tuple(map(self._trace, self._named(name)))
-            finally:
-                self._connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise database.unavailable(error) from error
+        with self._asking():
+            return tuple(map(self._trace, self._named(name)))
 
     def _named(self, name: str) -> Sequence[Row]:
         with suppress(ValueError):
@@ -110,7 +155,8 @@ class QueueReader:
         for notice in (notice for row in rows for notice in notices_of(row)):
             for entry in map(to_entry, ask(_ONE, (notice.number,))):
                 notices[notice] = entry.state
-        return to_trace(message, recipients, [to_attempt(row, recipients, notices) for row in rows])
+        acts = map(to_act, ask(SELECT_ACTS, (id,)))
+        return to_trace(message, recipients, [to_attempt(row, recipients, notices) for row in rows], acts)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -137,25 +183,53 @@ def schema(folder: Path) -> tuple[int, int]:
         raise QueueError(f"the queue {path} cannot be opened: {database.describe(error)}") from error
 
 
-def retry_now(folder: Path, id: MessageId | None, now: datetime) -> tuple[int, int]:
-    """As `QueueStore.retry_now`, from another process: the service notices within a second.
+def perform(folder: Path, action: Action, now: datetime, compose: Compose, grouping: Grouping) -> Tally:
+    """As `Controls.perform`, from another process: the service notices within a second.
 
-    Returns how many recipients are due now, and how many an attempt has at this moment. While no service runs there
-    are no attempts, only what was interrupted: that is due too. Waits up to five seconds for the service's own writing.
-    Raises QueueError when there is no queue in `folder`, and StoreUnavailable when it cannot be written now.
+    While no service runs there are no attempts, only what was interrupted: that is taken as waiting. Waits up to five
+    seconds for the service's own writing, and between the pieces lets it write. Raises QueueError when there is no
+    queue in `folder`, and StoreUnavailable when it cannot be written now; then pieces may have been done.
     """
+    progress = Progress()
+    with held_if_free(folder) as free:
+        desk = Desk(now, compose, grouping, partial(file_of, folder), alone=free)
+        while not progress.over:
+            began = time.monotonic()
+            with _writing(folder, action.dry_run) as connection:
+                done = len(progress.tally.finished)
+                progress = control.perform(Transaction(connection, Turns()), action, desk, progress)
+            for id in progress.tally.finished[done:]:
+                with suppress(OSError):  # it is swept at the next start
+                    remove(folder, id)
+            if not (free or action.dry_run or progress.over):
+                # SQLite's writers do not queue: who waits asks every tenth of a second.
+                time.sleep(max(LEAVE_SECONDS, time.monotonic() - began))
+    return progress.tally
+
+
+def add_hold_rule(folder: Path, rule: HoldRule) -> int:
+    """Store a rule, from another process. Returns its id. Raises QueueError and StoreUnavailable."""
+    with _writing(folder) as connection:
+        return hold_rules.add_hold_rule(connection, rule)
+
+
+def remove_hold_rule(folder: Path, id: int) -> bool:
+    """Remove a rule, from another process. False: there is none. Raises QueueError and StoreUnavailable."""
+    with _writing(folder) as connection:
+        return hold_rules.remove_hold_rule(connection, id)
+
+
+@contextmanager
+def _writing(folder: Path, only_look: bool = False) -> Iterator[sqlite3.Connection]:
+    """A transaction, which is undone when something goes wrong."""
     _visit(folder, database.connect_read_only).close()  # before anything is written into what is not ours
-    with held_if_free(folder) as free, closing(_visit(folder, database.connect)) as connection:
+    with closing(_visit(folder, database.connect_read_only if only_look else database.connect)) as connection:
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            if free:
-                transactions.end_leases(connection, id, to_micros(now))
-            found = transactions.retry_now(connection, id, to_micros(now))
-            under_way = transactions.under_way(connection, id)
+            connection.execute("BEGIN" if only_look else "BEGIN IMMEDIATE")
+            yield connection
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise database.unavailable(error) from error
-        return found, under_way
 
 
 def _visit(folder: Path, connect: Callable[[Path], sqlite3.Connection]) -> sqlite3.Connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relay.submission.users import file_stamp
+from relay.files import file_stamp
 from relay.tls import server_context
 
 

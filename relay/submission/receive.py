@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from relay.events import DefectFound, MessageAccepted, StoreFailed, SubmissionRefused
 from relay.mail.address import Address, AddressError, parse_domain
-from relay.mail.message import Envelope, MessageId, NewMessage, SmtpUtf8, TlsDemand
+from relay.mail.message import Envelope, MessageDsn, MessageId, NewMessage, RecipientDsn, SmtpUtf8, TlsDemand
 from relay.mail.status import Reply
 from relay.queue.store import BodyWriter, StoreUnavailable
 from relay.submission import replies
@@ -25,9 +25,12 @@ from relay.submission.access import IPAddress
 from relay.submission.data import DataReader, Inspection
 from relay.submission.front import Front
 from relay.submission.stream import Stream
+from relay.submission.verbs import Rcpt
 
 MAX_HOPS = 100  # Received lines; RFC 5321 §6.3: a large limit, normally at least 100
 _MAX_LINE = 77
+_NO_DSN = MessageDsn()
+_NOTHING_ASKED = RecipientDsn()
 _HELO_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]")
 
 T = TypeVar("T")
@@ -51,7 +54,26 @@ class Transaction:
     sender: Address | None
     smtputf8: bool
     requiretls: bool = False
+    dsn: MessageDsn = _NO_DSN
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
+    _asked: dict[tuple[str, str], RecipientDsn] = field(default_factory=dict, init=False)  # where something was asked
+
+    def add(self, key: tuple[str, str], rcpt: Rcpt) -> None:
+        """One more recipient, or more to ask for one that is there: `key` is its local part and domain."""
+        if key not in self.recipients:
+            self.recipients[key] = rcpt.recipient
+            if rcpt.dsn != _NOTHING_ASKED:
+                self._asked[key] = rcpt.dsn
+        elif rcpt.dsn != _NOTHING_ASKED or key in self._asked:
+            # RFC 3461 §4 does not say what holds for an address given twice. The sender hears of all that it asked for
+            # in either place, and the first ORCPT stays, as the first spelling of the address does.
+            self._asked[key] = self._asked.get(key, _NOTHING_ASKED).union(rcpt.dsn)
+
+    @property
+    def envelope(self) -> Envelope:
+        """For the queue."""
+        asked = tuple(self._asked.get(key, _NOTHING_ASKED) for key in self.recipients) if self._asked else ()
+        return Envelope(self.sender, tuple(self.recipients.values()), asked)
 
 
 def _smtputf8(transaction: Transaction, seen: Inspection) -> SmtpUtf8:
@@ -184,13 +206,15 @@ class Receiver:
         try:
             message = NewMessage(
                 id=keeper.id,
-                envelope=Envelope(transaction.sender, tuple(transaction.recipients.values())),
+                envelope=transaction.envelope,
                 body=await keeper.writer.finish(),
                 arrived=self._front.clock(),
                 message_id=seen.message_id,
                 eight_bit=seen.eight_bit,
                 smtputf8=_smtputf8(transaction, seen),
                 demand=_demand(transaction, seen),
+                dsn=transaction.dsn,
+                login=client.login,
             )
             await self._front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored

@@ -116,6 +116,11 @@ def rejected(message: str) -> Reply:
     return _reply(550, f"5.7.1 {message}")
 
 
+def bad_parameter(problem: str) -> Reply:
+    """MAIL or RCPT with a parameter that cannot be so."""
+    return _reply(501, f"5.5.4 {problem}")
+
+
 def bad_octet(problem: str) -> Reply:
     """A message with an octet that SMTP does not carry."""
     return _reply(554, f"5.6.0 {problem}")

@@ -180,7 +180,7 @@ class Session(Stream):
         if self._meet(arg, extended=True):
             settings = self._shared.settings
             offers = [self._shared.hostname, f"SIZE {settings.max_message_size}"]
-            offers += ["8BITMIME", "SMTPUTF8", "PIPELINING", "ENHANCEDSTATUSCODES"]
+            offers += ["8BITMIME", "SMTPUTF8", "PIPELINING", "ENHANCEDSTATUSCODES", "DSN"]
             if self._shared.tls is not None and self.tls is None:
                 offers.append("STARTTLS")
             if self.tls is not None:
@@ -280,7 +280,7 @@ class Session(Stream):
             if isinstance(mail, Reply):
                 self._refuse(mail, f"MAIL {arg}")
             else:
-                self._transaction = Transaction(mail.sender, mail.smtputf8, mail.requiretls)
+                self._transaction = Transaction(mail.sender, mail.smtputf8, mail.requiretls, mail.dsn)
                 self.say(replies.SENDER_OK)
 
     async def smtp_RCPT(self, arg: str) -> None:
@@ -293,19 +293,19 @@ class Session(Stream):
         if not self._trusted and self._login is None:  # as `may_relay` has it; the address was looked at once
             self._refuse(replies.RELAYING_DENIED, about)
             return
-        recipient = parse_rcpt(arg.encode("utf-8", "surrogateescape"), self._extended, transaction.smtputf8)
-        if isinstance(recipient, Reply):
-            self._refuse(recipient, about)
+        rcpt = parse_rcpt(arg.encode("utf-8", "surrogateescape"), self._extended, transaction.smtputf8)
+        if isinstance(rcpt, Reply):
+            self._refuse(rcpt, about)
             return
-        why_not = self._shared.front.refusal(transaction.sender, self._login, recipient)
+        why_not = self._shared.front.refusal(transaction.sender, self._login, rcpt.recipient)
         if why_not is not None:
             self._refuse(replies.rejected(why_not), about)
             return
-        key = recipient.local, recipient.domain
+        key = rcpt.recipient.local, rcpt.recipient.domain
         if key not in transaction.recipients and len(transaction.recipients) >= self._shared.settings.max_recipients:
             self._refuse(replies.TOO_MANY_RECIPIENTS, about)  # RFC 5321 §4.5.3.1.10
             return
-        transaction.recipients.setdefault(key, recipient)
+        transaction.add(key, rcpt)
         self.say(replies.RECIPIENT_OK)
 
     async def smtp_DATA(self, arg: str) -> None:

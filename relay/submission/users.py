@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import os
 import secrets
-import tempfile
 import unicodedata
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +17,12 @@ from pathlib import Path
 
 import argon2
 
+from relay.files import Stamp, file_stamp, replace_file, stamp_of
+
 _THREADS = 2
 _REMEMBERED = 1024  # successes
 _REMEMBER_SECONDS = 300.0
 _MAX_OCTETS = 255  # of a name or password
-
-Stamp = tuple[int, int, int]  # mtime in ns, size, inode: what tells a changed file
 
 
 class Users:
@@ -118,20 +117,11 @@ def add_user(path: Path, name: str, password: str) -> None:
         _read(path)
         lines = path.read_text("utf-8").removesuffix("\n").split("\n")
     kept = [old for old in lines if _normal(old.strip().partition(":")[0]) != name]
-    _replace(path.resolve(), "".join(f"{text}\n" for text in [*kept, line]))
+    replace_file(path.resolve(), "".join(f"{text}\n" for text in [*kept, line]))
 
 
 def _normal(text: str) -> str:
     return unicodedata.normalize("NFC", text)
-
-
-def file_stamp(path: Path) -> Stamp | None:
-    """What tells whether a file has changed; None when it is not there."""
-    try:
-        seen = path.stat()
-    except OSError:
-        return None
-    return seen.st_mtime_ns, seen.st_size, seen.st_ino
 
 
 def _read(path: Path) -> tuple[Stamp, dict[str, str]]:
@@ -147,7 +137,7 @@ def _read(path: Path) -> tuple[Stamp, dict[str, str]]:
         if name in hashes:
             raise ValueError(f"{path}, line {number}: the user {name!r} is there twice")
         hashes[name] = hash
-    return (seen.st_mtime_ns, seen.st_size, seen.st_ino), hashes
+    return stamp_of(seen), hashes
 
 
 def _parse(line: bytes, place: str) -> tuple[str, str] | None:
@@ -166,26 +156,3 @@ def _parse(line: bytes, place: str) -> tuple[str, str] | None:
     except argon2.exceptions.InvalidHash:
         raise ValueError(f"{place}: what follows the name is not an argon2 hash") from None
     return _normal(name), hash
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write the file under another name, sync it, and rename it over the old one, whose owner and mode it gets."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            if path.exists():
-                old = path.stat()
-                os.fchown(file.fileno(), old.st_uid, old.st_gid)
-                os.fchmod(file.fileno(), old.st_mode & 0o660)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -1,7 +1,7 @@
 """The arguments of MAIL and RCPT, parsed from octets: path, parameters, and what they may hold. Pure.
 
 RFC 5321 section 4.1.2 (grammar), RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 (SMTPUTF8), RFC 4954 section 5
-(AUTH=), RFC 8689 section 2 (REQUIRETLS).
+(AUTH=), RFC 8689 section 2 (REQUIRETLS), RFC 3461 section 4 and RFC 6533 section 3 (RET, ENVID, NOTIFY, ORCPT).
 Values stay as the client wrote them; nothing is upper-cased, decoded or "understood".
 """
 
@@ -12,24 +12,51 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from relay.mail.address import Address, AddressError, parse_address
+from relay.mail.message import MessageDsn, Notify, RecipientDsn, Ret
 from relay.mail.status import Reply
+from relay.mail.xtext import decode_utf8_address, decode_xtext
 from relay.submission import replies
 
 # A path may hold > and spaces, but only inside the quotes of a local part. Blanks after the colon are common.
 _PATH = re.compile(rb'[ \t]*<((?:[^"<> \t]|"(?:[^"\\]|\\.)*")*)>(?:[ \t]+(.*))?\Z')
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^= \t]+))?\Z")  # RFC 5321 §4.1.2: esmtp-param
 
-# Keyword -> what its value must look like; None: it takes no value. An extension adds its row here.
-Parameters = Mapping[bytes, re.Pattern[bytes] | None]
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What the value of a parameter must look like, as a pattern and in words. No pattern: there must be none."""
+
+    form: re.Pattern[bytes] | None
+    words: str
+
+
+_NO_VALUE = Value(None, "no value")
+# Keyword -> its value. An extension adds its row here.
+Parameters = Mapping[bytes, Value]
 MAIL_PARAMETERS: Parameters = {
-    b"SIZE": re.compile(rb"[0-9]{1,20}"),  # RFC 1870 §6.1
-    b"BODY": re.compile(rb"7BIT|8BITMIME", re.IGNORECASE),  # RFC 6152 §2: taken, but the message itself is looked at
-    b"SMTPUTF8": None,  # RFC 6531 §3.4
-    b"AUTH": re.compile(rb"[!-~]+"),  # RFC 4954 §5: taken, and not believed
-    b"REQUIRETLS": None,  # RFC 8689 §2
+    b"SIZE": Value(re.compile(rb"[0-9]{1,20}"), "a number of octets"),  # RFC 1870 §6.1
+    # RFC 6152 §2: taken, but the message itself is looked at
+    b"BODY": Value(re.compile(rb"7BIT|8BITMIME", re.IGNORECASE), "7BIT or 8BITMIME"),
+    b"SMTPUTF8": _NO_VALUE,  # RFC 6531 §3.4
+    b"AUTH": Value(re.compile(rb"[!-~]+"), "an address in xtext"),  # RFC 4954 §5: taken, and not believed
+    b"REQUIRETLS": _NO_VALUE,  # RFC 8689 §2
+    b"RET": Value(re.compile(rb"FULL|HDRS", re.IGNORECASE), "FULL or HDRS"),  # RFC 3461 §4.3
+    b"ENVID": Value(re.compile(rb"[!-~]{1,100}"), "an identifier of at most 100 characters"),  # RFC 3461 §4.4
 }
-RCPT_PARAMETERS: Parameters = {}
+RCPT_PARAMETERS: Parameters = {
+    b"NOTIFY": Value(  # RFC 3461 §4.1
+        re.compile(rb"NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2}", re.IGNORECASE),
+        "NEVER, or some of SUCCESS, FAILURE and DELAY with commas between them",
+    ),
+    b"ORCPT": Value(  # RFC 3461 §4.2: an atom, then xtext; RFC 6533 §3: not only ASCII
+        re.compile(rb"[A-Za-z0-9!#$%&'*+/?^_`{|}~-]+;[!-~\x80-\xff]+"),
+        "a type of address, a semicolon and an address in xtext",
+    ),
+}
 _NONE: Parameters = {}  # after HELO there are no extensions
+_MAX_ORCPT = 500  # characters; RFC 3461 §4.2
+_NO_DSN = MessageDsn()
+_NOTHING_SAID = RecipientDsn()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +66,15 @@ class Mail:
     sender: Address | None
     smtputf8: bool
     requiretls: bool = False
+    dsn: MessageDsn = _NO_DSN
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt:
+    """What RCPT said."""
+
+    recipient: Address
+    dsn: RecipientDsn = _NOTHING_SAID
 
 
 def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:
@@ -52,9 +88,12 @@ def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:
         return given
     if int(given.get(b"SIZE") or 0) > max_size:
         return replies.TOO_BIG  # RFC 1870 §6.1
+    dsn = _message_dsn(given)
+    if isinstance(dsn, Reply):
+        return dsn
     smtputf8, requiretls = b"SMTPUTF8" in given, b"REQUIRETLS" in given
     if path == b"":
-        return Mail(None, smtputf8, requiretls)
+        return Mail(None, smtputf8, requiretls, dsn)
     if not path.isascii() and not smtputf8:
         return replies.NEEDS_SMTPUTF8  # RFC 6531 §3.5
     try:
@@ -63,10 +102,10 @@ def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:
         return replies.bad_sender(str(error))
     if sender.domain == "":
         return replies.bad_sender("the address has no @ and domain")
-    return Mail(sender, smtputf8, requiretls)
+    return Mail(sender, smtputf8, requiretls, dsn)
 
 
-def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Address | Reply:
+def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Rcpt | Reply:
     """Read what follows `RCPT `. `smtputf8`: MAIL allowed it. Returns the refusal when it is not to be taken."""
     split = _split(b"TO:", argument)
     if split is None:
@@ -85,7 +124,10 @@ def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Address | Rep
         return replies.bad_recipient(str(error))
     if recipient.domain == "":
         return replies.NO_LOCAL_MAILBOXES  # the bare postmaster: we deliver nothing here
-    return recipient
+    if not given:
+        return Rcpt(recipient)
+    dsn = _recipient_dsn(given, smtputf8)
+    return dsn if isinstance(dsn, Reply) else Rcpt(recipient, dsn)
 
 
 def parse_parameters(octets: bytes, known: Parameters) -> dict[bytes, bytes | None] | Reply:
@@ -98,12 +140,64 @@ def parse_parameters(octets: bytes, known: Parameters) -> dict[bytes, bytes | No
         keyword, value = found[1].upper(), found[2]
         if keyword not in known:
             return replies.UNKNOWN_PARAMETER
-        form = known[keyword]
+        if keyword in given:
+            return replies.bad_parameter(f"{keyword.decode()} was given twice")
+        form = known[keyword].form
         fits = value is None if form is None else value is not None and form.fullmatch(value) is not None
-        if not fits or keyword in given:
-            return replies.PARAMETER_SYNTAX
+        if not fits:
+            return replies.bad_parameter(f"{keyword.decode()} takes {known[keyword].words}")
         given[keyword] = value
     return given
+
+
+def _message_dsn(given: Mapping[bytes, bytes | None]) -> MessageDsn | Reply:
+    """RFC 3461 sections 4.3 and 4.4."""
+    ret, envid = given.get(b"RET"), given.get(b"ENVID")
+    if ret is None and envid is None:
+        return _NO_DSN
+    if envid is not None:
+        try:
+            decode_xtext(envid.decode())
+        except ValueError as error:
+            return replies.bad_parameter(f"ENVID {error}")
+    return MessageDsn(Ret(ret.decode().upper()) if ret else None, envid.decode() if envid else None)
+
+
+def _recipient_dsn(given: Mapping[bytes, bytes | None], smtputf8: bool) -> RecipientDsn | Reply:
+    """RFC 3461 sections 4.1 and 4.2, RFC 6533 section 3."""
+    notify = None
+    said = given.get(b"NOTIFY")
+    if said is not None:
+        words = said.decode().upper().split(",")
+        if len(set(words)) < len(words):
+            return replies.bad_parameter("NOTIFY names something twice")
+        notify = Notify.NEVER
+        for word in words:
+            notify |= Notify[word]
+    octets = given.get(b"ORCPT")
+    if octets is None:
+        return RecipientDsn(notify)
+    try:
+        orcpt = octets.decode()
+        _check_orcpt(orcpt, smtputf8)
+    except UnicodeDecodeError:
+        return replies.bad_parameter("ORCPT is not valid UTF-8")
+    except ValueError as error:
+        return replies.bad_parameter(f"ORCPT {error}")
+    return RecipientDsn(notify, orcpt)
+
+
+def _check_orcpt(orcpt: str, smtputf8: bool) -> None:
+    """Raise ValueError when it is not to be taken, saying why."""
+    kind, _, address = orcpt.partition(";")
+    if len(orcpt) > _MAX_ORCPT:
+        raise ValueError("is longer than 500 characters")
+    if kind.lower() != "utf-8":
+        decode_xtext(address)
+        return
+    if not address.isascii() and not smtputf8:
+        raise ValueError("is not ASCII and SMTPUTF8 was not given")  # RFC 6533 §3: the 7-bit form, then
+    decode_utf8_address(address)
 
 
 def _split(keyword: bytes, argument: bytes) -> tuple[bytes, bytes] | None:

@@ -14,7 +14,7 @@ from relay.delivery.replies import MAX_REPLY_LINES, MAX_REPLY_OCTETS, ReplyError
 from relay.mail.address import Address, AddressError, parse_address, parse_domain
 from relay.mail.status import Kind, Reply
 from relay.submission import replies
-from relay.submission.verbs import Mail, parse_mail, parse_rcpt
+from relay.submission.verbs import Mail, Rcpt, parse_mail, parse_rcpt
 
 _ATOM = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-/=?^_`{|}~"
 _LABEL = "abcdefghijklmnopqrstuvwxyz0123456789_"
@@ -104,8 +104,10 @@ def _check_address(octets: bytes) -> bool:
     assert (address.literal is not None) == address.domain.startswith("[")
     # What we send to the next host must be understood there as the same address, and as nothing else.
     again = parse_rcpt(b"TO:<" + address.wire + b">", extended=True, smtputf8=True)
-    assert isinstance(again, Address), f"not to be sent on: {again}"
-    assert (again.local, again.domain) == (address.local, address.domain), "sent on, it is another address"
+    assert isinstance(again, Rcpt), f"not to be sent on: {again}"
+    assert (again.recipient.local, again.recipient.domain) == (address.local, address.domain), (
+        "sent on, it is another address"
+    )
     return True
 
 
@@ -164,7 +166,7 @@ def _check_verbs(octets: bytes) -> bool:
     extended, smtputf8 = bool(choice & 2), bool(choice & 4)
     if choice & 1:
         rcpt = parse_rcpt(argument, extended, smtputf8)
-        mailbox: Address | None = None if isinstance(rcpt, Reply) else rcpt
+        mailbox: Address | None = None if isinstance(rcpt, Reply) else rcpt.recipient
         refusal, wanted = (rcpt if isinstance(rcpt, Reply) else None), b"TO:"
     else:
         mail = parse_mail(argument, extended, _MAX_SIZE)
@@ -269,10 +271,14 @@ VERBS = Target(
         "\x07TO:<j\u00f6rg@example.org>".encode(),
         b"\x01TO:<postmaster>",
         b"\x03to:\t<a@[192.0.2.1]> ",
+        b"\x02FROM:<user@example.org> RET=HDRS ENVID=QQ+2B314159",
+        b"\x03TO:<user@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;user+2Btag@example.org",
+        "\x07TO:<user@example.org> ORCPT=utf-8;j\u00f6rg\\x{2B}@example.org".encode(),
     ),
     by_octets((
         b"\x00", b"\x01", b"\x02", b"\x03", b"\x06", b"\x07", b"FROM:", b"TO:", b"<", b">", b"<>", b'"', b"\\", b" ",
         b"\t", b"@", b"=", b" SIZE=1", b" SIZE=99999999999999999999", b" SIZE=", b" BODY=7bit", b" SMTPUTF8",
         b" REQUIRETLS", b" AUTH=<>", b" X=Y", b"<@a,@b:c@d>", "\u00e9".encode(), b"user@example.org", b"\x0b", b"\x1c",
+        b" NOTIFY=NEVER", b",SUCCESS", b" ORCPT=rfc822;", b" ORCPT=utf-8;", b"+0A", b"\\x{", b"}", b" RET=", b" ENVID=",
     )),
 )  # fmt: skip

@@ -18,6 +18,8 @@ from relay.mail.outcome import State, TlsUsed
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
 from relay.queue import visitor
+from relay.queue.control import Act, Action
+from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import BodyWriter, Depth, QueueStore, StoreUnavailable
 
@@ -53,6 +55,11 @@ async def large_body(store: QueueStore, id: MessageId) -> Body:
     writer: BodyWriter = store.new_body(id)
     await writer.write(b"y" * 200_000)
     return await writer.finish()
+
+
+async def retry_now(store: SqliteStore, id: MessageId | None) -> int:
+    action = Action(Act.RETRY, QueueFilter(ids=() if id is None else (id,)), "root")
+    return (await store.controls.perform(action, NOW, lambda *_: None)).done
 
 
 def numbers(claims: tuple[Claim, ...]) -> list[int]:
@@ -345,7 +352,7 @@ async def test_held_mail_is_kept_and_not_tried(
     (taken,) = await claim(store)
     await settle(store, taken, settlement(taken, State.HELD, State.DELIVERED), (), NOW)
     assert await claim(store, NOW + timedelta(days=99)) == ()
-    assert await store.retry_now(None, NOW) == 0
+    assert await retry_now(store, None) == 0
     assert await store.next_due((), NOW) is None
     await store.tidy(NOW + timedelta(days=99))
     (entry,) = await store.find(None, history=False)
@@ -433,17 +440,17 @@ async def test_retry_now_makes_waiting_mail_due(
     for taken in claims[:-1]:
         await settle(store, taken, settlement(taken, State.DEFERRED), (), NOW)
     assert await claim(store) == ()
-    assert await store.retry_now(MessageId(1), NOW) == 2
+    assert await retry_now(store, MessageId(1)) == 2
     assert numbers(await claim(store)) == [1, 1]
-    assert await store.retry_now(MessageId(99), NOW) == 0
+    assert await retry_now(store, MessageId(99)) == 0
     # Those of message 1 and one of message 3 are in an attempt.
-    assert await store.retry_now(None, NOW) == 3
+    assert await retry_now(store, None) == 3
     assert numbers(await claim(store)) == [2, 2, 3]
 
 
 async def test_retry_now_does_not_put_due_mail_at_the_end(store: SqliteStore, message: MakeMessage) -> None:
     await store.put((message(1, arrived=NOW - MINUTE), message(2, arrived=NOW - 2 * MINUTE)))
-    assert await store.retry_now(None, NOW) == 2
+    assert await retry_now(store, None) == 2
     assert numbers(await claim(store)) == [2, 1]
 
 
@@ -512,7 +519,7 @@ async def test_wait_returns_when_work_may_be_there(
         case "release":
             await store.release(taken, NOW)
         case "retry":
-            await store.retry_now(None, NOW)
+            await retry_now(store, None)
         case "wake":
             store.wake()
     await returns(waiting)
@@ -533,7 +540,9 @@ async def test_wait_sees_another_process(
     await settle(store, taken, settlement(taken, State.DEFERRED), (), NOW)
     await store.wait(None, NOW)  # for the put and the settlement
     waiting = asyncio.create_task(store.wait(None, NOW))
-    assert await asyncio.to_thread(visitor.retry_now, folder, MessageId(1), NOW) == (1, 0)
+    retry = Action(Act.RETRY, QueueFilter(ids=(MessageId(1),)), "root")
+    found = await asyncio.to_thread(visitor.perform, folder, retry, NOW, lambda *_: None, lambda *_: "")
+    assert (found.done, found.under_way) == (1, 0)
     await returns(waiting)
     assert numbers(await claim(store)) == [1]
 

@@ -56,7 +56,7 @@ async def test_an_attempt_reads_as_it_was_written(
     await store.put((message(1, "a@example.org", "b@example.org", "c@example.org", "d@example.org"),))
     taken = await claim(store)
     states = State.DELIVERED, State.DEFERRED, State.FAILED, State.DEFERRED
-    notice = message(2, "from@sender.example", sender=None)
+    notice = replace(message(2, "from@sender.example", sender=None), notice="failure")
     await store.settle(
         taken, settlement(taken, *states), (notice,), NOW + 2 * SECOND, record=RECORD, began=NOW + SECOND
     )
@@ -64,7 +64,7 @@ async def test_an_attempt_reads_as_it_was_written(
     assert (attempt.domain, attempt.number) == ("example.org", 1)
     assert (attempt.began, attempt.ended) == (NOW + SECOND, NOW + 2 * SECOND)
     assert attempt.record == RECORD
-    assert attempt.notices == (NoticeSent(MessageId(2), State.QUEUED),)
+    assert attempt.notices == (NoticeSent(MessageId(2), State.QUEUED, "failure"),)
     delivered, failed, deferred = attempt.results
     assert (delivered.recipients, failed.recipients, deferred.recipients) == ((0,), (2,), (1, 3))
     assert (delivered.status, delivered.reply, delivered.tls) == ("2.2.0", "250 2.0.0 thanks", TlsUsed.VERIFIED)
@@ -156,6 +156,13 @@ async def test_a_notice_that_is_gone_is_still_named(
     await store.tidy(NOW + SECOND)
     (attempt,) = attempts(folder, 1)
     assert attempt.notices == (NoticeSent(MessageId(2), None),)
+
+
+async def test_what_an_older_version_kept_of_notices_is_read() -> None:
+    """Their ids alone, as a list."""
+    row = ("a.test", 1, 0, 0, "", None, '["0000000000002","0000000000003"]', None)
+    assert history.notices_of(row) == (MessageId(2), MessageId(3))
+    assert history.to_attempt(row, (), {}).notices == (NoticeSent(MessageId(2), None), NoticeSent(MessageId(3), None))
 
 
 async def test_of_many_attempts_the_first_and_the_newest_stay(

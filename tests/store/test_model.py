@@ -33,8 +33,10 @@ from relay.mail.record import AttemptRecord
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.retry import SettledRecipient, Settlement
 from relay.queue import visitor
+from relay.queue.control import Act, Action
+from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import Rest
+from relay.queue.store import Rest, by_domain
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -222,25 +224,23 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(which=st.none() | st.integers(1, 20), from_outside=st.booleans())
     def retry_now(self, which: int | None, from_outside: bool) -> None:
         id = None if which is None else MessageId(which)
+        action = Action(Act.RETRY, QueueFilter(ids=() if id is None else (id,)), "root")
         if from_outside:
-            found, under_way = visitor.retry_now(self.folder, id, self.now)
-            leased = [key for key, one in self.model.items() if which in (None, key[0]) and one.lease is not None]
-            assert under_way == len(leased)
+            tally = visitor.perform(self.folder, action, self.now, lambda *_: None, by_domain)
         else:
-            found = self.runner.run(self.store.retry_now(id, self.now))
+            tally = self.runner.run(self.store.controls.perform(action, self.now, lambda *_: None))
+        leased = [key for key, one in self.model.items() if which in (None, key[0]) and one.lease is not None]
+        assert tally.under_way == len(leased)
         waiting = [
             recipient
             for (message, _), recipient in self.model.items()
             if which in (None, message) and recipient.next_attempt is not None and recipient.lease is None
         ]
-        assert found == len(waiting)
+        assert tally.done == len(waiting)
         for recipient in waiting:
             assert recipient.next_attempt is not None
             recipient.next_attempt = min(recipient.next_attempt, self.now)
-        for domain in {one.domain for (message, _), one in self.model.items() if which == message}:
-            self.rests.pop(domain, None)
-        if which is None:
-            self.rests.clear()
+            self.rests.pop(recipient.domain, None)
 
     @precondition(lambda self: any(one.state.closed for one in self.model.values()))
     @rule(age=seconds)

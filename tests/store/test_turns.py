@@ -18,9 +18,11 @@ from relay.mail.outcome import State
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
 from relay.queue import visitor
+from relay.queue.control import Act, Action
 from relay.queue.database import FILE_NAME
+from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import Rest, StoreUnavailable
+from relay.queue.store import Rest, StoreUnavailable, by_domain
 
 pytestmark = pytest.mark.asyncio
 
@@ -148,10 +150,11 @@ async def test_retry_now_ends_the_rest(
     await store.rest("other.example", DOWN)
     assert await claim(store) == ()
     id = put.id if of_one else None
+    action = Action(Act.RETRY, QueueFilter(ids=() if id is None else (id,)), "root")
     if from_outside:
-        visitor.retry_now(folder, id, NOW)
+        visitor.perform(folder, action, NOW, lambda *_: None, by_domain)
     else:
-        await store.retry_now(id, NOW)
+        await store.controls.perform(action, NOW, lambda *_: None)
     assert numbers(await claim(store)) == ([1] if of_one else [1, 2])
     assert set(await store.rests()) == ({"other.example"} if of_one else set())
 

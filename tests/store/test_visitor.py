@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from relay.mail.message import MessageId, NewMessage
 from relay.queue import visitor
+from relay.queue.control import Act, Action
 from relay.queue.folder import holder
+from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import QueueError
+from relay.queue.store import QueueError, by_domain
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
-LEASE = timedelta(minutes=30)
 
 
-@pytest.mark.asyncio
-async def test_attempts_are_left_alone_while_there_can_be_any(
-    store: SqliteStore,
-    message: Callable[[int], NewMessage],
-    reopen: Callable[[SqliteStore, datetime], Awaitable[SqliteStore]],
-    folder: Path,
-) -> None:
-    await store.put((message(1), message(2)))
-    await store.claim(10, LEASE, NOW, {}, 100)
-    assert await asyncio.to_thread(visitor.retry_now, folder, None, NOW) == (0, 2)
-    assert [entry.next_attempt for entry in await store.find(None, False)] == [None, None]
-    await store.close()  # as after a kill: the leases are still written down
-    assert await asyncio.to_thread(visitor.retry_now, folder, MessageId(2), NOW) == (1, 0)
-    store = await reopen(store, NOW)
-    assert [claim.id for claim in await store.claim(10, LEASE, NOW, {}, 100)] == [MessageId(2)]
+def nobody(*_: object) -> None:
+    """No notice."""
 
 
 def test_a_queue_of_a_newer_version_is_not_changed(folder: Path) -> None:
@@ -47,7 +32,7 @@ def test_a_queue_of_a_newer_version_is_not_changed(folder: Path) -> None:
         connection.commit()
     before = (folder / "queue.db").read_bytes()
     with pytest.raises(QueueError, match="newer version"):
-        visitor.retry_now(folder, None, NOW)
+        visitor.perform(folder, Action(Act.RETRY, QueueFilter(), "root"), NOW, nobody, by_domain)
     assert (folder / "queue.db").read_bytes() == before
 
 

@@ -96,8 +96,8 @@ def test_a_broken_file_does_not_hide_the_mistakes_of_the_environment(tmp_path: P
 
 
 SECTIONS = (
-    "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, admin, route, destination, override,"
-    " source"
+    "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, notices, admin, route, destination,"
+    " override, source"
 )
 VALUES: list[tuple[str, str]] = [
     (
@@ -316,7 +316,7 @@ def test_mistakes_in_the_environment_name_the_variable(tmp_path: Path) -> None:
         "RELAY_DELIVERY__CONCURRENCY": "many",
         "RELAY_TLS__CA_FILE": f"{tmp_path}/none",
         "RELAY_MTA_STS__PROT": "1",
-        "RELAY_NO__SUCH": "1",
+        "RELAY_WRONG__SUCH": "1",
         "RELAY_submission__listen": "1",
     }
     found = problems(None, environ)
@@ -324,7 +324,9 @@ def test_mistakes_in_the_environment_name_the_variable(tmp_path: Path) -> None:
         found[0]
         == "RELAY_MTA_STS__PROT: unknown setting; known here: RELAY_MTA_STS__PORT (did you mean RELAY_MTA_STS__PORT?)"
     )
-    assert found[1].startswith("RELAY_NO__SUCH: unknown setting; known here: RELAY_HOSTNAME, RELAY_SUBMISSION__LISTEN,")
+    assert found[1].startswith(
+        "RELAY_WRONG__SUCH: unknown setting; known here: RELAY_HOSTNAME, RELAY_SUBMISSION__LISTEN,"
+    )
     assert found[2].startswith("RELAY_submission__listen: unknown setting; ")
     assert found[3].startswith("RELAY_SUBMISSION__LISTEN[1]: must be host:port")
     assert found[4:] == (

@@ -164,8 +164,17 @@ def other(name: str, **changes: object) -> dict[str, object]:
 
 TOGETHER = [
     (in_file(other("a"), other("a")), "route: the name a is there twice"),
+    (in_file(other("a"), other("b")), "route: no mail gets to the route b: a, before it, takes all"),
     (
-        '[submission]\nlisten = ["0.0.0.0:25"]\n' + in_file(other("a"), other("b", hosts=["a.test", "127.0.0.1"])),
+        in_file(other("a", recipient_domains=None, sender_domains=["*"]), other("b", recipient_domains=["b.test"])),
+        "route: no mail gets to the route b: a, before it, takes all",
+    ),
+    (
+        in_file(other("a", sender_domains=["x.test", "*"])) + '[delivery]\nnext_hop = "b.test:25"\n',
+        "delivery.next_hop: no mail gets to it: the route a takes all",
+    ),
+    (
+        '[submission]\nlisten = ["0.0.0.0:25"]\n' + in_file(other("b", hosts=["a.test", "127.0.0.1"])),
         "route: the route b: 127.0.0.1:25 is this relay itself: mail would go in a circle",
     ),
     (
@@ -181,7 +190,7 @@ TOGETHER = [
         "delivery.fallback: the route a does not deliver: its action is discard",
     ),
     (
-        '[delivery]\nfallback = "a"\nnext_hop = "b.test:25"\n' + in_file(other("a")),
+        '[delivery]\nfallback = "a"\nnext_hop = "b.test:25"\n' + in_file(other("a", logins=["x"])),
         "delivery.fallback: is for mail that goes directly, and delivery.next_hop takes all mail",
     ),
     (
@@ -209,9 +218,10 @@ def test_what_does_not_go_together(text: str, told: str, tmp_path: Path) -> None
 
 
 GOES_TOGETHER = [
-    in_file(other("a"), other("b")),
+    in_file(other("b", recipient_domains=["b.test"]), other("a"), other("c", recipient_domains=None)),
+    in_file(other("a", logins=["*"]), other("b", sender_domains=["<>"]), other("c")),
     in_file(other("a", mx=True, hosts=["out.example:2525"])) + '[delivery]\nfallback = "a"\n',
-    in_file(other("a", action="direct", hosts=None))
+    in_file(other("a", action="direct", hosts=None, recipient_domains=["a.test"]))
     + '[delivery]\nnext_hop = "a.test:25"\nfallback = "b.test:25"\nfallback_after = 1\n',
 ]
 
@@ -225,11 +235,12 @@ def test_what_goes_together(text: str, tmp_path: Path) -> None:
 def test_all_of_them_with_the_shorthands_of_delivery(tmp_path: Path) -> None:
     (tmp_path / "relay.toml").write_text(
         '[delivery]\nnext_hop = "next.test:26"\nfallback = "backup.test:27"\nfallback_after = 5\n'
-        + in_file(other("b"), other("a", action="direct", hosts=None))
+        + in_file(other("b", recipient_domains=["b.test"]), other("a", action="direct", hosts=None, logins=["x"]))
     )
     settings = load_without_files(tmp_path / "relay.toml", {})
     routes = settings.routes
-    assert routes.entries == (take(name="b"), take(name="a", action="direct", hosts=None))
+    direct = take(name="a", action="direct", hosts=None, logins=["x"])
+    assert routes.entries == (take(name="b", recipient_domains=["b.test"]), direct)
     assert routes.way("route:next-hop") == Hop("next-hop", (Place("next.test", 26),))
     assert routes.way("route:fallback") == Hop("fallback", (Place("backup.test", 27),))
     assert (routes.fallback_after, Settings().routes.fallback_after) == (5, 3)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from relay.mail.address import parse_address
 from relay.policy.memory import OnTlsLoss
 from relay.settings import HostPort, Section, Settings, TrustAd, format_duration, format_size
 
@@ -60,6 +61,9 @@ GOOD: list[tuple[str, str, object, object]] = [
     ("tls_memory", "on_loss", "warn", OnTlsLoss.WARN),
     ("tls_memory", "on_loss", "defer", OnTlsLoss.DEFER),
     ("dns", "self_test_signed", "IANA.org.", "iana.org"),
+    ("notices", "postmaster", "", None),
+    ("notices", "postmaster", "Post@Example.ORG", parse_address(b"Post@Example.ORG")),
+    ("notices", "postmaster", "jörg@bücher.example", parse_address("jörg@bücher.example".encode())),
     ("delivery", "next_hop", "", None),
     ("delivery", "next_hop", "Smart.Example.ORG.:587", at("smart.example.org", 587)),
     ("delivery", "next_hop", "mail_1.example.org:25", at("mail_1.example.org", 25)),
@@ -145,6 +149,11 @@ BAD: list[tuple[str, str, object, str]] = [
     ("submission", "timeout", "0s", "must be longer than zero"),
     ("submission", "timeout", "999999999d", "must be at most 3660d"),
     ("submission", "timeout", "9" * 5000 + "s", "must be a number and a unit"),
+    ("notices", "postmaster", 5, "must be text such as postmaster@example.org"),
+    ("notices", "postmaster", "postmaster", "must be an address with a domain"),
+    ("notices", "postmaster", "post master@example.org", "is neither a dot-string nor a quoted string"),
+    ("notices", "postmaster", "Post <p@example.org>", "must be an address such as postmaster@example.org: "),
+    ("notices", "postmaster", "\ud800@example.org", "the address is not valid UTF-8"),
     ("dns", "nameservers", ["127.0.0.1:0"], "the port must be from 1 to 65535"),
     ("dns", "nameservers", ["dns.example:53"], "'dns.example' is not an IP address"),
     ("dns", "trust_ad", True, "'auto', 'yes' or 'no'"),

@@ -11,7 +11,7 @@ import pytest
 from relay.mail.message import MessageId, TlsDemand
 from relay.mail.outcome import State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
-from relay.queue.history import AttemptEntry, MessageTrace, NoticeSent, Result
+from relay.queue.history import ActEntry, AttemptEntry, MessageTrace, NoticeSent, Result
 from relay.queue.store import QueueEntry
 from relay.trace import as_json, page
 
@@ -65,7 +65,7 @@ def test_a_message_that_waited_and_left_in_part() -> None:
     second = replace(
         attempt(2, DONE, NEVER, began=NOW + HOUR),
         ended=NOW + HOUR + timedelta(minutes=5),
-        notices=(NoticeSent(MessageId(2), State.DELIVERED), NoticeSent(MessageId(3), None)),
+        notices=(NoticeSent(MessageId(2), State.DELIVERED, "failure"), NoticeSent(MessageId(3), None, "delay")),
     )
     people = recipient("bob@example.org", State.DELIVERED, 2), recipient("no@example.org", State.FAILED, 2)
     assert (
@@ -199,6 +199,21 @@ def test_what_the_sender_asked_and_what_a_notice_speaks_of_are_told() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "sender", "words"),
+    [
+        ("failure", "from@sender.example", "notice of failure to from@sender.example"),
+        ("relayed", "from@sender.example", "notice of handing on to from@sender.example"),
+        ("undeliverable", "", "notice of a lost bounce to the postmaster"),
+        (None, "from@sender.example", "notice to from@sender.example"),  # of an older version
+    ],
+)
+def test_a_notice_is_named_by_its_kind(kind: str | None, sender: str, words: str) -> None:
+    first = replace(attempt(1, DONE), notices=(NoticeSent(MessageId(2), None, kind),))
+    about = replace(message(recipient("bob@example.org", State.DELIVERED, 1), attempts=(first,)), sender=sender)
+    assert f"  => {words}: 0000000000002 (no longer kept)" in page((about,), NOW).splitlines()
+
+
 def test_several_messages_stand_one_after_the_other() -> None:
     one = message(recipient("a@b.test", State.DELIVERED, 1))
     assert page((one, one), NOW) == f"{page((one,), NOW)}\n\n{page((one,), NOW)}"
@@ -211,7 +226,8 @@ def test_json_has_the_same() -> None:
         record=AttemptRecord(("MTA-STS: no policy",), (REFUSED,), 3),
         notices=(NoticeSent(MessageId(2), None),),
     )
-    (found,) = json.loads(as_json((message(entry, attempts=(first,)),)))
+    act = ActEntry(0, "hold", NOW, "root", None)
+    (found,) = json.loads(as_json((replace(message(entry, attempts=(first,)), acts=(act,)),)))
     assert found == {
         "id": "0000000000001",
         "message_id": "abc@sender.example",
@@ -247,7 +263,31 @@ def test_json_has_the_same() -> None:
                         "next_attempt": "2030-01-01T13:00:00.000Z",
                     }
                 ],
-                "notices": [{"id": "0000000000002", "state": None}],
+                "notices": [{"id": "0000000000002", "kind": None, "state": None}],
             }
         ],
+        "acts": [{
+            "recipient": "bob@example.org", "action": "hold", "made": "2030-01-01T12:00:00.000Z", "who": "root",
+            "detail": None,
+        }],
     }  # fmt: skip
+
+
+def test_what_operators_did_stands_between_the_attempts() -> None:
+    people = recipient("bob@example.org", State.DEFERRED, 2, NOW + HOUR), recipient("x@example.org", State.DROPPED, 2)
+    acts = (
+        ActEntry(0, "hold", NOW + HOUR / 2, "root", "their change window"),
+        ActEntry(1, "hold", NOW + HOUR / 2, "root", "their change window"),
+        ActEntry(0, "reroute", NOW + 2 * HOUR, "ops", "backup"),
+        ActEntry(1, "drop", NOW + 2 * HOUR, "ops", None),
+    )
+    attempts = attempt(1, WAITS), attempt(2, WAITS, began=NOW + HOUR)
+    lines = body(replace(message(*people, attempts=attempts), acts=acts), NOW)
+    assert [line for line in lines if "UTC  " in line or ": dropped" in line] == [
+        "2030-01-01 12:00:00 UTC  attempt 1 for example.org, took 2.3 s",
+        "2030-01-01 12:30:00 UTC  bob@example.org, x@example.org: held by root: their change window",
+        "2030-01-01 13:00:00 UTC  attempt 2 for example.org, took 2.3 s",
+        "2030-01-01 14:00:00 UTC  bob@example.org: rerouted by ops to backup",
+        "2030-01-01 14:00:00 UTC  x@example.org: dropped by ops",
+        "x@example.org: dropped, and nobody was told (4.7.5 it waits)",
+    ]

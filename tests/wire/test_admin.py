@@ -7,74 +7,20 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
 import pytest
+from admin_peer import Running, get, running
 
-from relay.admin.metrics import Metrics
-from relay.admin.server import AdminServer, Sources, Stage
+from relay.admin.server import AdminServer, Stage
 from relay.app import App
 from relay.events import AdminStarted, DefectFound, Event, MessageAccepted
 from relay.lab.zones import Zones
-from relay.queue.sqlite import SqliteStore
 from relay.settings import AdminSettings, HostPort, Settings
 
 E = TypeVar("E", bound=Event)
-
-NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
-ANYWHERE = HostPort(host="127.0.0.1", port=0)
-
-
-class Running:
-    """An admin server with the real queue, and what it has reported."""
-
-    def __init__(self, folder: Path) -> None:
-        self.store = SqliteStore(folder)
-        self.events: list[Event] = []
-        self.defect = False
-        sources = Sources(
-            Metrics(), lambda: self.store.depth(NOW), self.under_way, self.store.check_writable, lambda: NOW, self.emit
-        )
-        self.server = AdminServer(AdminSettings(listen=(ANYWHERE,)), sources)
-        self.address = ANYWHERE
-
-    def under_way(self) -> int:
-        if self.defect:
-            raise RuntimeError("a mistake of ours")
-        return 7
-
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
-
-    async def get(self, path: str, method: str = "GET") -> tuple[int, str]:
-        return await get(self.address, path, method)
-
-
-async def get(address: HostPort, path: str, method: str = "GET") -> tuple[int, str]:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.request(method, f"http://{address}{path}", timeout=aiohttp.ClientTimeout(10)) as response,
-    ):
-        return response.status, await response.text()
-
-
-@asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Running]:
-    there = Running(folder)
-    await there.store.open(NOW)
-    there.server.bind()
-    (there.address,) = await there.server.start()
-    there.server.stage = Stage.SERVING
-    try:
-        yield there
-    finally:
-        await there.server.stop()
-        await there.store.close()
 
 
 @pytest.mark.asyncio
@@ -136,7 +82,7 @@ async def test_an_address_in_use_leaves_nothing_behind(tmp_path: Path) -> None:
         port = free.getsockname()[1]
         free.close()
         both = (HostPort(host="127.0.0.1", port=port), HostPort(host="127.0.0.1", port=taken.getsockname()[1]))
-        server = AdminServer(AdminSettings(listen=both), there.server._sources)
+        server = AdminServer(AdminSettings(listen=both), there.server._sources, there.api)
         with pytest.raises(OSError, match=rf"cannot listen on {both[1]}: Address already in use"):
             server.bind()
         await server.stop()

@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,7 +47,7 @@ class Place:
     folder: Path
 
     def settings(
-        self, given: Mapping[str, Mapping[str, Any]] | None = None, routes: Sequence[Mapping[str, Any]] = ()
+        self, given: Mapping[str, Mapping[str, Any]] | None = None, tables: Mapping[str, Any] | None = None
     ) -> Settings:
         sections: dict[str, dict[str, Any]] = {
             "submission": {"listen": ["127.0.0.1:0"]},
@@ -61,18 +61,18 @@ class Place:
         }
         for section, values in (given or {}).items():
             sections[section] = {**sections.get(section, {}), **values}
-        return Settings.model_validate({**sections, "route": routes})
+        return Settings.model_validate({**sections, **(tables or {})})
 
     async def check(
         self,
         given: Mapping[str, Mapping[str, Any]] | None = None,
         connect: HostPort | str | None = None,
         hostname: str = "relay.here.test",
-        routes: Sequence[Mapping[str, Any]] = (),
+        tables: Mapping[str, Any] | None = None,
     ) -> dict[str, list[Finding]]:
         """The findings by subject."""
         found: dict[str, list[Finding]] = {}
-        for one in await look(self.settings(given, routes), self.folder, hostname, NOW, connect):
+        for one in await look(self.settings(given, tables), self.folder, hostname, NOW, connect):
             found.setdefault(one.subject, []).append(one)
         return found
 
@@ -243,7 +243,7 @@ async def test_the_hosts_of_routes_are_called(tmp_path: Path) -> None:
         login = {"name": "login", "hosts": [f"mx1.here.test:{hop.port}"], "user": "us", "password_file": str(secret)}
         bin_ = {"name": "bin", "action": "discard"}
         try:
-            found = await there.check(routes=[two, mx, gone, login, bin_])
+            found = await there.check(tables={"route": [two, mx, gone, login, bin_]})
         finally:
             await sink.stop()
         assert levels(found["route two"]) == [WARN, OK]
@@ -290,6 +290,17 @@ async def test_an_address_in_use_while_nothing_runs(tmp_path: Path) -> None:
             found = await there.check({"admin": {"listen": [place_taken]}})
             assert levels(found["listeners"]) == [OK, FAIL]
             assert place_taken in found["listeners"][1].text
+
+
+@pytest.mark.asyncio
+async def test_addresses_to_send_from(tmp_path: Path) -> None:
+    source = {"sender_domains": ["news.example"], "ipv4": "203.0.113.77", "ipv6": "::1"}
+    async with place(tmp_path) as there:
+        found = (await there.check({"delivery": {"source_ipv4": "127.0.0.9"}}, tables={"source": [source]}))["sources"]
+        assert levels(found) == [OK, FAIL, OK]
+        assert found[0].text == "delivery.source_ipv4 is 127.0.0.9"
+        begins = "ipv4 of [[source]] for news.example is 203.0.113.77, and mail cannot go out from there: "
+        assert found[1].text.startswith(begins)
 
 
 @pytest.mark.asyncio

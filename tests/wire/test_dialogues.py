@@ -8,7 +8,8 @@ A dialogue there is the host's part, from the answer to EHLO on:
     most: 2                                  recipients at once, as the caller asks
     attempts: 2                              this attempt is the second one
     from: connect                            the greeting and the answer to EHLO are in the script
-    > 3                                      read so many lines; `> body`, `> chunk`: a message, a BDAT with its octets
+    > 3                                      read so many lines; `> body`, `> chunk`: a message, a BDAT with its octets;
+                                             `> RSET`: a line that is to be this one
     < 250 2.1.0 ok                           say a line; `<~`: octet by octet; `<times 99`: so often; `<raw`: with
                                              escapes, and no CRLF; `<endless 40000`: so many octets, and no CRLF
     ! close                                  or `reset`, or `stall`: say nothing until the client leaves
@@ -26,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from smtp_peer import BODY, CHUNK, CLOSE, RESET, STALL, Step, host, octet_by_octet
+from smtp_peer import BODY, CHUNK, CLOSE, RESET, STALL, Peer, Step, host, octet_by_octet
 
 from relay.delivery.opening import ConnectFailed, Target, open_session
 from relay.delivery.results import connect_failed
@@ -53,6 +54,16 @@ STEPS: dict[str, Step] = {
 }  # fmt: skip
 
 
+def hears(expected: bytes) -> Step:
+    """Read a line, which is to be this one."""
+
+    async def hear(peer: Peer) -> None:
+        line = await peer.line()
+        assert line == expected, line
+
+    return hear
+
+
 @dataclass
 class Dialogue:
     """One of them, as it is written down."""
@@ -67,8 +78,10 @@ class Dialogue:
         if line in STEPS:
             self.steps.append(STEPS[line])
             self.stalls = self.stalls or line == "! stall"
-        elif line.startswith("> "):
+        elif line.startswith("> ") and line[2:].isdigit():
             self.steps.append(int(line[2:]))
+        elif line.startswith("> "):
+            self.steps.append(hears(line[2:].encode() + b"\r\n"))
         elif line.startswith("< "):
             self.steps.append(line[2:].encode() + b"\r\n")
         elif line.startswith("<~ "):

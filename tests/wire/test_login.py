@@ -35,6 +35,7 @@ ALL = "AUTH LOGIN PLAIN XOAUTH2 SCRAM-SHA-256"
 BY_PASSWORD = Credentials("me", PASSWORD, setting='[[route]] "hop"')
 BY_TOKEN = Credentials("robot", token=TOKEN, setting='[[route]] "hop"')
 SOON = Timeouts(auth_seconds=0.2)
+PATIENT = Timeouts(auth_seconds=20)
 
 
 @asynccontextmanager
@@ -50,14 +51,14 @@ async def sink(keywords: str, *auth: str) -> AsyncIterator[tuple[OpenSession, Si
         await made.stop()
 
 
-async def opened(port: int, plan: TlsPlan | None = PLAN, timeouts: Timeouts = SOON) -> OpenSession:
+async def opened(port: int, plan: TlsPlan | None = PLAN, timeouts: Timeouts = PATIENT) -> OpenSession:
     session = await open_session(Target("hop.test", "127.0.0.1", port), plan, Source(hostname="relay.test"), timeouts)
     assert isinstance(session, OpenSession), session
     return session
 
 
 @asynccontextmanager
-async def peer(keywords: bytes, *steps: Step) -> AsyncIterator[OpenSession]:
+async def peer(keywords: bytes, *steps: Step, timeouts: Timeouts = PATIENT) -> AsyncIterator[OpenSession]:
     """A session with a host inside TLS that says and reads exactly these things after EHLO."""
     hello = b"250-hop.test\r\n250 " + keywords + b"\r\n"
 
@@ -66,7 +67,7 @@ async def peer(keywords: bytes, *steps: Step) -> AsyncIterator[OpenSession]:
 
     begin = (b"220 hop.test\r\n", 1, b"250-hop.test\r\n250 STARTTLS\r\n", 1, b"220 go\r\n", shake, 1, hello)
     async with host(*begin, *steps) as there:
-        session = await opened(there.port)
+        session = await opened(there.port, timeouts=timeouts)
         try:
             yield session
         finally:
@@ -192,7 +193,7 @@ async def test_refusals(answer: str) -> None:
     ],
 )
 async def test_a_host_that_is_lost_has_not_refused_the_login(steps: tuple[Step, ...], reason: str) -> None:
-    async with peer(b"AUTH PLAIN", *steps) as session:
+    async with peer(b"AUTH PLAIN", *steps, timeouts=SOON if STALL in steps else PATIENT) as session:
         failed = await session.log_in(BY_PASSWORD, PROVEN)
         assert isinstance(failed, Lost) and failed.reason == reason and not session.reusable()
         outcome = login_failed(failed, BY_PASSWORD, "hop.test", TlsUsed.VERIFIED)
@@ -206,7 +207,7 @@ async def test_a_host_that_is_lost_has_not_refused_the_login(steps: tuple[Step, 
         (b"AUTH PLAIN", (1, challenge("more"), 1, b"501 ok\r\n"), "asked for more than AUTH PLAIN has"),
         (
             b"AUTH LOGIN",
-            (1, challenge("U"), 1, challenge("P"), 1, challenge("X"), 1),
+            (1, challenge("U"), 1, challenge("P"), 1, challenge("X"), 1, b"501 ok\r\n"),
             "asked for more than AUTH LOGIN has",
         ),
         (b"AUTH LOGIN", (1, challenge("U"), 1, b"235 2.7.0 ok\r\n"), "said yes to LOGIN before the login was over"),

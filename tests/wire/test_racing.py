@@ -112,7 +112,7 @@ async def test_silence_brings_on_the_other_family_after_a_moment() -> None:
             begun = asyncio.get_running_loop().time()
             ended = await race([six, four.target], ANY, LONG, 0.1)
             assert (won(ended), ended.failed) == (four.target, ())
-            assert asyncio.get_running_loop().time() - begun >= 0.1
+            assert asyncio.get_running_loop().time() - begun > 0.09  # uvloop counts in milliseconds
 
 
 @pytest.mark.asyncio

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from attempt_world import World, world
+from attempt_world import OWN_NAME, World, world
 
 from relay.delivery.route import Route
 from relay.lab.zones import Fault, Security
@@ -228,6 +228,20 @@ async def test_a_route_by_mx_goes_to_its_port_under_the_policies_of_its_name() -
         there.publish("smart.test", "@ MX 10 a\n@ MX 5 b")
         (found,) = [one async for one in there.tools.router.find("route:smart")]
         assert found == Route("smart.test", (MxHost("b.smart.test", 5), MxHost("a.smart.test", 10)), 2600, NoSts(), hop)
+
+
+@pytest.mark.asyncio
+async def test_our_own_name_on_another_port_is_another_server() -> None:
+    def made(port: int) -> Routes:
+        ports = {"same": port, "other": port - 1}
+        return Routes(Entry(name, Hop(name, (Place("smart.test", at),), mx=True)) for name, at in ports.items())
+
+    async with world(routes=made) as there:
+        there.publish("smart.test", f"@ MX 10 {OWN_NAME}.")
+        (same,) = [one async for one in there.tools.router.find("route:same")]
+        assert isinstance(same, Deferred) and "is this server itself" in same.reason
+        (other,) = [one async for one in there.tools.router.find("route:other")]
+        assert isinstance(other, Route) and other.hosts == (MxHost(OWN_NAME, 10),)
 
 
 @pytest.mark.asyncio

@@ -281,6 +281,19 @@ async def test_a_part_that_is_refused_leaves_the_session_and_the_next_host(tmp_p
         assert connections(sinks) == [1, 1]
 
 
+async def test_a_session_that_was_kept_and_ends_at_bdat_is_not_replaced(tmp_path: Path) -> None:
+    """The message is not sent to the same host again at once, which may have taken it for commands."""
+    path = tmp_path / "body"
+    path.write_bytes((b"x" * 70 + b"\r\n") * 10_000)
+    claim = replace(make_claim("c@a.test"), body=FileBody(path, 720_000))
+    async with world() as there:
+        sinks = await there.domain("a.test", CHUNKING, OK)
+        assert await there.send("b@a.test") == [TAKEN]
+        sinks[0].play(replace(CHUNKING, breaks=(Break(Stage.BDAT),)))
+        assert [in_words(outcome) for outcome in await there.attempt(claim)] == ["delivered 2.0.0 mx2.a.test none"]
+        assert connections(sinks) == [1, 1]
+
+
 async def test_a_caller_may_say_how_many_at_once() -> None:
     sink = Sink(limited("RCPTMAX=3"))
     at = await sink.start()

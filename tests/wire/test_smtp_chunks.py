@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from smtp_peer import CHUNK, CLOSE, RESET, Peer, Step, host
+from smtp_peer import CHUNK, CLOSE, RESET, STALL, Peer, Step, host
 
 from relay.delivery.content import PART_OCTETS
 from relay.delivery.opening import Target, open_session
@@ -152,6 +152,23 @@ async def test_a_refusal_between_slow_pieces() -> None:
         session.close()
         await mx.over()
         assert mx.heard.endswith(b"RSET\r\nQUIT\r\n")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("end", [CLOSE, STALL], ids=["close", "stall"])
+async def test_an_early_refusal_is_kept(end: Step) -> None:
+    """A host that answers 552 in the middle of a part and hangs up: ten times out of ten the answer is kept."""
+
+    async def read(peer: Peer) -> None:
+        await peer.some(300_000)
+
+    for _ in range(10):
+        async with host(*HELLO, *ENVELOPE, read, b"552 5.3.4 too big\r\n", end) as mx:
+            session = await opened(mx.port, Timeouts(quit_seconds=0.1))
+            result = await send(session, pieces(*[PIECE] * 40))
+            assert isinstance(result, Reply), result
+            assert result.text == "552 5.3.4 too big"
+            assert not session.reusable()
 
 
 @pytest.mark.asyncio

@@ -13,6 +13,7 @@ import pytest
 from relay.delivery.opening import Target, open_session
 from relay.delivery.smtp import MailOptions, OpenSession
 from relay.delivery.transaction import Lost, Timeouts
+from relay.mail.message import MessageDsn, RecipientDsn, Ret
 from relay.mail.outcome import TlsUsed
 from relay.mail.status import Reply
 from relay.policy.source import Source
@@ -488,6 +489,7 @@ OPTIONS = [
     (b"a@a.test", (b"SMTPUTF8", b"8BITMIME"), MailOptions(smtputf8=True), b" SMTPUTF8"),
     ("ä@a.test".encode(), (b"REQUIRETLS",), MailOptions(requiretls=True), b" REQUIRETLS"),
     (b'"a b>"@a.test', (), MailOptions(), b""),
+    (b"a@a.test", (b"DSN",), MailOptions(dsn=MessageDsn(Ret.FULL, "x")), b" RET=FULL ENVID=x"),
 ]
 
 
@@ -510,6 +512,9 @@ BAD_CALLS = [
     (b"", [b"b@b.test"], MailOptions(eight_bit=True)),
     (b"", [b"b@b.test"], MailOptions(smtputf8=True)),
     (b"", [b"b@b.test"], MailOptions(requiretls=True)),
+    (b"", [b"b@b.test"], MailOptions(chunks=True)),
+    (b"", [b"b@b.test"], MailOptions(dsn=MessageDsn())),
+    (b"", [b"b@b.test"], MailOptions(rcpts=[RecipientDsn()])),
 ]
 
 

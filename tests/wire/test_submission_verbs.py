@@ -100,7 +100,8 @@ SENDERS: dict[str, str] = {
     "<a@example.test> SMTPUTF8=yes": "501 5.5.4 ",
     "<a@example.test> AUTH": "501 5.5.4 ",
     "<a@example.test> =x": "501 5.5.4 ",
-    "<a@example.test> RET=FULL": "555 5.5.4 ",
+    "<a@example.test> RET=FULL ENVID=QQ314159": "250 2.1.0 ",
+    "<a@example.test> RET=ALL": "501 5.5.4 RET takes FULL or HDRS",
     "<a@example.test> REQUIRETLS": "530 5.7.10 ",
     "<a@example.test> MT-PRIORITY=3": "555 5.5.4 ",
     "<ä@example.test>": "553 5.6.7 ",
@@ -137,7 +138,8 @@ RECIPIENTS: dict[str, str] = {
     "<b@>": "553 5.1.3 ",
     "<@example.test>": "553 5.1.3 ",
     "<@a.test,@b.test:b@example.test>": "553 5.1.3 ",
-    "<b@example.test> NOTIFY=NEVER": "555 5.5.4 ",
+    "<b@example.test> NOTIFY=NEVER ORCPT=rfc822;b@example.test": "250 2.1.5 ",
+    "<b@example.test> NOTIFY=ALWAYS": "501 5.5.4 NOTIFY takes NEVER, or some of ",
     "<b@example.test> X": "555 5.5.4 ",
     "<b@example.test> =": "501 5.5.4 ",
     "<b@example.test>X": "501 5.5.4 ",
@@ -242,7 +244,8 @@ async def test_what_ehlo_offers_in_clear_text(tmp_path: Path) -> None:
             "250-8BITMIME",
             "250-SMTPUTF8",
             "250-PIPELINING",
-            "250 ENHANCEDSTATUSCODES",
+            "250-ENHANCEDSTATUSCODES",
+            "250 DSN",
         ]
 
 

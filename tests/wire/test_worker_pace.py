@@ -17,6 +17,8 @@ from relay.mail.record import AttemptRecord
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.limits import LimitEntry
 from relay.policy.retry import SettledRecipient, Settlement
+from relay.queue.control import Act, Action
+from relay.queue.selection import QueueFilter
 from relay.queue.store import Rest
 
 pytestmark = pytest.mark.asyncio
@@ -186,7 +188,7 @@ async def test_a_rest_that_somebody_ends(tmp_path: Path) -> None:
         at.courier.results.clear()
         failed = len(at.courier.begun)
         at.now += SECOND
-        await at.store.retry_now(None, at.now)
+        await at.store.controls.perform(Action(Act.RETRY, QueueFilter(), "root"), at.now, lambda *_: None)
         await at.settled(failed + 10)
         assert len(at.seen(DestinationReached)) == 1
         assert {entry.state for entry in await at.entries()} == {State.DELIVERED}

@@ -16,10 +16,12 @@ import pytest
 from worker_desk import DELIVERED, LATER, NOON, Desk, desk, make_message
 
 from relay.events import DefectFound, DestinationRests, StoreFailed
-from relay.mail.outcome import Cause, Deferred, State
+from relay.mail.outcome import Cause, Deferred, Outcome, State
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.limits import LimitEntry
+from relay.queue.control import Act, Action
 from relay.queue.database import FILE_NAME
+from relay.queue.selection import QueueFilter
 from relay.queue.store import Rest
 
 pytestmark = pytest.mark.asyncio
@@ -30,6 +32,9 @@ DOWN = Deferred(Status(Kind.TEMPORARY, 4, 1), "connection refused", "mx.test", c
 BUSY = Deferred(
     Status(Kind.TEMPORARY, 4, 5), "too many", "mx.test", Reply.of(421, ("too many",)), cause=Cause.THROTTLING
 )
+
+
+RESULTS: list[Outcome | Exception] = [DOWN, DOWN, BUSY, LATER, DELIVERED]
 
 
 def at_rest(at: Desk) -> bool:
@@ -64,7 +69,7 @@ async def test_whatever_comes_everything_arrives_in_the_end(seed: int, tmp_path:
             await at.store.put([new() for _ in range(chance.randint(1, 15))])
 
         async def change() -> None:
-            at.courier.results[chance.choice(domains)] = chance.choice([DOWN, DOWN, BUSY, LATER, DELIVERED])
+            at.courier.results[chance.choice(domains)] = chance.choice(RESULTS)
 
         async def shut() -> None:
             at.courier.shut(chance.choice(domains))
@@ -81,7 +86,7 @@ async def test_whatever_comes_everything_arrives_in_the_end(seed: int, tmp_path:
                 at.pass_time(by)
 
         async def retry() -> None:
-            await at.store.retry_now(None, at.now)
+            await at.store.controls.perform(Action(Act.RETRY, QueueFilter(), "root"), at.now, lambda *_: None)
 
         async def pause() -> None:
             await at.store.next_due((), at.now)

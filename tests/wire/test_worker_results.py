@@ -16,9 +16,11 @@ from relay.events import AttemptFinished, DefectFound, NoticeQueued, StoreFailed
 from relay.mail.message import FileBody, InlineBody, MessageId
 from relay.mail.outcome import Cause
 from relay.policy.retry import Schedule, Schedules
+from relay.queue.control import Act, Action
 from relay.queue.database import FILE_NAME
+from relay.queue.selection import QueueFilter
 from relay.queue.store import StoreUnavailable
-from relay.queue.visitor import open_reader, retry_now
+from relay.queue.visitor import open_reader, perform
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
@@ -107,7 +109,8 @@ async def test_retry_now_from_another_process(tmp_path: Path) -> None:
         await at.worker.admit(make_message(1, "b@a.test"))
         await at.settled(1)
         at.courier.results.clear()
-        assert await asyncio.to_thread(retry_now, tmp_path, None, NOON) == (1, 0)
+        retry = Action(Act.RETRY, QueueFilter(), "root")
+        assert (await asyncio.to_thread(perform, tmp_path, retry, NOON, lambda *_: None, lambda *_: "")).done == 1
         await at.settled(2)
         assert await at.states() == {"b@a.test": "delivered 2"}
 

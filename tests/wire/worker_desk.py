@@ -192,6 +192,7 @@ async def desk(
     clock: Callable[[], datetime] | None = None,
     defects: bool = False,
     routes: Routes | None = None,
+    postmaster: str | None = None,
 ) -> AsyncIterator[Desk]:
     """Open the queue and make the worker; `start` is up to the test. `defects`: they are no surprise."""
     ways = routes or Routes()
@@ -200,7 +201,8 @@ async def desk(
     await store.open(NOON)
     made = Desk(folder, store, courier)
     read_clock = clock or (lambda: made.now)
-    office = Office(schedules, "relay.test", read_clock, made.new_id, lambda: 0.5, made.emit, ways.with_fallback)
+    told = None if postmaster is None else parse_address(postmaster.encode())
+    office = Office(schedules, "relay.test", read_clock, made.new_id, lambda: 0.5, made.emit, ways.with_fallback, told)
     made.office = office
     made.worker = Worker(store, courier, Limits(total, DestinationLimits(per_lane, entries)), office)
     try:

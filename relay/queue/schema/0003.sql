@@ -44,3 +44,14 @@ CREATE TABLE hold_rule (
     reason    TEXT    NOT NULL,
     made      INTEGER NOT NULL
 ) STRICT;
+
+-- What operators did with a recipient, as long as its message is kept: of each kind of act the newest.
+CREATE TABLE operator_act (
+    message INTEGER NOT NULL,
+    number  INTEGER NOT NULL, -- of the recipient
+    act     TEXT    NOT NULL, -- Act
+    made    INTEGER NOT NULL,
+    who     TEXT    NOT NULL, -- user of the command line, or name of the token
+    detail  TEXT,             -- the reason, or where to
+    PRIMARY KEY (message, number, act)
+) STRICT, WITHOUT ROWID;

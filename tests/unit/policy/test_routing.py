@@ -342,11 +342,11 @@ def test_what_moves_is_tried_at_once_and_the_rest_stays_as_it_was() -> None:
     one = replace(claim(), recipients=tuple(whom))
     schedules = Schedules(Schedule((timedelta(minutes=5),), timedelta(days=5)))
     settled = settle(one, outcomes, schedules, NOW, 0.5)
-    found = Routes(fallback=BACKUP).with_fallback(one, settled, NOW)
+    found = Routes(fallback=BACKUP).with_fallback(one, settled, NOW, free=True)
     rule = "delivery.fallback_after = 3: to the route fallback"
     assert found.recipients[0] == replace(settled.recipients[0], route="fallback", next_attempt=NOW, rule=rule)
     assert found.recipients[1:] == settled.recipients[1:]
-    assert Routes().with_fallback(one, settled, NOW) == settled
+    assert Routes().with_fallback(one, settled, NOW, free=True) == settled
 
 
 def test_mail_with_requiretls_does_not_move() -> None:
@@ -393,3 +393,10 @@ def test_a_longer_list_only_takes_more(
     assert found[0] == whom.domain
     assert len(set(taken)) <= 1
     assert found == [whom.domain] * (len(found) - len(taken)) + taken
+
+
+def test_hosts_of_which_something_is_required_keep_their_mail() -> None:
+    """Who blocks the way to them would have the mail go by the fallback, where nobody asks for their policy."""
+    one = claim()
+    settled = settle(one, {0: OUTAGE}, Schedules(Schedule((timedelta(minutes=5),), timedelta(days=5))), NOW, 0.5)
+    assert Routes(fallback=BACKUP).with_fallback(one, settled, NOW, free=False) == settled

@@ -48,3 +48,10 @@ def test_without_entries() -> None:
 )
 def test_each_family_has_its_own(source: Source, towards: str, address: str, setting: str) -> None:
     assert (source.address(towards), source.setting(towards)) == (address, setting)
+
+
+def test_what_is_given() -> None:
+    assert SOURCES.all == (DEFAULT, BELOW, WHOLE, DEEPER)
+    settings = ("delivery.source_ipv4", "delivery.source_ipv6")
+    assert DEFAULT.addresses == tuple(zip(("192.0.2.1", "2001:db8::1"), settings, strict=True))
+    assert BELOW.addresses == (("2001:db8::3", "ipv6 of [[source]] for .example, c.example"),)

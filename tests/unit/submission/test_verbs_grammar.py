@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from relay.mail.address import Address
 from relay.mail.status import Reply
-from relay.submission.verbs import MAIL_PARAMETERS, Mail, parse_mail, parse_parameters, parse_rcpt
+from relay.submission.verbs import MAIL_PARAMETERS, Mail, Rcpt, Value, parse_mail, parse_parameters, parse_rcpt
 
 MAX_SIZE = 1000
 
@@ -100,7 +100,7 @@ NO_ADDRESSES = [
 NOT_ASCII = [b"<\xc3\xa4@example.test>", b"<a@ex\xc3\xa4mple.test>", b"<\xff@example.test>", b"<a@\xe2\x80\xae.test>"]
 
 
-def code(answer: Mail | Address | Reply | dict[bytes, bytes | None]) -> str:
+def code(answer: Mail | Rcpt | Reply | dict[bytes, bytes | None]) -> str:
     """Code and enhanced code of a refusal."""
     assert isinstance(answer, Reply), answer
     return f"{answer.code} {answer.status}"
@@ -112,8 +112,8 @@ def test_good_paths(path: bytes) -> None:
     assert parse_mail(b"FROM:" + path, True, MAX_SIZE) == Mail(expected, False)
     assert parse_mail(b"from:" + path, False, MAX_SIZE) == Mail(expected, False)
     assert parse_mail(b"From:" + path + b" SIZE=7 \t SMTPUTF8", True, MAX_SIZE) == Mail(expected, True)
-    assert parse_rcpt(b"TO:" + path, True, False) == expected
-    assert parse_rcpt(b"to:" + path, False, False) == expected
+    assert parse_rcpt(b"TO:" + path, True, False) == Rcpt(expected)
+    assert parse_rcpt(b"to:" + path, False, False) == Rcpt(expected)
 
 
 @pytest.mark.parametrize("path", NO_PATHS)
@@ -137,8 +137,8 @@ def test_addresses_that_need_smtputf8(path: bytes) -> None:
 def test_addresses_with_smtputf8() -> None:
     mail = parse_mail("FROM:<ä@exämple.test> SMTPUTF8".encode(), True, MAX_SIZE)
     assert mail == Mail(Address("ä", "xn--exmple-cua.test", "ä@exämple.test"), True)
-    assert parse_rcpt("TO:<ö@exämple.test>".encode(), True, True) == Address(
-        "ö", "xn--exmple-cua.test", "ö@exämple.test"
+    assert parse_rcpt("TO:<ö@exämple.test>".encode(), True, True) == Rcpt(
+        Address("ö", "xn--exmple-cua.test", "ö@exämple.test")
     )
     for path in (b"<\xff@example.test>", b"<a@\xe2\x80\xae.test>", b"<a@\xc3\xa4\xc2\xad..test>", b"<a@\xed\xa0\x80>"):
         assert code(parse_mail(b"FROM:" + path + b" SMTPUTF8", True, MAX_SIZE)) == "553 5.1.7"
@@ -179,7 +179,7 @@ MAIL_TAILS = {
     b" SIZE=1001": "552 5.3.4",
     b" SIZE=99999999999999999999": "552 5.3.4",
     b" SIZE=1001 SIZE=1": "501 5.5.4",
-    b" SIZE=1001 RET=FULL": "555 5.5.4",
+    b" SIZE=1001 X=FULL": "555 5.5.4",
     b" SIZE=-1": "501 5.5.4",
     b" SIZE=+1": "501 5.5.4",
     b" SIZE=1_0": "501 5.5.4",
@@ -198,7 +198,7 @@ MAIL_TAILS = {
     b" AUTH=\xc3\xa4": "501 5.5.4",
     b" X": "555 5.5.4",
     b" X=1": "555 5.5.4",
-    b" ENVID=x": "555 5.5.4",
+    b" MT-PRIORITY=3": "555 5.5.4",
     b" -X": "501 5.5.4",
     b" =": "501 5.5.4",
     b" X=": "501 5.5.4",
@@ -219,7 +219,6 @@ def test_mail_parameters(tail: bytes) -> None:
 RCPT_TAILS = {
     b" ": None,
     b" X": "555 5.5.4",
-    b" NOTIFY=NEVER": "555 5.5.4",
     b" SIZE=1": "555 5.5.4",
     b" =": "501 5.5.4",
 }
@@ -229,7 +228,7 @@ RCPT_TAILS = {
 def test_rcpt_parameters(tail: bytes) -> None:
     answer = parse_rcpt(b"TO:<a@example.test>" + tail, True, False)
     if RCPT_TAILS[tail] is None:
-        assert isinstance(answer, Address)
+        assert isinstance(answer, Rcpt)
     else:
         assert code(answer) == RCPT_TAILS[tail]
 
@@ -240,7 +239,7 @@ def test_no_parameters_after_helo(tail: bytes) -> None:
     assert code(parse_rcpt(b"TO:<a@example.test>" + tail, False, False)) == "555 5.5.4"
 
 
-KNOWN = {b"WORD": None, b"NUMBER": re.compile(rb"[0-9]+")}
+KNOWN = {b"WORD": Value(None, "no value"), b"NUMBER": Value(re.compile(rb"[0-9]+"), "a number")}
 PARAMETERS: dict[bytes, dict[bytes, bytes | None] | str] = {
     b"": {},
     b"  ": {},
@@ -285,9 +284,10 @@ def test_a_value_or_a_reply(argument: bytes, extended: bool, smtputf8: bool) -> 
             assert mail.sender.text.encode() in octets
             assert mail.smtputf8 or mail.sender.text.isascii()
     for octets in (argument, b"TO:" + argument, b"TO:<a@" + argument + b">"):
-        recipient = parse_rcpt(octets, extended, smtputf8)
-        assert isinstance(recipient, Address | Reply)
-        if isinstance(recipient, Address):
+        rcpt = parse_rcpt(octets, extended, smtputf8)
+        assert isinstance(rcpt, Rcpt | Reply)
+        if isinstance(rcpt, Rcpt):
+            recipient = rcpt.recipient
             assert recipient.text.encode() in octets
             assert recipient.domain
             assert smtputf8 or recipient.text.isascii()

@@ -1,0 +1,48 @@
+"""Small files that an administrator's command writes and the service reads again when they change."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+Stamp = tuple[int, int, int]  # mtime in ns, size, inode: what tells a changed file
+
+
+def file_stamp(path: Path) -> Stamp | None:
+    """What tells whether a file has changed; None when it is not there."""
+    try:
+        return stamp_of(path.stat())
+    except OSError:
+        return None
+
+
+def stamp_of(seen: os.stat_result) -> Stamp:
+    """The same of a file that is open."""
+    return seen.st_mtime_ns, seen.st_size, seen.st_ino
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write the file under another name, sync it, and rename it over the old one, whose owner and mode it gets.
+
+    Raises OSError.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            if path.exists():
+                old = path.stat()
+                os.fchown(file.fileno(), old.st_uid, old.st_gid)
+                os.fchmod(file.fileno(), old.st_mode & 0o660)
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,206 @@
+"""Why mail waits, from what the queue itself knows: the page of `relay queue show`. Values in, text out.
+
+Each recipient gets an answer that needs no log: what keeps it, since when and by whose word, what happens next and
+when. What hosts say comes from strangers: it is cleaned of control characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from relay.mail.message import Notify
+from relay.mail.outcome import Cause, State
+from relay.policy.words import in_words
+from relay.queue.history import AttemptEntry, MessageTrace
+from relay.queue.objects import of_notify
+from relay.queue.store import QueueEntry, Rest
+from relay.show import clean, count
+from relay.trace import DEMANDS, act_words, utc
+
+_TITLE: Final = 14  # columns of the words in front
+_CAUSES: Final[Mapping[Cause, str]] = {
+    Cause.GREYLISTING: "the host puts off mail of servers that it does not know, and wants to see us come again",
+    Cause.THROTTLING: "the host takes no more for now: too much, too fast, or too many at once",
+    Cause.OUTAGE: "no mail host can be reached, or none stays until the end",
+    Cause.DNS: "DNS does not say where the mail goes, or does not answer",
+    Cause.TLS_POLICY: "a session as safe as is required could not be had; nothing was sent on a lesser one",
+    Cause.REPUTATION: "the host mistrusts our address, our domain or the message",
+    Cause.MAILBOX_FULL: "the mailbox is full",
+    Cause.LOGIN: "the next hop does not take our name and password",
+    Cause.LOCAL: "this machine is short of something that it needs to send mail",
+    Cause.UNKNOWN: "the reply to the whole message was lost: it may have arrived",
+    Cause.OTHER: "the host gave a reason of its own",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a page is made from besides the message. `service`: whether one runs; None: that cannot be seen."""
+
+    now: datetime
+    rests: Mapping[str, Rest]
+    service: bool | None
+
+
+def page(trace: MessageTrace, scene: Scene) -> str:
+    """Everything about one message that waits, or has left."""
+    return "".join(f"{clean(line)}\n" for line in _lines(trace, scene))
+
+
+def why(entry: QueueEntry, scene: Scene) -> str:
+    """What keeps a recipient, in one sentence."""
+    if entry.state.closed:
+        return _ended(entry)
+    if entry.state is State.HELD:
+        return f"it is held: {entry.hold or 'no reason was given'}"
+    if entry.under_way:
+        if scene.service is False:
+            return f"attempt {entry.attempts} was cut short when the service ended: the next start tries it again"
+        return f"attempt {entry.attempts} is being made at this moment"
+    rest = _rest(entry, scene)
+    if rest is not None:
+        return f"{entry.destination} rests: {rest.reason}"
+    if scene.service is False and _is_due(entry, scene):
+        return "no service runs: nothing is tried before it is started"
+    if entry.cause is not None:
+        return _CAUSES[entry.cause]
+    if entry.attempts:
+        return entry.reason or "it was tried without success"
+    return "it was not tried yet: other mail is before it" if _is_due(entry, scene) else "its time has not come"
+
+
+def _lines(trace: MessageTrace, scene: Scene) -> Iterator[str]:
+    yield f"{trace.id}  {trace.sender or '<>'} -> {count(len(trace.recipients), 'recipient')}"
+    yield _line("Message-ID", f"<{trace.message_id}>" if trace.message_id is not None else "none")
+    login = f", from the login {trace.login}" if trace.login is not None else ""
+    yield _line("arrived", f"{utc(trace.arrived)}, {in_words(scene.now - trace.arrived)} ago{login}")
+    yield _line("size", count(trace.size, "octet"))
+    yield _line("TLS", DEMANDS[trace.demand])
+    asked = [] if trace.dsn.ret is None else [f"RET={trace.dsn.ret.value}"]
+    asked += [] if trace.dsn.envid is None else [f"ENVID={trace.dsn.envid}"]
+    if asked:
+        yield _line("asked", " ".join(asked))
+    if trace.about is not None:
+        yield _line("notice", f"it speaks of {trace.about}")
+    for entry in trace.recipients:
+        yield ""
+        yield from _recipient(entry, trace, scene)
+    if trace.attempts:
+        yield ""
+        yield from _last_attempt(trace.attempts[-1], trace)
+
+
+def _recipient(entry: QueueEntry, trace: MessageTrace, scene: Scene) -> Iterator[str]:
+    yield entry.recipient
+    tries = "not tried yet" if not entry.attempts else f"tried {count(entry.attempts, 'time')}"
+    yield _line("state", f"{entry.state.value}, {tries}, so since {utc(entry.changed)}")
+    cause = f" ({entry.cause.value})" if entry.cause is not None else ""
+    yield _line("ended" if entry.state.closed else "waits because", f"{why(entry, scene)}{cause}")
+    yield from _said(entry)
+    if not entry.state.closed:
+        yield from _next(entry, scene)
+        yield _line("goes to", _way(entry))
+        yield from _resting(entry, scene)
+    yield _line("notices", _wishes(entry, trace))
+    for act in trace.acts:
+        if act.number == entry.number:
+            yield _line("operator", f"{act_words(act)}, {utc(act.made)}")
+
+
+def _said(entry: QueueEntry) -> Iterator[str]:
+    """What the last attempt came to: our words, then the host's."""
+    ours = " ".join(part for part in (entry.status, entry.reason) if part)
+    host = f" (host {entry.host}, TLS {entry.tls.value})" if entry.host else ""
+    if ours or host:
+        yield _line("last result", f"{ours}{host}".strip())
+    if entry.reply:
+        yield _line("host said", entry.reply)
+
+
+def _next(entry: QueueEntry, scene: Scene) -> Iterator[str]:
+    if entry.state is State.HELD:
+        yield _line("next attempt", f"none, until `relay queue release {entry.id}`")
+    elif entry.next_attempt is not None:
+        due = _is_due(entry, scene)
+        wait = "due now" if due else f"in {in_words(entry.next_attempt - scene.now)}"
+        yield _line("next attempt", f"{utc(entry.next_attempt)}, {wait}")
+    if entry.rule and entry.state is not State.HELD:
+        yield _line("by the rule", entry.rule)
+    if entry.review is not None:
+        away = in_words(entry.review - scene.now)
+        yield _line("looked at", f"{utc(entry.review)}, in {away}, tried or not: then it is late or expires")
+
+
+def _way(entry: QueueEntry) -> str:
+    chosen = f", chosen for it: {entry.route}" if entry.route is not None else ""
+    name = entry.destination.removeprefix("route:")
+    where = f"the mail hosts of {name}" if name == entry.destination else f"the route {name}"
+    return f"{where}{chosen}"
+
+
+def _resting(entry: QueueEntry, scene: Scene) -> Iterator[str]:
+    rest = _rest(entry, scene)
+    if rest is not None:
+        yield _line(
+            "rest",
+            f"nothing is tried at {entry.destination} before {utc(rest.until)}, in {in_words(rest.until - scene.now)}: "
+            f"it failed {count(rest.failures, 'time')} in a row since {utc(rest.since)}, last with "
+            f"{rest.status} {rest.reason}",
+        )
+
+
+def _wishes(entry: QueueEntry, trace: MessageTrace) -> str:
+    """Of what the sender hears."""
+    if not trace.sender:
+        return "nobody hears of it: it has no sender"
+    if entry.dsn.notify is None:
+        wanted = "of failure and delay, as nothing was asked"
+    elif entry.dsn.notify == Notify.NEVER:
+        wanted = "of nothing (NOTIFY=NEVER)"
+    else:
+        names = of_notify(entry.dsn.notify)
+        wanted = f"of {' and '.join(names).lower()} (NOTIFY={','.join(names)})"
+    orcpt = f", ORCPT={entry.dsn.orcpt}" if entry.dsn.orcpt else ""
+    told = f"; told {count(entry.delay_notices, 'time')} that it is late" if entry.delay_notices else ""
+    return f"{trace.sender} hears {wanted}{orcpt}{told}"
+
+
+def _ended(entry: QueueEntry) -> str:
+    match entry.state:
+        case State.DELIVERED:
+            return f"{entry.host} took it, {utc(entry.changed)}"
+        case State.FAILED:
+            return f"it failed for good, {utc(entry.changed)}"
+        case _:
+            return f"it was dropped and nobody was told, {utc(entry.changed)}"
+
+
+def _last_attempt(attempt: AttemptEntry, trace: MessageTrace) -> Iterator[str]:
+    """The newest evidence in brief."""
+    seconds = max(0.0, (attempt.ended - attempt.began).total_seconds())
+    yield f"last attempt: number {attempt.number} for {attempt.domain}, {utc(attempt.began)}, took {seconds:.1f} s"
+    yield from (f"  {policy}" for policy in attempt.record.policies)
+    for host in attempt.record.tried:
+        address = f" [{host.address}]" if host.address not in (None, host.host) else ""
+        yield f"  {host.host}{address}: {host.verdict}"
+        if host.required:
+            yield f"    required: {host.required}"
+        if host.seen:
+            yield f"    seen: {host.seen}"
+    yield f"  `relay trace {trace.id}` has every attempt, with what was said"
+
+
+def _rest(entry: QueueEntry, scene: Scene) -> Rest | None:
+    rest = None if entry.state.closed else scene.rests.get(entry.destination)
+    return rest if rest is not None and rest.until > scene.now else None
+
+
+def _is_due(entry: QueueEntry, scene: Scene) -> bool:
+    return entry.next_attempt is not None and entry.next_attempt <= scene.now
+
+
+def _line(title: str, text: str) -> str:
+    return f"  {f'{title}:':{_TITLE + 1}}{text}"

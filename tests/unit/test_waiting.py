@@ -1,0 +1,184 @@
+"""Each kind of stuck message is explained by its page alone: what `relay queue show` says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from relay.mail.message import MessageDsn, MessageId, Notify, RecipientDsn, Ret, TlsDemand
+from relay.mail.outcome import Cause, State, TlsUsed
+from relay.mail.record import AttemptRecord, HostRecord
+from relay.queue.history import ActEntry, AttemptEntry, MessageTrace, Result
+from relay.queue.store import QueueEntry, Rest
+from relay.waiting import Scene, page, why
+
+NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+
+DEFERRED = QueueEntry(
+    MessageId(1), "abc@sender.example", "from@sender.example", "bob@example.org", "example.org", State.DEFERRED, 3,
+    "4.4.1", None, "mx.example.org [192.0.2.1]: connection refused", "mx.example.org", TlsUsed.NONE, NOW + 5 * MINUTE,
+    NOW - HOUR, NOW - 25 * MINUTE, destination="example.org", cause=Cause.OUTAGE,
+    rule="retry.outage_schedule, wait 3 of 6: 30m", review=NOW + 3 * HOUR,
+)  # fmt: skip
+QUEUED = replace(
+    DEFERRED, state=State.QUEUED, attempts=0, status=None, reason=None, host=None, cause=None, rule=None, review=None,
+    next_attempt=NOW - MINUTE,
+)  # fmt: skip
+HELD = replace(DEFERRED, state=State.HELD, next_attempt=None, hold="under attack")
+REST = Rest(NOW + 5 * MINUTE, NOW - 55 * MINUTE, 5, "4.4.1", "mx.example.org: connection refused")
+RUNNING = Scene(NOW, {}, service=True)
+
+
+def message(
+    *recipients: QueueEntry, acts: tuple[ActEntry, ...] = (), sender: str = "from@sender.example"
+) -> MessageTrace:
+    return MessageTrace(
+        MessageId(1), "abc@sender.example", sender, 4321, TlsDemand.DEFAULT, NOW - HOUR, None, recipients, (), acts
+    )
+
+
+def lines(*recipients: QueueEntry, scene: Scene = RUNNING, acts: tuple[ActEntry, ...] = ()) -> list[str]:
+    return [line.strip() for line in page(message(*recipients, acts=acts), scene).splitlines()]
+
+
+def test_a_whole_page() -> None:
+    act = ActEntry(0, "retry", NOW - 30 * MINUTE, "root", None)
+    host = HostRecord("mx.example.org", "192.0.2.1", "nothing", "opportunistic", "", "connection refused", ("> x",))
+    result = Result((0,), State.DEFERRED, "4.4.1", "x", None, "mx.example.org", TlsUsed.NONE, NOW + 5 * MINUTE)
+    began = NOW - 25 * MINUTE
+    attempt = AttemptEntry(
+        "example.org",
+        3,
+        began,
+        began + timedelta(seconds=2),
+        (result,),
+        (),
+        AttemptRecord(("MTA-STS: no policy",), (host,)),
+    )
+    trace = replace(
+        message(DEFERRED, acts=(act,)), attempts=(attempt,), login="jo", dsn=MessageDsn(Ret.HDRS, "QQ314159")
+    )
+    assert (
+        page(trace, Scene(NOW, {"example.org": REST}, service=True))
+        == """\
+0000000000001  from@sender.example -> 1 recipient
+  Message-ID:    <abc@sender.example>
+  arrived:       2030-01-01 11:00:00 UTC, 60 min ago, from the login jo
+  size:          4321 octets
+  TLS:           what the recipients' domains ask
+  asked:         RET=HDRS ENVID=QQ314159
+
+bob@example.org
+  state:         deferred, tried 3 times, so since 2030-01-01 11:35:00 UTC
+  waits because: example.org rests: mx.example.org: connection refused (outage)
+  last result:   4.4.1 mx.example.org [192.0.2.1]: connection refused (host mx.example.org, TLS none)
+  next attempt:  2030-01-01 12:05:00 UTC, in 5 min
+  by the rule:   retry.outage_schedule, wait 3 of 6: 30m
+  looked at:     2030-01-01 15:00:00 UTC, in 3 h, tried or not: then it is late or expires
+  goes to:       the mail hosts of example.org
+  rest:          nothing is tried at example.org before 2030-01-01 12:05:00 UTC, in 5 min: it failed 5 times in a row \
+since 2030-01-01 11:05:00 UTC, last with 4.4.1 mx.example.org: connection refused
+  notices:       from@sender.example hears of failure and delay, as nothing was asked
+  operator:      made due by root, 2030-01-01 11:30:00 UTC
+
+last attempt: number 3 for example.org, 2030-01-01 11:35:00 UTC, took 2.0 s
+  MTA-STS: no policy
+  mx.example.org [192.0.2.1]: connection refused
+    required: nothing
+  `relay trace 0000000000001` has every attempt, with what was said
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "scene", "wanted"),
+    [
+        (QUEUED, RUNNING, "it was not tried yet: other mail is before it"),
+        (QUEUED, replace(RUNNING, service=False), "no service runs: nothing is tried before it is started"),
+        (replace(QUEUED, next_attempt=NOW + MINUTE), RUNNING, "its time has not come"),
+        (
+            QUEUED,
+            replace(RUNNING, rests={"example.org": REST}),
+            "example.org rests: mx.example.org: connection refused",
+        ),
+        (
+            replace(QUEUED, destination="route:backup"),
+            replace(RUNNING, rests={"example.org": REST}),
+            "it was not tried yet: other mail is before it",
+        ),
+        (
+            QUEUED,
+            replace(RUNNING, rests={"example.org": replace(REST, until=NOW)}),
+            "it was not tried yet: other mail is before it",
+        ),
+        (replace(QUEUED, attempts=1, next_attempt=None), RUNNING, "attempt 1 is being made at this moment"),
+        (
+            replace(QUEUED, attempts=1, next_attempt=None),
+            replace(RUNNING, service=False),
+            "attempt 1 was cut short when the service ended: the next start tries it again",
+        ),
+        (HELD, RUNNING, "it is held: under attack"),
+        (replace(HELD, hold=None), RUNNING, "it is held: no reason was given"),
+        (replace(DEFERRED, cause=None), RUNNING, "mx.example.org [192.0.2.1]: connection refused"),
+        (replace(DEFERRED, state=State.DELIVERED, next_attempt=None), RUNNING, "mx.example.org took it"),
+        (replace(DEFERRED, state=State.FAILED, next_attempt=None), RUNNING, "it failed for good"),
+        (replace(DEFERRED, state=State.DROPPED, next_attempt=None), RUNNING, "it was dropped and nobody was told"),
+    ],
+)
+def test_why(entry: QueueEntry, scene: Scene, wanted: str) -> None:
+    assert why(entry, scene).startswith(wanted)
+
+
+@pytest.mark.parametrize("cause", list(Cause), ids=lambda cause: cause.value)
+def test_every_cause_has_plain_words(cause: Cause) -> None:
+    (line,) = [line for line in lines(replace(DEFERRED, cause=cause)) if line.startswith("waits because:")]
+    assert line.endswith(f" ({cause.value})")
+    assert len(line) > 40
+
+
+@pytest.mark.parametrize(
+    ("entry", "wanted"),
+    [
+        (HELD, "next attempt:  none, until `relay queue release 0000000000001`"),
+        (replace(DEFERRED, next_attempt=NOW - MINUTE), "next attempt:  2030-01-01 11:59:00 UTC, due now"),
+        (replace(DEFERRED, reply="451 4.7.1 \x1b[31mcome later"), "host said:     451 4.7.1 ?[31mcome later"),
+        (
+            replace(DEFERRED, destination="route:backup", route="backup"),
+            "goes to:       the route backup, chosen for it: backup",
+        ),
+        (replace(DEFERRED, route="direct"), "goes to:       the mail hosts of example.org, chosen for it: direct"),
+        (
+            replace(DEFERRED, dsn=RecipientDsn(Notify.NEVER)),
+            "notices:       from@sender.example hears of nothing (NOTIFY=NEVER)",
+        ),
+        (
+            replace(DEFERRED, dsn=RecipientDsn(Notify.SUCCESS | Notify.DELAY, "rfc822;b@x.example"), delay_notices=1),
+            "notices:       from@sender.example hears of success and delay (NOTIFY=SUCCESS,DELAY),"
+            " ORCPT=rfc822;b@x.example; told 1 time that it is late",
+        ),
+    ],
+)
+def test_a_line_of_the_page(entry: QueueEntry, wanted: str) -> None:
+    assert wanted in lines(entry)
+
+
+def test_who_held_it_and_why_and_only_for_this_recipient() -> None:
+    acts = (ActEntry(1, "hold", NOW - MINUTE, "ops", "under attack"),)
+    shown = lines(DEFERRED, replace(HELD, number=1), acts=acts)
+    assert shown.count("operator:      held by ops: under attack, 2030-01-01 11:59:00 UTC") == 1
+    assert shown.index("operator:      held by ops: under attack, 2030-01-01 11:59:00 UTC") > shown.index("")
+
+
+def test_what_is_closed_has_no_next_step() -> None:
+    shown = lines(replace(DEFERRED, state=State.FAILED, next_attempt=None, status="5.7.1", review=None, rule=None))
+    assert not [line for line in shown if line.startswith(("next attempt", "goes to", "rest", "looked at"))]
+
+
+def test_mail_without_a_sender() -> None:
+    shown = page(message(DEFERRED, sender=""), RUNNING)
+    assert shown.startswith("0000000000001  <> -> 1 recipient\n")
+    assert "notices:       nobody hears of it: it has no sender" in shown

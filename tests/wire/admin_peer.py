@@ -1,0 +1,85 @@
+"""An admin server on loopback, alone, with the real queue."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import aiohttp
+
+from relay.admin.api import Api, Desk
+from relay.admin.metrics import Metrics
+from relay.admin.server import AdminServer, Sources, Stage
+from relay.admin.tokens import Tokens
+from relay.events import Event
+from relay.mail.message import MessageId
+from relay.policy.routing import Direct, Entry, Routes
+from relay.queue.sqlite import SqliteStore
+from relay.rerouting import chosen_route
+from relay.settings import AdminSettings, HostPort
+
+NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+ANYWHERE = HostPort(host="127.0.0.1", port=0)
+
+
+class Running:
+    """An admin server with the real queue, and what it has reported."""
+
+    def __init__(self, folder: Path, tokens: Tokens | None = None) -> None:
+        self.store = SqliteStore(folder)
+        self.events: list[Event] = []
+        self.defect = False
+        sources = Sources(
+            Metrics(), lambda: self.store.depth(NOW), self.under_way, self.store.check_writable, lambda: NOW, self.emit
+        )
+        ids = count(MessageId.make(NOW, random.getrandbits(16)).number)
+        desk = Desk(
+            tokens,
+            self.store.controls,
+            partial(chosen_route, routes=Routes((Entry("backup", Direct()),))),
+            "relay.test",
+            lambda: MessageId(next(ids)),
+            lambda: NOW,
+            self.emit,
+        )
+        self.api = Api(desk)
+        self.server = AdminServer(AdminSettings(listen=(ANYWHERE,)), sources, self.api)
+        self.address = ANYWHERE
+
+    def under_way(self) -> int:
+        if self.defect:
+            raise RuntimeError("a mistake of ours")
+        return 7
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    async def get(self, path: str, method: str = "GET") -> tuple[int, str]:
+        return await get(self.address, path, method)
+
+
+async def get(address: HostPort, path: str, method: str = "GET") -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, f"http://{address}{path}", timeout=aiohttp.ClientTimeout(10)) as response,
+    ):
+        return response.status, await response.text()
+
+
+@asynccontextmanager
+async def running(folder: Path, tokens: Tokens | None = None) -> AsyncIterator[Running]:
+    there = Running(folder, tokens)
+    await there.store.open(NOW)
+    there.server.bind()
+    (there.address,) = await there.server.start()
+    there.server.stage = Stage.SERVING
+    try:
+        yield there
+    finally:
+        await there.server.stop()
+        await there.store.close()
