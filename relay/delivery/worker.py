@@ -170,20 +170,20 @@ class Worker:
             await self._room.wait()
             return
         now = self._office.clock()
-        rooms, resting = self._lanes.rooms(now), self._lanes.resting(now)
+        rooms = self._lanes.rooms(now)
         self._promised += limit
         try:
-            claims = await self._store.claim(limit, LEASE, now, rooms, self._lanes.share)
+            claims = await self._store.claim(limit, LEASE, now, rooms.known, rooms.share)
         finally:
             self._promised -= limit
         if len(claims) < limit:  # all was claimed that there was room for
-            self._lanes.emptied(rooms, resting, claims)
+            self._lanes.emptied(rooms, claims)
         for claim in claims:
-            if claim.destination in resting:  # somebody has ended that, or it was never written down
+            if claim.destination in rooms.resting:  # somebody has ended that, or it was never written down
                 self._lanes.of(claim.destination).resting_until = None
             await self._assign(claim)
         if not claims:
-            await self._wait_for_work([destination for destination, room in rooms.items() if room <= 0])
+            await self._wait_for_work(rooms.full)
 
     async def _wait_for_work(self, closed: list[str]) -> None:
         """`closed`: the destinations that have no room."""
