@@ -22,9 +22,11 @@ from relay.lookup import sts_cache, tls_memory
 from relay.lookup.resolver import Resolver
 from relay.lookup.sts import StsFinder
 from relay.lookup.sts_fetch import PolicyFetcher
+from relay.mail.outcome import Dropped
 from relay.policy import words
 from relay.policy.chain import Roots
 from relay.policy.explanation import Explanation, Question, StsExplained
+from relay.policy.routing import PREFIX
 from relay.policy.sts import NoSts, StsResult
 from relay.settings import Settings
 from relay.tls import ClientContexts, https_context, load_roots
@@ -87,10 +89,12 @@ async def explain(
                     route=None if way.hop is None else words.of_hop(way.hop),
                 )
             else:
-                sts = StsExplained(NoSts())
+                problem = way.reason if isinstance(way, Dropped) else f"{way.status} {way.reason}"
+                told = replace(told, problem=problem, connected=False)
                 if destination == domain:
-                    sts = await _sts(domain, await finder.find(domain), cache, events)
-                told = replace(told, sts=sts, problem=f"{way.status} {way.reason}", connected=False)
+                    told = replace(told, sts=await _sts(domain, await finder.find(domain), cache, events))
+                else:
+                    told = replace(told, route=destination.removeprefix(PREFIX))
             found.append(told)
         first, *more = found
         return replace(first, more=tuple(more))

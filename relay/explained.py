@@ -44,8 +44,10 @@ def _line(depth: int, label: str, text: str) -> str:
 
 def _way(found: Explanation) -> Iterator[str]:
     if found.route is not None:
-        yield _line(0, "route", f"{found.route}; the policies of {found.policy_domain} hold")
-    yield _line(0, "MTA-STS", f"{words.of_sts(found.sts.found, found.now)}{_source(found)}")
+        policies = f"; the policies of {found.policy_domain} hold" if found.hosts else ""
+        yield _line(0, "route", f"{found.route}{policies}")
+    if found.route is None or found.hosts:
+        yield _line(0, "MTA-STS", f"{words.of_sts(found.sts.found, found.now)}{_source(found)}")
     if found.problem is not None:
         yield _line(0, "mail", f"{'waits' if found.problem.startswith('4') else 'goes nowhere'}: {found.problem}")
     elif not found.hosts:

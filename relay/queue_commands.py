@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from relay.command import config_option, fail, queue_folder
+from relay.command import config_option, fail, load_without_files, queue_folder
 
 if TYPE_CHECKING:
     from relay.queue.selection import QueueFilter
@@ -137,6 +137,7 @@ def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options
     if ids and not wanted.states:
         wanted = replace(wanted, states=tuple(State))  # what has left is explained too
     folder, now, shown = queue_folder(file), datetime.now(UTC), 0
+    schedules = load_without_files(file).retry.schedules
     with closing(open_reader(folder)) as reader:
         found = list(dict.fromkeys(entry.id for entries in _pages(reader, wanted) for entry in entries))
         rests = reader.rests()
@@ -149,7 +150,7 @@ def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options
                 text = json.dumps(of_message(trace, rests), indent=2).replace("\n", "\n  ")
                 click.echo(f"{',' if shown else '['}\n  {text}", nl=False)
             else:
-                click.echo(f"{chr(10) if shown else ''}{page(trace, Scene(now, rests, service))}", nl=False)
+                click.echo(f"{chr(10) if shown else ''}{page(trace, Scene(now, rests, service, schedules))}", nl=False)
             shown += 1
     if as_json:
         click.echo("\n]" if shown else "[]")

@@ -58,12 +58,13 @@ def _lines(trace: MessageTrace, now: datetime) -> Iterator[str]:
         yield f"  a notice about {trace.about}"
     yield ""
     yield f"{utc(trace.arrived)}  arrived"
-    last: dict[str, int] = {}  # number of the attempt before, by domain
+    last: dict[int, int] = {}  # number of the attempt before, by recipient: one may move to another route
     acts = list(trace.acts)
     for attempt in trace.attempts:
         yield from _acts(acts, attempt.began, trace)
-        yield from _gap(attempt.domain, last.get(attempt.domain, 0), attempt.number, trace)
-        last[attempt.domain] = attempt.number
+        places = [place for result in attempt.results for place in result.recipients]
+        yield from _gap(attempt.domain, _before(last, places), attempt.number, trace)
+        last |= dict.fromkeys(places, attempt.number)
         yield ""
         yield from _attempt(attempt, trace)
     yield from _acts(acts, None, trace)
@@ -154,17 +155,23 @@ def _gap(domain: str, before: int, number: int, trace: MessageTrace) -> Iterator
     yield f"({which} for {domain}: {why})"
 
 
-def _unsettled(trace: MessageTrace, last: dict[str, int]) -> Iterator[str]:
-    """What came after the last attempt of each domain that has left evidence."""
-    domains: dict[str, tuple[int, bool]] = {}
-    for entry in trace.recipients:
-        attempts, under_way = domains.get(entry.domain, (0, False))
-        domains[entry.domain] = max(attempts, entry.attempts), under_way or entry.under_way
-    for domain, (attempts, under_way) in domains.items():
-        yield from _gap(domain, last.get(domain, 0), attempts if under_way else attempts + 1, trace)
+def _before(last: dict[int, int], places: Sequence[int]) -> int:
+    """The number of the newest attempt for any of these recipients that has left evidence."""
+    return max([last.get(place, 0) for place in places], default=0)
+
+
+def _unsettled(trace: MessageTrace, last: dict[int, int]) -> Iterator[str]:
+    """What came after the last attempt for each destination that has left evidence."""
+    destinations: dict[str, list[int]] = {}
+    for place, entry in enumerate(trace.recipients):
+        destinations.setdefault(entry.destination, []).append(place)
+    for destination, places in destinations.items():
+        entries = [trace.recipients[place] for place in places]
+        attempts, under_way = max(entry.attempts for entry in entries), any(entry.under_way for entry in entries)
+        yield from _gap(destination, _before(last, places), attempts if under_way else attempts + 1, trace)
         if under_way:
             yield ""
-            yield f"attempt {attempts} for {domain} is under way, or was cut short if the service does not run"
+            yield f"attempt {attempts} for {destination} is under way, or was cut short if the service does not run"
 
 
 def _ends(trace: MessageTrace, now: datetime) -> Iterator[str]:

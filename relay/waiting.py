@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from relay.mail.duration import format_duration
 from relay.mail.message import Notify
 from relay.mail.outcome import Cause, State
+from relay.policy.retry import Schedules
 from relay.policy.words import in_words
 from relay.queue.history import AttemptEntry, MessageTrace
 from relay.queue.objects import of_notify
@@ -43,6 +45,7 @@ class Scene:
     now: datetime
     rests: Mapping[str, Rest]
     service: bool | None
+    schedules: Schedules
 
 
 def page(trace: MessageTrace, scene: Scene) -> str:
@@ -88,9 +91,13 @@ def _lines(trace: MessageTrace, scene: Scene) -> Iterator[str]:
     for entry in trace.recipients:
         yield ""
         yield from _recipient(entry, trace, scene)
-    if trace.attempts:
-        yield ""
-        yield from _last_attempt(trace.attempts[-1], trace)
+    newest = {attempt.domain: attempt for attempt in trace.attempts}
+    for destination in dict.fromkeys(entry.destination for entry in trace.recipients if not entry.state.closed):
+        if destination in newest:
+            yield ""
+            yield from _last_attempt(newest[destination])
+    yield ""
+    yield f"`relay trace {trace.id}` has every attempt, with what was said"
 
 
 def _recipient(entry: QueueEntry, trace: MessageTrace, scene: Scene) -> Iterator[str]:
@@ -129,9 +136,22 @@ def _next(entry: QueueEntry, scene: Scene) -> Iterator[str]:
         yield _line("next attempt", f"{utc(entry.next_attempt)}, {wait}")
     if entry.rule and entry.state is not State.HELD:
         yield _line("by the rule", entry.rule)
-    if entry.review is not None:
-        away = in_words(entry.review - scene.now)
-        yield _line("looked at", f"{utc(entry.review)}, in {away}, tried or not: then it is late or expires")
+    yield _line("expires", _end(entry, scene))
+
+
+def _end(entry: QueueEntry, scene: Scene) -> str:
+    """When it is given up, tried or not, and before that, when its sender hears that it is late."""
+    schedule = scene.schedules.of(entry.cause)
+    if entry.state is State.HELD and not scene.schedules.expire_held:
+        end = "never, while it is held (retry.expire_held = false)"
+    else:
+        time = entry.arrived + schedule.expire
+        away = f"in {in_words(time - scene.now)}" if time > scene.now else "overdue"
+        end = f"{utc(time)}, {away} ({schedule.expire_named}: {format_duration(schedule.expire)})"
+    late = [entry.arrived + notice for notice in scene.schedules.notices[entry.delay_notices :]]
+    if late and entry.sender and entry.dsn.wants(Notify.DELAY):
+        end += f"; its sender is told that it is late {utc(late[0])}"
+    return end
 
 
 def _way(entry: QueueEntry) -> str:
@@ -178,8 +198,8 @@ def _ended(entry: QueueEntry) -> str:
             return f"it was dropped and nobody was told, {utc(entry.changed)}"
 
 
-def _last_attempt(attempt: AttemptEntry, trace: MessageTrace) -> Iterator[str]:
-    """The newest evidence in brief."""
+def _last_attempt(attempt: AttemptEntry) -> Iterator[str]:
+    """The newest evidence of a destination, in brief."""
     seconds = max(0.0, (attempt.ended - attempt.began).total_seconds())
     yield f"last attempt: number {attempt.number} for {attempt.domain}, {utc(attempt.began)}, took {seconds:.1f} s"
     yield from (f"  {policy}" for policy in attempt.record.policies)
@@ -190,7 +210,6 @@ def _last_attempt(attempt: AttemptEntry, trace: MessageTrace) -> Iterator[str]:
             yield f"    required: {host.required}"
         if host.seen:
             yield f"    seen: {host.seen}"
-    yield f"  `relay trace {trace.id}` has every attempt, with what was said"
 
 
 def _rest(entry: QueueEntry, scene: Scene) -> Rest | None:

@@ -118,7 +118,8 @@ def _lines(kind: Kind, settled: SettledRecipient, stamp: Stamp) -> Iterator[str]
         yield _patience(settled)
     if kind is Kind.DELAY:
         yield _prospects(settled)
-    if kind is not Kind.UNDELIVERABLE:  # the postmaster is none of those whom the advice is for
+    # The postmaster is none of those whom the advice is for.
+    if kind is not Kind.UNDELIVERABLE and isinstance(outcome, Deferred | Failed):
         yield f"Who can mend it: {advice(outcome)}"
     yield f"Code: {status}" if kind is Kind.DELAY else f"Code: {basic_code(outcome)} {status}"
 

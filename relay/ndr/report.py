@@ -12,7 +12,7 @@ from email.utils import format_datetime
 
 from relay.mail.address import Address
 from relay.mail.message import Claim
-from relay.mail.outcome import Failed, Outcome
+from relay.mail.outcome import Dropped, Failed, Outcome
 from relay.mail.status import Kind as StatusKind
 from relay.mail.status import Status
 from relay.mail.xtext import decode_utf8_address, decode_xtext, encode_utf8_address
@@ -50,7 +50,7 @@ def report_part(due: Due, claim: Claim, stamp: Stamp) -> bytes:
 
 def status_of(kind: Kind, outcome: Outcome) -> Status:
     """The status that a notice of this kind gives. Raises TypeError for an outcome that it cannot speak of."""
-    if outcome.status.kind is not _ACTIONS[kind][1]:
+    if isinstance(outcome, Dropped) or outcome.status.kind is not _ACTIONS[kind][1]:
         raise TypeError(f"an outcome {outcome.status} has no place in a notice of kind {kind.value}")
     return outcome.status
 

@@ -35,7 +35,7 @@ def recipient(address: str, state: State, attempts: int, next_attempt: datetime 
     }.get(state, ("4.7.5", "it waits"))  # fmt: skip
     return QueueEntry(
         MessageId(1), "abc@sender.example", "from@sender.example", address, address.partition("@")[2], state, attempts,
-        status, None, reason, None, TlsUsed.NONE, next_attempt, NOW, NOW,
+        status, None, reason, None, TlsUsed.NONE, next_attempt, NOW, NOW, destination=address.partition("@")[2],
     )  # fmt: skip
 
 
@@ -161,6 +161,22 @@ GAPS = [
         f"(attempts 11 to 15 for example.org: {LEFT_OUT}", f"(attempt 30 for example.org: {NO_EVIDENCE}",
     ]),
 ]  # fmt: skip
+
+
+def test_mail_of_a_route_and_mail_that_moved_to_one_leave_no_gap() -> None:
+    """What was tried directly and then by the fallback has been tried by the fallback for the third time."""
+    smart = replace(recipient("bob@example.org", State.DEFERRED, 2, NOW + HOUR), destination="route:smart")
+    tries = [attempt(number, WAITS_ONE, domain="route:smart") for number in (1, 2)]
+    assert not any("evidence" in line for line in body(message(smart, attempts=tuple(tries))))
+    moved = replace(smart, attempts=3, destination="route:fallback")
+    tries = [attempt(1, WAITS_ONE), attempt(2, WAITS_ONE), attempt(3, WAITS_ONE, domain="route:fallback")]
+    for kept, gaps in (
+        (tries, []),
+        (tries[:2], ["(attempt 3 for route:fallback: no"]),
+        ([tries[0], tries[2]], ["(attempt 2"]),
+    ):
+        lines = [line for line in body(message(moved, attempts=tuple(kept))) if "evidence" in line]
+        assert [line[: len(gap)] for line, gap in zip(lines, gaps, strict=True)] == gaps
 
 
 @pytest.mark.parametrize(("kept", "attempts", "under_way", "said"), GAPS)

@@ -10,6 +10,7 @@ import pytest
 from relay.mail.message import MessageDsn, MessageId, Notify, RecipientDsn, Ret, TlsDemand
 from relay.mail.outcome import Cause, State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
+from relay.policy.retry import Schedule, Schedules
 from relay.queue.history import ActEntry, AttemptEntry, MessageTrace, Result
 from relay.queue.store import QueueEntry, Rest
 from relay.waiting import Scene, page, why
@@ -30,7 +31,13 @@ QUEUED = replace(
 )  # fmt: skip
 HELD = replace(DEFERRED, state=State.HELD, next_attempt=None, hold="under attack")
 REST = Rest(NOW + 5 * MINUTE, NOW - 55 * MINUTE, 5, "4.4.1", "mx.example.org: connection refused")
-RUNNING = Scene(NOW, {}, service=True)
+DAY = 24 * HOUR
+SCHEDULES = Schedules(
+    Schedule((MINUTE,), 5 * DAY),
+    {Cause.OUTAGE: Schedule((MINUTE,), 2 * DAY, "retry.outage_schedule", "retry.outage_expire")},
+    (4 * HOUR, 24 * HOUR),
+)
+RUNNING = Scene(NOW, {}, service=True, schedules=SCHEDULES)
 
 
 def message(
@@ -63,7 +70,7 @@ def test_a_whole_page() -> None:
         message(DEFERRED, acts=(act,)), attempts=(attempt,), login="jo", dsn=MessageDsn(Ret.HDRS, "QQ314159")
     )
     assert (
-        page(trace, Scene(NOW, {"example.org": REST}, service=True))
+        page(trace, replace(RUNNING, rests={"example.org": REST}))
         == """\
 0000000000001  from@sender.example -> 1 recipient
   Message-ID:    <abc@sender.example>
@@ -78,7 +85,8 @@ bob@example.org
   last result:   4.4.1 mx.example.org [192.0.2.1]: connection refused (host mx.example.org, TLS none)
   next attempt:  2030-01-01 12:05:00 UTC, in 5 min
   by the rule:   retry.outage_schedule, wait 3 of 6: 30m
-  looked at:     2030-01-01 15:00:00 UTC, in 3 h, tried or not: then it is late or expires
+  expires:       2030-01-03 11:00:00 UTC, in 47 h (retry.outage_expire: 2d); its sender is told that it is late \
+2030-01-01 15:00:00 UTC
   goes to:       the mail hosts of example.org
   rest:          nothing is tried at example.org before 2030-01-01 12:05:00 UTC, in 5 min: it failed 5 times in a row \
 since 2030-01-01 11:05:00 UTC, last with 4.4.1 mx.example.org: connection refused
@@ -89,7 +97,8 @@ last attempt: number 3 for example.org, 2030-01-01 11:35:00 UTC, took 2.0 s
   MTA-STS: no policy
   mx.example.org [192.0.2.1]: connection refused
     required: nothing
-  `relay trace 0000000000001` has every attempt, with what was said
+
+`relay trace 0000000000001` has every attempt, with what was said
 """
     )
 
@@ -147,6 +156,23 @@ def test_every_cause_has_plain_words(cause: Cause) -> None:
         (replace(DEFERRED, next_attempt=NOW - MINUTE), "next attempt:  2030-01-01 11:59:00 UTC, due now"),
         (replace(DEFERRED, reply="451 4.7.1 \x1b[31mcome later"), "host said:     451 4.7.1 ?[31mcome later"),
         (
+            replace(DEFERRED, delay_notices=1),
+            "expires:       2030-01-03 11:00:00 UTC, in 47 h (retry.outage_expire: 2d);"
+            " its sender is told that it is late 2030-01-02 11:00:00 UTC",
+        ),
+        (
+            replace(DEFERRED, delay_notices=2),
+            "expires:       2030-01-03 11:00:00 UTC, in 47 h (retry.outage_expire: 2d)",
+        ),
+        (
+            replace(DEFERRED, cause=None, dsn=RecipientDsn(Notify.FAILURE)),
+            "expires:       2030-01-06 11:00:00 UTC, in 5 days (retry.expire: 5d)",
+        ),
+        (
+            replace(DEFERRED, arrived=NOW - 9 * DAY, delay_notices=2),
+            "expires:       2029-12-25 12:00:00 UTC, overdue (retry.outage_expire: 2d)",
+        ),
+        (
             replace(DEFERRED, destination="route:backup", route="backup"),
             "goes to:       the route backup, chosen for it: backup",
         ),
@@ -175,10 +201,35 @@ def test_who_held_it_and_why_and_only_for_this_recipient() -> None:
 
 def test_what_is_closed_has_no_next_step() -> None:
     shown = lines(replace(DEFERRED, state=State.FAILED, next_attempt=None, status="5.7.1", review=None, rule=None))
-    assert not [line for line in shown if line.startswith(("next attempt", "goes to", "rest", "looked at"))]
+    assert not [line for line in shown if line.startswith(("next attempt", "goes to", "rest", "expires"))]
 
 
 def test_mail_without_a_sender() -> None:
     shown = page(message(DEFERRED, sender=""), RUNNING)
     assert shown.startswith("0000000000001  <> -> 1 recipient\n")
     assert "notices:       nobody hears of it: it has no sender" in shown
+
+
+def test_held_mail_may_be_kept_for_ever() -> None:
+    scene = replace(RUNNING, schedules=replace(SCHEDULES, expire_held=False, notices=()))
+    assert "expires:       never, while it is held (retry.expire_held = false)" in lines(HELD, scene=scene)
+    assert "expires:       2030-01-03 11:00:00 UTC, in 47 h (retry.outage_expire: 2d)" in lines(DEFERRED, scene=scene)
+
+
+def test_each_destination_that_is_open_shows_its_last_attempt() -> None:
+    def attempt(domain: str, number: int) -> AttemptEntry:
+        return AttemptEntry(domain, number, NOW, NOW, (), (), AttemptRecord())
+
+    other = replace(DEFERRED, recipient="x@other.example", destination="other.example", number=1)
+    gone = replace(DEFERRED, state=State.DELIVERED, recipient="x@gone.example", destination="gone.example", number=2)
+    attempts = (
+        attempt("example.org", 1),
+        attempt("other.example", 1),
+        attempt("gone.example", 1),
+        attempt("example.org", 2),
+    )
+    shown = page(replace(message(DEFERRED, other, gone), attempts=attempts), RUNNING).splitlines()
+    assert [line for line in shown if line.startswith("last attempt")] == [
+        "last attempt: number 2 for example.org, 2030-01-01 12:00:00 UTC, took 0.0 s",
+        "last attempt: number 1 for other.example, 2030-01-01 12:00:00 UTC, took 0.0 s",
+    ]

@@ -21,7 +21,7 @@ from relay.mail.message import (
     SmtpUtf8,
     TlsDemand,
 )
-from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, State, TlsUsed
+from relay.mail.outcome import Cause, Deferred, Delivered, Dropped, Failed, Outcome, State, TlsUsed
 from relay.mail.status import Kind as Class
 from relay.mail.status import Reply, Status
 from relay.ndr.due import Due, Kind, Stamp
@@ -115,7 +115,7 @@ class Case:
     @property
     def due(self) -> Due:
         outcomes = [*self.outcomes, *[self.outcomes[-1]] * (len(self.recipients) - len(self.outcomes))]
-        states = {Delivered: State.DELIVERED, Deferred: State.DEFERRED, Failed: State.FAILED}
+        states = {Dropped: State.DROPPED, Delivered: State.DELIVERED, Deferred: State.DEFERRED, Failed: State.FAILED}
         settled = tuple(
             SettledRecipient(
                 Recipient(number, parse_address(text.encode()), self.attempts, self.notices - 1, self.asked),

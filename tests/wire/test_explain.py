@@ -222,7 +222,7 @@ ZONES = {
                 "a certificate or key with one of the fingerprints in the settings (route)",
             ],
         ),
-        ("b@a.test", "x@a.test", "robot", ["mail        goes nowhere: 2.0.0 the route bin discards it"]),
+        ("b@a.test", "x@a.test", "robot", ["route       bin", "mail        goes nowhere: the route bin discards it"]),
         (
             "b@sub.mx.test",
             None,

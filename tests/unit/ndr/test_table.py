@@ -29,7 +29,7 @@ from notice_case import (
 )
 
 from relay.mail.message import InlineBody, MessageDsn, MessageId, Notify, RecipientDsn, Ret, TlsDemand
-from relay.mail.outcome import Outcome
+from relay.mail.outcome import Dropped, Outcome
 from relay.mail.status import Kind as Class
 from relay.mail.status import Reply, Status
 from relay.ndr.due import FULL_LIMIT, Kind
@@ -419,7 +419,15 @@ def test_the_notice_is_addressed_and_names_the_failing_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "outcome"), [(FAILURE, DONE), (DELAY, DONE), (RELAYED, DOWN), (RELAYED, NO_USER), (UNDELIVERABLE, DONE)]
+    ("kind", "outcome"),
+    [
+        (FAILURE, DONE),
+        (DELAY, DONE),
+        (RELAYED, DOWN),
+        (RELAYED, NO_USER),
+        (UNDELIVERABLE, DONE),
+        (RELAYED, Dropped("a route discards it")),
+    ],
 )
 def test_no_notice_speaks_of_what_did_not_happen(kind: Kind, outcome: Outcome) -> None:
     with pytest.raises(TypeError):
