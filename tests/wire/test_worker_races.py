@@ -45,6 +45,14 @@ def at_rest(at: Desk) -> bool:
     )
 
 
+async def come_to_rest(at: Desk) -> None:
+    for _ in range(100):
+        if at_rest(at):
+            return
+        await at.calm()
+    raise AssertionError("something is stuck")
+
+
 @pytest.mark.parametrize("seed", range(8))
 async def test_whatever_comes_everything_arrives_in_the_end(seed: int, tmp_path: Path) -> None:
     """Mail comes in both ways while destinations go up and down, slow down, and operators look in."""
@@ -108,7 +116,7 @@ async def test_whatever_comes_everything_arrives_in_the_end(seed: int, tmp_path:
         assert {entry.state for entry in await at.entries()} == {State.DELIVERED}
         delivered = [event for event in at.events if getattr(event, "state", "") == "delivered"]
         assert len(delivered) == len(await at.entries())
-        await at.until(lambda: at_rest(at))
+        await come_to_rest(at)
         assert await at.store.rests() == {}
 
 
@@ -231,3 +239,42 @@ async def test_a_stop_while_claims_go_back_and_others_come(tmp_path: Path) -> No
                 if entry.recipient.endswith("@down.test"):
                     expected = (State.DEFERRED, 1) if entry.id.number in tried else (State.QUEUED, 0)
                     assert (entry.state, entry.attempts) == expected
+
+
+@pytest.mark.parametrize("verb", ["put_claimed", "claim"])
+async def test_nothing_begins_in_a_rest(verb: str, tmp_path: Path) -> None:
+    """What was on its way from the queue when the rest began goes back; it would be tried, and make it longer."""
+    async with desk(tmp_path, total=50) as at:
+        at.courier.shut("down.test")
+        at.courier.results["down.test"] = DOWN
+        for number in range(1, 6):
+            await at.worker.admit(make_message(number, f"{number}@down.test"))
+        await at.begun(5)
+        arrived, slow = asyncio.Event(), asyncio.Event()
+        answer = getattr(at.store, verb)
+
+        async def late(*args: Any) -> Any:
+            found = await answer(*args)
+            arrived.set()
+            await slow.wait()
+            return found
+
+        setattr(at.store, verb, late)
+        more = make_message(11, "11@down.test")
+        if verb == "claim":
+            await at.store.put([more])
+            at.start()
+            coming = None
+        else:
+            coming = asyncio.create_task(at.worker.admit(more))
+        async with asyncio.timeout(10):
+            await arrived.wait()
+        at.courier.let_go("down.test")
+        await at.until(lambda: bool(at.seen(DestinationRests)))
+        slow.set()
+        if coming is not None:
+            await coming
+        await come_to_rest(at)
+        assert at.courier.order() == [1, 2, 3, 4, 5]
+        assert len(at.seen(DestinationRests)) == 1
+        assert (await at.states())["11@down.test"] == "queued 0"
