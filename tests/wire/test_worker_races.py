@@ -278,3 +278,26 @@ async def test_nothing_begins_in_a_rest(verb: str, tmp_path: Path) -> None:
         assert at.courier.order() == [1, 2, 3, 4, 5]
         assert len(at.seen(DestinationRests)) == 1
         assert (await at.states())["11@down.test"] == "queued 0"
+
+
+async def test_mail_that_comes_while_other_mail_goes_back_is_not_stuck(tmp_path: Path) -> None:
+    """The only deliverer gives back what the rate does not allow, and meanwhile a minute passes."""
+    async with desk(tmp_path, per_lane=1, entries=[LimitEntry(("slow.test",), per_minute=1)]) as at:
+        arrived, slow = asyncio.Event(), asyncio.Event()
+        release = at.store.release
+
+        async def late(*args: Any) -> Any:
+            arrived.set()
+            await slow.wait()
+            return await release(*args)
+
+        at.store.release = late  # type: ignore[assignment,method-assign]
+        await at.store.put([make_message(number, f"{number}@slow.test") for number in (1, 2, 3)])
+        at.start()
+        async with asyncio.timeout(10):
+            await arrived.wait()
+        at.pass_time(MINUTE)
+        await at.calm()
+        assert at.courier.order() == [1]
+        slow.set()
+        await at.settled(2)
