@@ -264,15 +264,13 @@ class Worker:
             await self._reached(lane)
 
     async def _reached(self, lane: Lane) -> None:
-        """It was down, and is not any more."""
-        since = self._down.pop(lane.destination)
+        """It was down, and is not any more. Where that cannot be written down, the next one that arrives tells it."""
+        since = self._down[lane.destination]
         lane.resting_until = None
-        try:
-            await self._store.rest(lane.destination, None)
-        except StoreUnavailable:
-            self._down.setdefault(lane.destination, since)  # the next one that arrives tells it
-            raise
-        self._office.emit(DestinationReached(lane.destination, since))
+        await self._store.rest(lane.destination, None)
+        if self._down.get(lane.destination) == since and lane.pace.since is None:  # else another was quicker
+            del self._down[lane.destination]
+            self._office.emit(DestinationReached(lane.destination, since))
 
     async def _rest(self, lane: Lane, until: datetime, last: Deferred) -> None:
         """What waits for it goes back into the queue."""

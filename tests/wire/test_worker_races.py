@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from worker_desk import DELIVERED, LATER, NOON, Desk, desk, make_message
 
-from relay.events import DefectFound, DestinationRests, StoreFailed
+from relay.events import DefectFound, DestinationReached, DestinationRests, StoreFailed
 from relay.mail.outcome import Cause, Deferred, Outcome, State
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.limits import LimitEntry
@@ -188,20 +188,19 @@ async def test_a_reach_that_cannot_be_written_down_is_written_next_time(tmp_path
         await at.store.rest("down.test", Rest(NOON + MINUTE, NOON, 1, "4.4.1", "no", "outage"))
         at.start()
         await at.calm()
+        await plant(at, "BEFORE DELETE ON main.rest")
         at.pass_time(MINUTE)
         await at.store.put([make_message(1, "1@down.test")])
-        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as somebody:
-            at.courier.shut()
-            await at.begun(1)
-            somebody.execute("ALTER TABLE rest RENAME TO elsewhere")
-            at.courier.let_go()
-            await at.settled(0)
-            await at.until(lambda: bool(at.seen(StoreFailed) or at.seen(DefectFound)))
-            somebody.execute("ALTER TABLE elsewhere RENAME TO rest")
-        await at.store.put([make_message(2, "2@down.test")])
-        await at.settled(2)
-        await at.calm()
+        await at.until(lambda: bool(at.seen(DefectFound)))
+        await come_to_rest(at)
+        assert set(await at.store.rests()) == {"down.test"}
+        assert at.seen(DestinationReached) == []
+        await at.store._running.run(lambda transaction: bool(transaction.connection.execute("DROP TRIGGER planted")))
+        await at.store.put([make_message(2, "2@down.test"), make_message(3, "3@down.test")])
+        await at.settled(3)
+        await come_to_rest(at)
         assert await at.store.rests() == {}
+        assert len(at.seen(DestinationReached)) == 1
 
 
 async def plant(at: Desk, when: str) -> None:
