@@ -79,6 +79,11 @@ class Pace:
         """Whether nothing was learned of the destination that is worth keeping."""
         return not self.failures and not self.rests and self._limit >= min(START, self._most) and self._rate is None
 
+    @property
+    def has_rate(self) -> bool:
+        """Whether messages in a minute are limited."""
+        return self._rate is not None
+
     def has_saved(self, now: datetime) -> bool:
         """Whether the rate allows all that it ever does at once, as it would a destination that is new."""
         return (allowed := self.may_begin(now)) is None or allowed >= int(self._burst)
