@@ -70,7 +70,7 @@ async def test_what_waits_gets_its_deliverer_when_there_may_be_more(tmp_path: Pa
     """Even if nothing more is claimed: two succeed, the other three take long, and so many as may run."""
     async with desk(tmp_path, total=100, per_lane=20) as at:
         at.courier.shut("a.test")
-        await at.store.put(mail("a.test", 60))
+        await at.store.put(mail("a.test", 300))
         at.start()
         await at.begun(5)
         await at.calm()
