@@ -35,6 +35,10 @@ class Lane:
         room = (1 if self.pace.rests else 2 * self.pace.at_once) - held
         return max(0, room if allowed is None else min(room, allowed - len(self.waiting) - self.promised))
 
+    def claims_wanted(self, now: datetime) -> int:
+        """How many claims to ask the queue for: none while half of what may wait does, so that they come together."""
+        return 0 if 2 * (len(self.waiting) + self.promised) > self.pace.at_once else self.room(now)
+
     def rests(self, now: datetime) -> bool:
         """Whether nothing may be tried."""
         return self.resting_until is not None and now < self.resting_until
@@ -97,14 +101,26 @@ class Lanes:
                 self._lanes[lane.destination] = lane
 
     def rooms(self, now: datetime) -> Rooms:
-        """How many more claims each can be given; one of which nothing is known, what `*` says."""
+        """How many claims to ask for, for each; for one of which nothing is known, what `*` says."""
         self._forget_some(now)
         lanes = self._lanes.values()
         return Rooms(
-            known={lane.destination: lane.room(now) for lane in lanes if not lane.rests(now)},
+            known={lane.destination: lane.claims_wanted(now) for lane in lanes if not lane.rests(now)},
             share=self._new("").room(now),
             resting=frozenset(lane.destination for lane in lanes if lane.rests(now)),
         )
+
+    def is_busy(self, destination: str) -> bool:
+        """Whether what is under way there will ask for what is on disk, so that nobody need be told of it."""
+        lane = self._lanes.get(destination)
+        return lane is not None and lane.running > 0 and lane.resting_until is None and not lane.pace.has_rate
+
+    def wants_stored(self, destination: str, now: datetime) -> bool:
+        """Whether claims are wanted for mail that is on disk for it."""
+        if destination not in self.stored:
+            return False
+        lane = self._lanes.get(destination)
+        return lane is None or lane.claims_wanted(now) > 0
 
     def emptied(self, rooms: Rooms, claims: Collection[Claim]) -> None:
         """Less was claimed than was asked for: where there was room, nothing is left on disk that is due."""

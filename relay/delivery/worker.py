@@ -59,6 +59,7 @@ class Worker:
         self._down: dict[str, datetime] = {}  # destinations that the queue knows as down, and since when
         self._promised = 0  # claims that are on their way to us
         self._room = asyncio.Event()
+        self._starved = False  # there is work, but too much under way in all
         self._stopping = asyncio.Event()
 
     @property
@@ -110,13 +111,16 @@ class Worker:
             await self._put(message, lanes)
         finally:
             self._lanes.stored |= stored  # once more: a claim that was on its way did not see it
+            if any(self._lanes.wants_stored(destination, self._office.clock()) for destination in stored):
+                self._room.set()  # what was under way is over by now
             for lane in lanes:
                 self._lanes.idle(lane)
 
     async def _put(self, message: NewMessage, wanted: list[Lane]) -> None:
         """`wanted`: where there is room for it."""
         if not wanted:
-            await self._store.put((message,))
+            busy = all(map(self._lanes.is_busy, self._store.destinations(message)))
+            await self._store.put((message,), wakes=not busy)
             return
         self._promise(wanted, 1)
         try:
@@ -153,8 +157,7 @@ class Worker:
             self._down[destination] = rest.since
 
     async def _give_back(self, claim: Claim) -> None:
-        self._held.pop(claim.lease, None)
-        self._room.set()
+        self._over(claim)
         with suppress(StoreUnavailable):  # then it comes back at the end of its lease
             await self._store.release(claim, claim.arrived)  # ahead of what came after it
 
@@ -167,7 +170,9 @@ class Worker:
         self._room.clear()  # before looking, so that room made while we look is not missed
         limit = min(BATCH, (self._free() + 1) // 2)  # the other half is for mail that comes in meanwhile
         if limit <= 0:
+            self._starved = True
             await self._room.wait()
+            self._starved = False
             return
         now = self._office.clock()
         rooms = self._lanes.rooms(now)
@@ -182,16 +187,17 @@ class Worker:
             if claim.destination in rooms.resting:  # somebody has ended that, or it was never written down
                 self._lanes.of(claim.destination).resting_until = None
             await self._assign(claim)
+        closed = rooms.full
+        self._lanes.stored.update(closed)  # as far as we know
         if not claims:
-            await self._wait_for_work(rooms.full)
+            await self._wait_for_work(closed)
 
     async def _wait_for_work(self, closed: list[str]) -> None:
         """`closed`: the destinations that have no room."""
         now = self._office.clock()
         times = (await self._store.next_due(closed, now), self._lanes.next_begin(now))
         work = asyncio.create_task(self._store.wait(min(filter(None, times), default=None), now))
-        # Room is news only to what was left for want of it.
-        other = asyncio.create_task((self._room if closed else self._stopping).wait())
+        other = asyncio.create_task(self._room.wait())
         try:
             done, _ = await asyncio.wait((work, other), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -199,6 +205,12 @@ class Worker:
             other.cancel()
         if work in done:
             work.result()  # raises what went wrong
+
+    def _over(self, claim: Claim) -> None:
+        """A claim is out of our hands: news when there was too much in all, or when there is mail for its place."""
+        self._held.pop(claim.lease, None)
+        if self._starved or self._lanes.wants_stored(claim.destination, self._office.clock()):
+            self._room.set()
 
     async def _assign(self, claim: Claim) -> None:
         lane = self._lanes.of(claim.destination)
@@ -241,8 +253,7 @@ class Worker:
                     self._office.emit(DefectFound(f"delivery of {claim.id}", repr(error)))
                 finally:
                     lane.running -= 1
-                    self._held.pop(claim.lease, None)
-                    self._room.set()
+                    self._over(claim)
                     self._staff(lane)
         finally:
             lane.deliverers -= 1

@@ -87,11 +87,12 @@ class SqliteStore:
         """The octets of a body in chunks of up to 256 KiB; may be called many times."""
         return self._bodies.read(body)
 
-    async def put(self, messages: Collection[NewMessage]) -> None:
+    async def put(self, messages: Collection[NewMessage], wakes: bool = True) -> None:
         """Store messages with all their recipients, in one transaction. Durable on return.
 
         Raises StoreUnavailable also when an id is taken (two ids drawn alike); a new id helps. When the caller is
         cancelled, the messages may be stored all the same. Raises ValueError for a message without recipients.
+        `wakes`: `wait` returns for it; false for a caller who will ask for more in any case.
         """
         self._check(messages)
         all_destinations = [self._destinations(message) for message in messages]
@@ -101,7 +102,7 @@ class SqliteStore:
                 self._check_room(transaction, message.body.size)
                 transactions.put(transaction, message, destinations)
 
-        await self._running.run(work, wakes=True)
+        await self._running.run(work, wakes=wakes)
 
     async def put_claimed(
         self, message: NewMessage, lease_until: datetime, wanted: Collection[str]

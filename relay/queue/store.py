@@ -142,8 +142,11 @@ class QueueStore(Protocol):
     def new_body(self, id: MessageId) -> BodyWriter:
         """Begin the body of message `id`."""
 
-    async def put(self, messages: Collection[NewMessage]) -> None:
-        """Store messages with all their recipients, in one transaction. Durable on return."""
+    async def put(self, messages: Collection[NewMessage], wakes: bool = True) -> None:
+        """Store messages with all their recipients, in one transaction. Durable on return.
+
+        `wakes`: `wait` returns for it; false for a caller who will ask for more in any case.
+        """
 
     async def put_claimed(
         self, message: NewMessage, lease_until: datetime, wanted: Collection[str]
