@@ -183,9 +183,10 @@ class Worker:
             if claim.destination in resting:  # somebody has ended that, or it was never written down
                 self._lanes.of(claim.destination).resting_until = None
             await self._assign(claim)
-        closed = [destination for destination, room in rooms.items() if room <= 0]
+        now = self._office.clock()
+        closed = [destination for destination, room in self._lanes.rooms(now).items() if room <= 0]
         self._lanes.stored.update(closed)  # as far as we know
-        if not claims:
+        if len(claims) < limit and not any(self._lanes.wants_stored(one, now) for one in self._lanes.stored):
             await self._wait_for_work(closed)
 
     async def _wait_for_work(self, closed: list[str]) -> None:
