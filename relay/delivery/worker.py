@@ -187,9 +187,10 @@ class Worker:
             if claim.destination in rooms.resting:  # somebody has ended that, or it was never written down
                 self._lanes.of(claim.destination).resting_until = None
             await self._assign(claim)
-        closed = rooms.full
+        now = self._office.clock()
+        closed = self._lanes.rooms(now).full
         self._lanes.stored.update(closed)  # as far as we know
-        if not claims:
+        if len(claims) < limit and not any(self._lanes.wants_stored(one, now) for one in self._lanes.stored):
             await self._wait_for_work(closed)
 
     async def _wait_for_work(self, closed: list[str]) -> None:
