@@ -29,10 +29,15 @@ _LEASE = (
     " RETURNING number, address, domain, attempts, delay_notices, notify, orcpt, status, reply, reason, host, tls,"
     " cause"
 )
-_FAR_AHEAD = "SELECT 1 FROM recipient INDEXED BY recipient_due WHERE next_attempt > ? LIMIT 1"
+_FAR_AHEAD = (  # a lease ends when it ends
+    "SELECT 1 FROM recipient INDEXED BY recipient_due WHERE next_attempt > ?1 AND lease IS NULL"
+    " UNION ALL SELECT 1 FROM rest WHERE until > ?1 LIMIT 1"
+)
 _BRING_FORWARD = (
     "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ?1 WHERE next_attempt > ?1 AND lease IS NULL"
 )
+
+_SHORTEN_RESTS = "UPDATE rest SET until = ?1 WHERE until > ?1"
 
 Place = tuple[int, str, bool]
 """Message, destination, and whether it is held there."""
@@ -63,10 +68,14 @@ def lease(
 
 
 def any_far_ahead(connection: sqlite3.Connection, latest: int) -> bool:
-    """Whether anything waits for a time after `latest`: the clock was wrong when that was written, or it is now."""
+    """Whether anything waits or rests until after `latest`: the clock was wrong when that was written, or it is now."""
     return connection.execute(_FAR_AHEAD, (latest,)).fetchone() is not None
 
 
 def bring_forward(connection: sqlite3.Connection, latest: int) -> int:
-    """Let nothing wait for a time after `latest`. Returns how many recipients did. The turns are to be loaded anew."""
+    """Let nothing wait or rest until after `latest`. Returns how many recipients waited so long.
+
+    The turns are to be loaded anew.
+    """
+    connection.execute(_SHORTEN_RESTS, (latest,))
     return connection.execute(_BRING_FORWARD, (latest,)).rowcount
