@@ -16,7 +16,7 @@ IDLE_KEPT = 1000  # destinations with nothing under way whose pace is remembered
 
 @dataclass(slots=True)
 class Lane:
-    """One destination. `waiting`: claimed and not begun."""
+    """One destination. `waiting`: claimed and not begun. `down_since`: the queue knows it as down."""
 
     destination: str
     pace: Pace
@@ -25,6 +25,7 @@ class Lane:
     running: int = 0  # attempts; a deliverer may be between two
     promised: int = 0  # claims that are being stored and come back to us
     resting_until: datetime | None = None
+    down_since: datetime | None = None
 
     def room(self, now: datetime) -> int:
         """How many more claims it can be given: one waits for each that runs, so that none has to be looked for."""
@@ -97,7 +98,7 @@ class Lanes:
         """A lane may have nothing under way any more: forget it when nothing was learned."""
         if lane.is_idle and self._lanes.get(lane.destination) is lane:
             del self._lanes[lane.destination]
-            if not lane.pace.is_new:
+            if lane.down_since is not None or not lane.pace.is_new:
                 self._lanes[lane.destination] = lane
 
     def rooms(self, now: datetime) -> Rooms:

@@ -1,7 +1,7 @@
 """Takes due mail out of the queue, gives it to attempts, and lets each destination have as much as it can take.
 
 Each destination has a lane, so that one that is slow or down does not hold up the others. A programming error in an
-attempt is reported and leaves the claim to its lease; it never becomes a bounce.
+attempt is reported and puts the mail off; it never becomes a bounce.
 """
 
 from __future__ import annotations
@@ -56,7 +56,6 @@ class Worker:
         self._lanes = Lanes(limits.destinations)
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[int, Claim] = {}  # everything claimed and not yet settled, by the number of its lease
-        self._down: dict[str, datetime] = {}  # destinations that the queue knows as down, and since when
         self._promised = 0  # claims that are on their way to us
         self._room = asyncio.Event()
         self._starved = False  # there is work, but too much under way in all
@@ -76,8 +75,8 @@ class Worker:
                 await self._until_it_works(self._fill_lanes)
         finally:
             renewing.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+        if self._tasks:  # not where something has broken: who runs us is to hear of it at once
+            await asyncio.wait(self._tasks)
 
     async def stop(self, grace: timedelta) -> None:
         """Take no more work, give back what has not begun, and let what is under way finish within `grace`."""
@@ -153,8 +152,7 @@ class Worker:
         for destination, rest in (await self._store.rests()).items():
             lane = self._lanes.of(destination)
             lane.pace.resumed(rest.failures, rest.since)
-            lane.resting_until = rest.until
-            self._down[destination] = rest.since
+            lane.resting_until, lane.down_since = rest.until, rest.since
 
     async def _give_back(self, claim: Claim) -> None:
         self._over(claim)
@@ -243,15 +241,8 @@ class Worker:
                 claim = lane.waiting.popleft()
                 lane.running += 1
                 lane.pace.begun()
-                began = self._office.clock()
                 try:
-                    settlement = await self._settler.settle(claim, await self._deliver(claim), began)
-                    if settlement is not None:
-                        await self._learn(lane, settlement, began)
-                except StoreUnavailable as error:
-                    self._office.emit(StoreFailed(str(error)))
-                except Exception as error:  # noqa: BLE001  a defect must not stop other mail, nor become a bounce
-                    self._office.emit(DefectFound(f"delivery of {claim.id}", repr(error)))
+                    await self._attempt(lane, claim)
                 finally:
                     lane.running -= 1
                     self._over(claim)
@@ -261,6 +252,22 @@ class Worker:
             self._staff(lane)
             self._lanes.idle(lane)
 
+    async def _attempt(self, lane: Lane, claim: Claim) -> None:
+        began = self._office.clock()
+        try:
+            settlement = await self._settler.settle(claim, await self._deliver(claim), began)
+            if settlement is not None:
+                await self._learn(lane, settlement, began)
+        except StoreUnavailable as error:
+            self._office.emit(StoreFailed(str(error)))
+        except Exception as error:  # noqa: BLE001  a defect must not stop other mail, nor become a bounce
+            self._office.emit(DefectFound(f"delivery of {claim.id}", repr(error)))
+        else:
+            return
+        # Free until then, so that operators can have it, and that it expires even if every attempt ends like this.
+        with suppress(StoreUnavailable):  # then it comes back at the end of its lease
+            await self._store.release(claim, self._office.clock() + LEASE, counted=True)
+
     async def _learn(self, lane: Lane, settlement: Settlement, began: datetime) -> None:
         """Give the destination more from now on, or less, or let it rest."""
         now = self._office.clock()
@@ -269,27 +276,26 @@ class Worker:
         length = lane.pace.learn(sign, began, now, self._office.draw())
         if length is not None:
             last = next(outcome for outcome in outcomes.values() if isinstance(outcome, Deferred))
-            # Never longer than the schedule lets a message wait.
-            times = [one.next_attempt for one in settlement.recipients if one.next_attempt is not None]
+            # Never longer than the schedule lets a message wait. What another route takes now waits no more.
+            waiting = [one.next_attempt for one in settlement.recipients if one.route is None]
+            times = [time for time in waiting if time is not None]
             await self._rest(lane, min([now + length, *times]), last)
-        elif sign is Sign.REACHED and lane.destination in self._down:
-            await self._reached(lane)
+        elif sign is Sign.REACHED and lane.down_since is not None:
+            await self._reached(lane, lane.down_since)
 
-    async def _reached(self, lane: Lane) -> None:
+    async def _reached(self, lane: Lane, since: datetime) -> None:
         """It was down, and is not any more. Where that cannot be written down, the next one that arrives tells it."""
-        since = self._down[lane.destination]
         lane.resting_until = None
         await self._store.rest(lane.destination, None)
-        if self._down.get(lane.destination) == since and lane.pace.since is None:  # else another was quicker
-            del self._down[lane.destination]
+        if lane.down_since == since and lane.pace.since is None:  # else another was quicker
+            lane.down_since = None
             self._office.emit(DestinationReached(lane.destination, since))
 
     async def _rest(self, lane: Lane, until: datetime, last: Deferred) -> None:
         """What waits for it goes back into the queue."""
         pace = lane.pace
         assert pace.since is not None  # noqa: S101  (it rests)
-        lane.resting_until = until
-        self._down[lane.destination] = pace.since
+        lane.resting_until, lane.down_since = until, pace.since
         rest = Rest(until, pace.since, pace.rests, str(last.status), last.reason, cause_of(last).value)
         try:
             await self._store.rest(lane.destination, rest)

@@ -60,7 +60,7 @@ _LEASE = (
 )
 _RENEW = "UPDATE recipient SET next_attempt = ? WHERE message = ? AND lease = ?"
 _RELEASE = (
-    "UPDATE recipient SET next_attempt = ?, attempts = attempts - 1, lease = NULL WHERE message = ? AND lease = ?"
+    "UPDATE recipient SET next_attempt = ?, attempts = attempts - ?, lease = NULL WHERE message = ? AND lease = ?"
 )
 _MOVE = "UPDATE recipient SET route = ?, destination = ? WHERE message = ? AND number = ?"
 _ANY_OPEN = "SELECT 1 FROM recipient WHERE message = ? AND state NOT IN ('delivered', 'failed', 'dropped') LIMIT 1"
@@ -209,9 +209,10 @@ def settle(transaction: Transaction, ending: Ending, grouping: Grouping) -> bool
     return True
 
 
-def release(transaction: Transaction, claim: Claim, next_attempt: int) -> bool:
-    """Give up a lease and its attempt. False: it was lost."""
-    cursor = transaction.connection.execute(_RELEASE, (next_attempt, claim.id.number, claim.lease))
+def release(transaction: Transaction, claim: Claim, next_attempt: int, counted: bool) -> bool:
+    """Give up a lease, and its attempt unless that is `counted`. False: it was lost."""
+    uncounted = 0 if counted else 1
+    cursor = transaction.connection.execute(_RELEASE, (next_attempt, uncounted, claim.id.number, claim.lease))
     if cursor.rowcount > 0:
         transaction.turns.end_lease(claim.lease)
         transaction.turns.note(_line(claim), next_attempt)

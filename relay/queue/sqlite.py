@@ -210,10 +210,15 @@ class SqliteStore:
             return False
         return True
 
-    async def release(self, claim: Claim, next_attempt: datetime) -> bool:
-        """Give a claim back unsettled, its attempt uncounted: the service is stopping, or has no room for it."""
+    async def release(self, claim: Claim, next_attempt: datetime, *, counted: bool = False) -> bool:
+        """Give a claim back unsettled. False: the lease was lost.
+
+        Its attempt is not `counted` where none was made: the service is stopping, or has no room for it.
+        """
         time = to_micros(next_attempt)
-        return await self._running.run(lambda transaction: claiming.release(transaction, claim, time), wakes=True)
+        return await self._running.run(
+            lambda transaction: claiming.release(transaction, claim, time, counted), wakes=True
+        )
 
     async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
         """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
@@ -285,7 +290,7 @@ class SqliteStore:
         return await self._running.run(work)
 
     async def bring_forward(self, latest: datetime) -> int:
-        """Let nothing wait for a time after `latest`: the clock was set back. Returns how many recipients did."""
+        """Let nothing wait or rest until after `latest`: the clock was set back. Returns how many recipients did."""
         time = to_micros(latest)
         if not await self._bodies.in_thread(self._look_in, lambda reader: reader.any_far_ahead(time)):
             return 0

@@ -202,8 +202,8 @@ class QueueStore(Protocol):
     ) -> bool:
         """Write what a review came to, as `settle` does; what goes on stays as it is. `record`: None, to keep none."""
 
-    async def release(self, claim: Claim, next_attempt: datetime) -> bool:
-        """Give a claim back unsettled, its attempt uncounted: the service is stopping, or has no room for it."""
+    async def release(self, claim: Claim, next_attempt: datetime, *, counted: bool = False) -> bool:
+        """Give a claim back unsettled. Its attempt is not `counted` where none was made."""
 
     async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
         """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
@@ -232,7 +232,7 @@ class QueueStore(Protocol):
         """
 
     async def bring_forward(self, latest: datetime) -> int:
-        """Let nothing wait for a time after `latest`, as it would when the clock was set back."""
+        """Let nothing wait, and no destination rest, until after `latest`, as when the clock was set back."""
 
     async def rests(self) -> dict[str, Rest]:
         """The destinations that rest, or rested last and were not reached since."""
