@@ -72,7 +72,11 @@ async def send_message(
     Raises what `read` raises; the session is closed then.
     """
     can, host = session.capabilities, session.observed.host
-    body = unfit(claim, can, host) or await body_for(claim, can, host, read)
+    try:
+        body = unfit(claim, can, host) or await body_for(claim, can, host, read)
+    except BaseException:
+        session.close()
+        raise
     if isinstance(body, Failed):
         return Sent({recipient.index: Told(body, may_go_on=True) for recipient in recipients})
     sending = _Sending(claim, session, allow, body)

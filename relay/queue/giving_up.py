@@ -59,10 +59,7 @@ def notice(
     make: Compose,
     file_of: FileOf,
 ) -> NewMessage | None:
-    """The failure notice about some recipients of one message, as (message, numbers); None when nobody is to be told.
-
-    Raises OSError when the message is in a file that cannot be read.
-    """
+    """The failure notice about some recipients of one message, as (message, numbers); None: nobody is to be told."""
     message, numbers = recipients
     row, body = read_message(transaction, message, file_of)
     found = [transaction.connection.execute(_RECIPIENT, (message, number)).fetchone() for number in numbers]
@@ -78,8 +75,11 @@ def notice(
 
 
 def _octets(body: Body, most: int) -> bytes:
-    """The beginning of a message as it was accepted."""
+    """The beginning of a message as it was accepted; nothing, when it cannot be read: it must leave all the same."""
     if isinstance(body, InlineBody):
         return body.octets[:most]
-    with body.path.open("rb") as file:
-        return file.read(most)
+    try:
+        with body.path.open("rb") as file:
+            return file.read(most)
+    except OSError:
+        return b""
