@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from relay.policy.words import in_words
+from relay.policy.words import in_words, utc
 from relay.queue.objects import AGE_NAMES
 from relay.queue.stats import Group, QueueStats
 from relay.show import clean, count
-from relay.trace import utc
 
 _COLUMNS = ("RECIPIENTS", "MESSAGES", "OLDEST", "NEXT ATTEMPT", "HELD", *(f"<={name}" for name in AGE_NAMES), "OLDER")
 

@@ -14,7 +14,7 @@ from typing import Final
 from relay.mail.message import TlsDemand
 from relay.mail.outcome import State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
-from relay.policy.words import in_words
+from relay.policy.words import in_words, utc
 from relay.queue.history import KEPT_FIRST, KEPT_NEWEST, ActEntry, AttemptEntry, MessageTrace, NoticeSent, Result
 from relay.queue.objects import of_trace
 from relay.queue.store import QueueEntry
@@ -210,11 +210,6 @@ def _names(places: Sequence[int], trace: MessageTrace) -> list[str]:
 def _people(addresses: Sequence[str]) -> str:
     named = ", ".join(addresses[:_MANY])
     return named if len(addresses) <= _MANY else f"{named} and {len(addresses) - _MANY} more"
-
-
-def utc(time: datetime) -> str:
-    """A time as pages show it."""
-    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _duration(span: timedelta) -> str:

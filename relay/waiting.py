@@ -15,12 +15,12 @@ from relay.mail.duration import format_duration
 from relay.mail.message import Notify
 from relay.mail.outcome import Cause, State
 from relay.policy.retry import Schedules
-from relay.policy.words import in_words
+from relay.policy.routing import PREFIX
+from relay.policy.words import in_words, utc
 from relay.queue.history import AttemptEntry, MessageTrace
-from relay.queue.objects import of_notify
 from relay.queue.store import QueueEntry, Rest
 from relay.show import clean, count
-from relay.trace import DEMANDS, act_words, utc
+from relay.trace import DEMANDS, act_words
 
 _TITLE: Final = 14  # columns of the words in front
 _CAUSES: Final[Mapping[Cause, str]] = {
@@ -156,7 +156,7 @@ def _end(entry: QueueEntry, scene: Scene) -> str:
 
 def _way(entry: QueueEntry) -> str:
     chosen = f", chosen for it: {entry.route}" if entry.route is not None else ""
-    name = entry.destination.removeprefix("route:")
+    name = entry.destination.removeprefix(PREFIX)
     where = f"the mail hosts of {name}" if name == entry.destination else f"the route {name}"
     return f"{where}{chosen}"
 
@@ -181,7 +181,7 @@ def _wishes(entry: QueueEntry, trace: MessageTrace) -> str:
     elif entry.dsn.notify == Notify.NEVER:
         wanted = "of nothing (NOTIFY=NEVER)"
     else:
-        names = of_notify(entry.dsn.notify)
+        names = entry.dsn.notify.words
         wanted = f"of {' and '.join(names).lower()} (NOTIFY={','.join(names)})"
     orcpt = f", ORCPT={entry.dsn.orcpt}" if entry.dsn.orcpt else ""
     told = f"; told {count(entry.delay_notices, 'time')} that it is late" if entry.delay_notices else ""

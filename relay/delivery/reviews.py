@@ -15,6 +15,7 @@ from relay.mail.outcome import Cause, Deferred
 from relay.mail.record import AttemptRecord
 from relay.mail.status import Status
 from relay.policy.retry import Settlement, first_review, longest_wait, review
+from relay.policy.words import utc
 from relay.queue.store import QueueStore, Rest, Review, StoreUnavailable
 
 EVERY_SECONDS = 30.0
@@ -68,5 +69,5 @@ def _record(claim: Claim, rest: Rest | None, settlement: Settlement, now: dateti
     """Kept where something came of the look."""
     if not settlement.failed and not settlement.delayed:
         return None
-    why = f"{claim.destination} rests until {rest.until:%Y-%m-%d %H:%M:%S} UTC" if rest and rest.until > now else ""
+    why = f"{claim.destination} rests until {utc(rest.until)}" if rest and rest.until > now else ""
     return AttemptRecord((f"looked at without a try{f': {why}' if why else ''}",))

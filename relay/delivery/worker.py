@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from relay.delivery.lanes import Lane, Lanes
 from relay.delivery.pace import Sign, sign_of
-from relay.delivery.settling import Office, Settler
+from relay.delivery.settling import STORE_RETRY_SECONDS, Office, Settler
 from relay.events import DefectFound, DestinationReached, DestinationRests, StoreFailed
 from relay.mail.message import Claim, NewMessage
 from relay.mail.outcome import Deferred
@@ -27,7 +27,6 @@ from relay.queue.store import QueueStore, Rest, StoreUnavailable
 LEASE = timedelta(minutes=30)
 RENEW_EVERY_SECONDS = 300.0
 BATCH = 100  # claims taken from the queue at once
-STORE_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)

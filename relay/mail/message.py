@@ -46,6 +46,12 @@ class Notify(Flag):
     FAILURE = 2
     DELAY = 4
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """As at RCPT: NEVER, or some of SUCCESS, FAILURE and DELAY."""
+        named = (("SUCCESS", Notify.SUCCESS), ("FAILURE", Notify.FAILURE), ("DELAY", Notify.DELAY))
+        return tuple(word for word, event in named if event in self) or ("NEVER",)
+
 
 class Ret(Enum):
     """How much of the message a failure notice gives back. RFC 3461 section 4.3."""
@@ -146,6 +152,11 @@ class Envelope:
     sender: Address | None
     recipients: tuple[Address, ...]
     dsn: tuple[RecipientDsn, ...] = ()
+
+    @property
+    def asked(self) -> tuple[RecipientDsn, ...]:
+        """What was asked for, for each recipient."""
+        return self.dsn or (RecipientDsn(),) * len(self.recipients)
 
 
 @dataclass(frozen=True, slots=True)

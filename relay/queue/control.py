@@ -17,10 +17,10 @@ from enum import Enum
 from relay.mail.message import MessageId
 from relay.mail.outcome import State
 from relay.queue import giving_up, transactions
-from relay.queue.giving_up import Compose, FileOf
-from relay.queue.rows import Row, storable, to_address, to_micros
+from relay.queue.giving_up import Compose
+from relay.queue.rows import IS_OPEN, Row, storable, to_address, to_micros
 from relay.queue.selection import OPEN, Cursor, QueueFilter
-from relay.queue.store import Grouping
+from relay.queue.store import FileOf, Grouping
 from relay.queue.writer import Transaction
 
 PIECE = 5000  # recipients in one transaction: some tenths of a second
@@ -53,8 +53,8 @@ _CLOSE = (
     " reason = ?, host = NULL, cause = NULL, rule = NULL, review = NULL, changed = ? WHERE message = ? AND number = ?"
 )
 _CLOSE_MESSAGE = (
-    "UPDATE message SET closed = ?1 WHERE id = ?2 AND NOT EXISTS (SELECT 1 FROM recipient"
-    " WHERE message = ?2 AND state NOT IN ('delivered', 'failed', 'dropped'))"
+    "UPDATE message SET closed = ?1"  # noqa: S608  (constants of ours)
+    f" WHERE id = ?2 AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?2 AND {IS_OPEN})"
 )
 _WAKE = "DELETE FROM rest WHERE destination = ?"
 _REMEMBER = "INSERT OR REPLACE INTO operator_act VALUES (?, ?, ?, ?, ?, ?)"
@@ -105,10 +105,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the acts need besides the queue. `alone`: no service runs, so what is leased is in no attempt.
-
-    `file_of`: the body of a message that is kept in a file.
-    """
+    """What the acts need besides the queue. `alone`: no service runs, so what is leased is in no attempt."""
 
     now: datetime
     compose: Compose

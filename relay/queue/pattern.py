@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any
 
 from relay.mail.address import Address, AddressError, parse_address, parse_domain
+from relay.policy.routing import NULL_SENDER
 
-NULL_SENDER = "<>"
 _LONGEST = 320
 
 Condition = tuple[str, tuple[Any, ...]]

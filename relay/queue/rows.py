@@ -46,6 +46,11 @@ SETTLE_RECIPIENT = (
 SEE_RECIPIENT = (
     "UPDATE recipient SET lease = NULL, delay_notices = ?, review = ? WHERE message = ? AND number = ? AND lease = ?"
 )
+# What `to_recipient` reads.
+RECIPIENT_COLUMNS = (
+    "number, address, domain, attempts, delay_notices, notify, orcpt, status, reply, reason, host, tls, cause"
+)
+IS_OPEN = "state NOT IN ('delivered', 'failed', 'dropped')"
 SELECT_ENTRY = (
     "SELECT m.id, m.message_id, m.sender, r.address, r.domain, r.state, r.attempts, r.status, r.reply, r.reason,"
     " r.host, r.tls, iif(r.lease IS NULL, r.next_attempt, NULL), m.arrived, r.changed, r.number, m.size, m.login,"
@@ -100,7 +105,6 @@ def recipient_rows(message: NewMessage, destinations: Sequence[str], claims: Seq
     leased = {claim.destination: (1, to_micros(claim.lease_until), claim.lease) for claim in claims}
     waiting = 0, arrived, None
     flow = flow_of(message.envelope.sender, message.login)
-    asked = message.envelope.dsn or (RecipientDsn(),) * len(message.envelope.recipients)
     return [
         (
             id,
@@ -115,7 +119,7 @@ def recipient_rows(message: NewMessage, destinations: Sequence[str], claims: Seq
             arrived,
         )
         for number, (address, dsn, destination) in enumerate(
-            zip(message.envelope.recipients, asked, destinations, strict=True)
+            zip(message.envelope.recipients, message.envelope.asked, destinations, strict=True)
         )
     ]
 
@@ -128,7 +132,7 @@ def flow_of(sender: Address | None, login: str | None) -> str:
 
 
 def to_recipient(row: Row) -> Recipient:
-    """From what a lease returns: see transactions."""
+    """From RECIPIENT_COLUMNS."""
     index, address, domain, attempts, notices, notify, orcpt, status, reply, reason, host, tls, cause = row
     last = None
     if status is not None and reason is not None:

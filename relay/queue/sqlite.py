@@ -267,7 +267,7 @@ class SqliteStore:
         late. A lease may end, a rest may be over. None: never by itself.
         """
         time, names = to_micros(now), frozenset(closed)
-        found = await self._running.run(lambda transaction: claiming.next_due(transaction, names, time))
+        found = await self._running.run(lambda transaction: transaction.turns.first_time(names, time))
         return None if found is None else from_micros(found)
 
     async def rest(self, destination: str, rest: Rest | None) -> None:

@@ -12,16 +12,17 @@ Promises, tested in tests/store:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from relay.mail.address import Address
-from relay.mail.message import Body, Claim, MessageId, NewMessage, RecipientDsn
+from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage, RecipientDsn
 from relay.mail.outcome import Cause, State, TlsUsed
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
+from relay.policy.routing import PREFIX
 
 
 class StoreUnavailable(Exception):  # noqa: N818  (the name says it: submission answers 451, the worker waits)
@@ -120,7 +121,11 @@ class Grouping(Protocol):
 
 def by_domain(sender: Address | None, login: str | None, recipient: Address, chosen: str | None = None) -> str:
     """The grouping where no routes are set."""
-    return recipient.domain if chosen is None else f"route:{chosen}"
+    return recipient.domain if chosen is None else f"{PREFIX}{chosen}"
+
+
+FileOf = Callable[[MessageId, int], FileBody]
+"""The body of a message that is kept in a file, from its id and size."""
 
 
 class BodyWriter(Protocol):

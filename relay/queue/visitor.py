@@ -31,7 +31,7 @@ from relay.queue.history import (
     to_trace,
 )
 from relay.queue.hold_rules import HoldRule
-from relay.queue.rows import SELECT_ENTRY, Row, from_micros, storable, to_entry, to_micros
+from relay.queue.rows import IS_OPEN, SELECT_ENTRY, Row, from_micros, storable, to_entry, to_micros
 from relay.queue.selection import QueueFilter
 from relay.queue.stats import QueueStats, load_stats
 from relay.queue.store import Depth, Grouping, QueueEntry, QueueError, Rest
@@ -41,11 +41,10 @@ from relay.queue.writer import Transaction
 LEAVE_SECONDS = 0.2  # for the service between the pieces of an act
 
 _ORDER = "ORDER BY m.id, r.number"
-_OPEN = "r.state NOT IN ('delivered', 'failed', 'dropped')"
 _ALL = f"{SELECT_ENTRY} {_ORDER}"
-_ALL_OPEN = f"{SELECT_ENTRY} WHERE m.closed IS NULL AND {_OPEN} {_ORDER}"
+_ALL_OPEN = f"{SELECT_ENTRY} WHERE m.closed IS NULL AND r.{IS_OPEN} {_ORDER}"
 _ONE = f"{SELECT_ENTRY} WHERE m.id = ? {_ORDER}"
-_ONE_OPEN = f"{SELECT_ENTRY} WHERE m.id = ? AND {_OPEN} {_ORDER}"
+_ONE_OPEN = f"{SELECT_ENTRY} WHERE m.id = ? AND r.{IS_OPEN} {_ORDER}"
 # Both are answered from an index alone, whatever the history is; the message with the smallest id is the oldest.
 _DEPTH = (
     "SELECT count(*), total(next_attempt <= ?) FROM recipient INDEXED BY recipient_due WHERE next_attempt IS NOT NULL"
