@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from relay.delivery.lanes import Lane, Lanes
 from relay.delivery.pace import Sign, sign_of
-from relay.delivery.settling import STORE_RETRY_SECONDS, Office, Settler
+from relay.delivery.settling import Office, Settler
 from relay.events import DefectFound, DestinationReached, DestinationRests, StoreFailed
 from relay.mail.message import Claim, NewMessage
 from relay.mail.outcome import Deferred
@@ -143,7 +143,7 @@ class Worker:
                 return await work()
             except StoreUnavailable as error:
                 self._office.emit(StoreFailed(str(error)))
-                await self._settler.pause(STORE_RETRY_SECONDS)
+                await self._settler.pause()
         return None
 
     async def _remember_rests(self) -> None:

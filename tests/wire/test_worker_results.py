@@ -224,6 +224,7 @@ async def test_what_goes_wrong_in_an_attempt_becomes_no_bounce(error: Exception,
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("impatient")
 async def test_a_result_is_kept_until_the_disk_takes_it(tmp_path: Path) -> None:
     """A notice that cannot be stored: nothing of the settlement is written, and it is tried again, without a delivery.
 
@@ -248,6 +249,7 @@ async def test_a_result_is_kept_until_the_disk_takes_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("impatient")
 async def test_a_queue_that_cannot_be_used_for_a_while(tmp_path: Path) -> None:
     """The worker says so and goes on when it can: here somebody has taken a table away and puts it back."""
     async with desk(tmp_path) as at:
