@@ -128,7 +128,8 @@ class _Sending:
     def _settle(self, batch: list[Recipient], answers: Sequence[Answer]) -> list[Recipient]:
         """Take the answers. Returns those of the batch that this host should hear of again, in another transaction."""
         answers = without_552(answers, self._taken)
-        told = [self._of_answer(answer, recipient) for answer, recipient in zip(answers, batch, strict=True)]
+        answered = zip(answers, batch, self._session.stages, strict=True)
+        told = [self._of_answer(answer, recipient, stage) for answer, recipient, stage in answered]
         self.told.update((recipient.index, one) for recipient, one in zip(batch, told, strict=True))
         delivered = sum(isinstance(one.outcome, Delivered) for one in told)
         self._taken = self._taken or delivered > 0
@@ -143,8 +144,8 @@ class _Sending:
             or (without_bdat and isinstance(answer, Lost) and answer.stage is Stage.CHUNK)
         ]
 
-    def _of_answer(self, answer: Answer, recipient: Recipient) -> Told:
-        outcome, may_go_on = of_answer(answer, self._host, self._allow.tls)
+    def _of_answer(self, answer: Answer, recipient: Recipient, stage: Stage) -> Told:
+        outcome, may_go_on = of_answer(answer, stage, self._host, self._allow.tls)
         if isinstance(outcome, Delivered) and self._session.capabilities.dsn and _asks_dsn(self._claim, [recipient]):
             outcome = replace(outcome, dsn=True)
         if isinstance(outcome, Failed) and not self._session.took_mail and _too_large(outcome.reply):
@@ -158,8 +159,10 @@ class _Sending:
     def _leave(self, rest: list[Recipient], why: Reply | Deferred) -> None:
         """These were not asked about."""
         for recipient in rest:
-            told = self._of_answer(why, recipient) if isinstance(why, Reply) else Told(why, may_go_on=True)
-            self.told[recipient.index] = told
+            if isinstance(why, Reply):
+                self.told[recipient.index] = self._of_answer(why, recipient, Stage.MAIL)
+            else:
+                self.told[recipient.index] = Told(why, may_go_on=True)
 
 
 def mail_options(claim: Claim, recipients: Sequence[Recipient], session: OpenSession, body: Outgoing) -> MailOptions:
