@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from relay.delivery.pace import START, Pace
+from relay.delivery.pace import Pace
 from relay.mail.message import Claim
 from relay.policy.limits import DestinationLimits
 
@@ -49,6 +49,23 @@ class Lane:
         return not (self.waiting or self.deliverers or self.promised)
 
 
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What one claim may take: for each of `known` so many, for any other `share`. `resting`: known, and not to be had.
+
+    Those that rest are not in `known`, as the queue knows of them.
+    """
+
+    known: Mapping[str, int]
+    share: int
+    resting: frozenset[str]
+
+    @property
+    def full(self) -> list[str]:
+        """Those that take nothing."""
+        return [destination for destination, room in self.known.items() if room <= 0]
+
+
 class Lanes:
     """All of them, by destination. Those that are idle are forgotten, the longest idle first, when they are many.
 
@@ -68,8 +85,7 @@ class Lanes:
         """The lane of a destination, made when there is none."""
         lane = self._lanes.get(destination)
         if lane is None:
-            limit = self._limits.of(destination)
-            lane = self._lanes[destination] = Lane(destination, Pace(limit.at_once, limit.per_minute))
+            lane = self._lanes[destination] = self._new(destination)
         return lane
 
     def take(self, destination: str, now: datetime) -> bool:
@@ -84,15 +100,15 @@ class Lanes:
             if not lane.pace.is_new:
                 self._lanes[lane.destination] = lane
 
-    @property
-    def share(self) -> int:
-        """How many claims a destination can be given of which nothing is known."""
-        return 2 * min(START, self._limits.plain.at_once)
-
-    def rooms(self, now: datetime) -> dict[str, int]:
-        """How many claims to ask for, for each; those that rest are left out, as the queue knows of them."""
+    def rooms(self, now: datetime) -> Rooms:
+        """How many claims to ask for, for each; for one of which nothing is known, what `*` says."""
         self._forget_some(now)
-        return {lane.destination: lane.claims_wanted(now) for lane in self._lanes.values() if not lane.rests(now)}
+        lanes = self._lanes.values()
+        return Rooms(
+            known={lane.destination: lane.claims_wanted(now) for lane in lanes if not lane.rests(now)},
+            share=self._new("").room(now),
+            resting=frozenset(lane.destination for lane in lanes if lane.rests(now)),
+        )
 
     def is_busy(self, destination: str) -> bool:
         """Whether what is under way there will ask for what is on disk, so that nobody need be told of it."""
@@ -106,20 +122,21 @@ class Lanes:
         lane = self._lanes.get(destination)
         return lane is None or lane.claims_wanted(now) > 0
 
-    def resting(self, now: datetime) -> frozenset[str]:
-        """Those where nothing may be tried."""
-        return frozenset(lane.destination for lane in self._lanes.values() if lane.rests(now))
-
-    def emptied(self, rooms: Mapping[str, int], resting: Collection[str], claims: Collection[Claim]) -> None:
+    def emptied(self, rooms: Rooms, claims: Collection[Claim]) -> None:
         """Less was claimed than was asked for: where there was room, nothing is left on disk that is due."""
         taken = Counter(claim.destination for claim in claims)
-        share = self.share
-        self.stored = {one for one in self.stored if one in resting or taken[one] >= rooms.get(one, share)}
+        self.stored = {
+            one for one in self.stored if one in rooms.resting or taken[one] >= rooms.known.get(one, rooms.share)
+        }
 
     def next_begin(self, now: datetime) -> datetime | None:
         """When a rate allows the next message where it allows none now."""
         times = [time for lane in self._lanes.values() if (time := lane.pace.next_begin(now)) is not None]
         return min(times, default=None)
+
+    def _new(self, destination: str) -> Lane:
+        limit = self._limits.of(destination)
+        return Lane(destination, Pace(limit.at_once, limit.per_minute))
 
     def _forget_some(self, now: datetime) -> None:
         if len(self._lanes) <= self._many:

@@ -78,7 +78,8 @@ class Pace:
     @property
     def is_new(self) -> bool:
         """Whether nothing was learned of the destination that is worth keeping."""
-        return not self.failures and not self.rests and self._limit >= min(START, self._most) and self._rate is None
+        unchanged = min(START, self._most) <= self._limit < 2 * START
+        return not self.failures and not self.rests and unchanged and self._rate is None
 
     @property
     def has_rate(self) -> bool:

@@ -57,7 +57,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[int, Claim] = {}  # everything claimed and not yet settled, by the number of its lease
         self._down: dict[str, datetime] = {}  # destinations that the queue knows as down, and since when
-        self._promised = 0  # claims that are being stored and come back to us
+        self._promised = 0  # claims that are on their way to us
         self._room = asyncio.Event()
         self._starved = False  # there is work, but too much under way in all
         self._stopping = asyncio.Event()
@@ -168,24 +168,29 @@ class Worker:
     async def _fill_lanes(self) -> None:
         """Claim what is due, as far as there is room, and wait until there may be more."""
         self._room.clear()  # before looking, so that room made while we look is not missed
-        limit = min(BATCH, self._free())
+        limit = min(BATCH, (self._free() + 1) // 2)  # the other half is for mail that comes in meanwhile
         if limit <= 0:
             self._starved = True
             await self._room.wait()
             self._starved = False
             return
         now = self._office.clock()
-        rooms, resting = self._lanes.rooms(now), self._lanes.resting(now)
-        claims = await self._store.claim(limit, LEASE, now, rooms, self._lanes.share)
+        rooms = self._lanes.rooms(now)
+        self._promised += limit
+        try:
+            claims = await self._store.claim(limit, LEASE, now, rooms.known, rooms.share)
+        finally:
+            self._promised -= limit
         if len(claims) < limit:  # all was claimed that there was room for
-            self._lanes.emptied(rooms, resting, claims)
+            self._lanes.emptied(rooms, claims)
         for claim in claims:
-            if claim.destination in resting:  # somebody has ended that, or it was never written down
+            if claim.destination in rooms.resting:  # somebody has ended that, or it was never written down
                 self._lanes.of(claim.destination).resting_until = None
             await self._assign(claim)
-        closed = [destination for destination, room in rooms.items() if room <= 0]
+        now = self._office.clock()
+        closed = self._lanes.rooms(now).full
         self._lanes.stored.update(closed)  # as far as we know
-        if not claims:
+        if len(claims) < limit and not any(self._lanes.wants_stored(one, now) for one in self._lanes.stored):
             await self._wait_for_work(closed)
 
     async def _wait_for_work(self, closed: list[str]) -> None:
@@ -271,15 +276,13 @@ class Worker:
             await self._reached(lane)
 
     async def _reached(self, lane: Lane) -> None:
-        """It was down, and is not any more."""
-        since = self._down.pop(lane.destination)
+        """It was down, and is not any more. Where that cannot be written down, the next one that arrives tells it."""
+        since = self._down[lane.destination]
         lane.resting_until = None
-        try:
-            await self._store.rest(lane.destination, None)
-        except StoreUnavailable:
-            self._down.setdefault(lane.destination, since)  # the next one that arrives tells it
-            raise
-        self._office.emit(DestinationReached(lane.destination, since))
+        await self._store.rest(lane.destination, None)
+        if self._down.get(lane.destination) == since and lane.pace.since is None:  # else another was quicker
+            del self._down[lane.destination]
+            self._office.emit(DestinationReached(lane.destination, since))
 
     async def _rest(self, lane: Lane, until: datetime, last: Deferred) -> None:
         """What waits for it goes back into the queue."""
