@@ -339,6 +339,7 @@ class Attempt:
         most = self._tools.limits.of(self._claim.destination).recipients
         sent = await send_message(self._claim, list(self._open.values()), session, verdict, self._tools.read, most)
         if sent.idled_out and not fresh:
+            session.close()
             return False
         self._full = sent.full
         self._settle(sent, session, need, verdict)

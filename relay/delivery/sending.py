@@ -104,7 +104,7 @@ class _Sending:
                 self._leave(rest, self._more_later("domains"))
                 return
             answers = await self._transact(batch)
-            self.idled_out = not self.told and all(map(_idled_out, answers))
+            self.idled_out = not self.told and all(_idled_out(one, session.took_mail) for one in answers)
             waiting = self._settle(batch, answers) + rest
             if not session.took_mail or not session.reusable():
                 self.full = bool(waiting) and (self._taken or session.exhausted)
@@ -140,7 +140,9 @@ class _Sending:
             recipient
             for recipient, answer in zip(batch, answers, strict=True)
             if (delivered and _too_many(answer))  # with no progress it would go on for ever
-            or (self._taken and _idled_out(answer))  # an end after so many messages, and nothing of the host
+            or (
+                self._taken and _idled_out(answer, took_mail=True)
+            )  # an end after so many messages, and nothing of the host
             or (without_bdat and isinstance(answer, Lost) and answer.stage is Stage.CHUNK)
         ]
 
@@ -264,11 +266,11 @@ def _too_large(reply: Reply | None) -> bool:
     return reply is not None and (reply.code == 552 or (reply.status.subject, reply.status.detail) == (3, 4))
 
 
-def _idled_out(answer: Answer) -> bool:
-    """Whether a session says in this way that it had ended before the message.
+def _idled_out(answer: Answer, took_mail: bool) -> bool:
+    """Whether a session says in this way that it had ended before the message, or has lost its thread (503 to MAIL).
 
     Not so one that ends at BDAT: it took MAIL and RCPT, and may have taken the message for commands.
     """
     if isinstance(answer, Reply):
-        return answer.code == 421
+        return answer.code == 421 or (answer.code == 503 and not took_mail)  # RFC 5321 §4.2.3: bad sequence
     return not answer.after_final_dot and answer.stage is not Stage.CHUNK
