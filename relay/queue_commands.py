@@ -137,7 +137,7 @@ def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options
     if ids and not wanted.states:
         wanted = replace(wanted, states=tuple(State))  # what has left is explained too
     folder, now, shown = queue_folder(file), datetime.now(UTC), 0
-    schedules = load_without_files(file).retry.schedules
+    settings = load_without_files(file)
     with closing(open_reader(folder)) as reader:
         found = list(dict.fromkeys(entry.id for entries in _pages(reader, wanted) for entry in entries))
         rests = reader.rests()
@@ -150,7 +150,8 @@ def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options
                 text = json.dumps(of_message(trace, rests), indent=2).replace("\n", "\n  ")
                 click.echo(f"{',' if shown else '['}\n  {text}", nl=False)
             else:
-                click.echo(f"{chr(10) if shown else ''}{page(trace, Scene(now, rests, service, schedules))}", nl=False)
+                scene = Scene(now, rests, service, settings.retry.schedules, settings.limits)
+                click.echo(f"{chr(10) if shown else ''}{page(trace, scene)}", nl=False)
             shown += 1
     if as_json:
         click.echo("\n]" if shown else "[]")

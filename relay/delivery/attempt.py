@@ -262,14 +262,15 @@ class Attempt:
             raise
 
     async def _logged_in(self, session: OpenSession, need: Requirement, allow: Allow) -> bool:
-        """Whether the host knows us, where the route asks for that. The next host would be told the same."""
+        """Whether the host knows us, where the route asks for that. After a final no, no other host is asked."""
         refused = None if self._hop is None else await self._tools.logins.log_in(session, self._hop, allow)
         if refused is None:
             return True
         session.close()
         self._trail.session(need, session.observed, allow, session.dialogue())
         self._note(refused)
-        if refused.cause is Cause.LOGIN:
+        later = refused.reply is not None and refused.reply.status.kind is Kind.TEMPORARY  # RFC 4954 §6: 454
+        if refused.cause is Cause.LOGIN and not later:
             self._outcomes.update(dict.fromkeys(self._open, refused))
             self._open.clear()
         return False
@@ -335,6 +336,7 @@ class Attempt:
         most = self._tools.limits.of(self._claim.destination).recipients
         sent = await send_message(self._claim, list(self._open.values()), session, verdict, self._tools.read, most)
         if sent.idled_out and not fresh:
+            session.close()
             return False
         self._full = sent.full
         self._settle(sent, session, need, verdict)
@@ -372,8 +374,8 @@ class Attempt:
     def _settle(self, sent: Sent, session: OpenSession, need: Requirement, allow: Allow) -> None:
         """Record what the host said of each; a temporary answer leaves a recipient open for the next host."""
         for index, told in sent.told.items():
-            outcome = without_530(told.outcome, self._hop)
-            if told.may_go_on and isinstance(outcome, Deferred | Failed):
+            outcome = without_530(told.outcome, session.observed, self._hop)
+            if (told.may_go_on or outcome is not told.outcome) and isinstance(outcome, Deferred | Failed):
                 self._note(outcome, index)
             else:
                 self._outcomes[index] = outcome
