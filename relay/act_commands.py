@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from relay.command import config_option, fail, load_without_files, queue_folder
-from relay.queue_commands import OPTIONS, filter_options, json_option, queue, say_none, selection
+from relay.queue_commands import OPTIONS, filter_options, json_option, queue, say_none, selection, typed
 
 if TYPE_CHECKING:
     from relay.mail.message import MessageId
@@ -100,7 +100,7 @@ def _perform(name: str, given: Mapping[str, Any], reason: str | None = None, to:
     from relay.queue.objects import of_tally
 
     options = {field: given[field] for field in OPTIONS}
-    named = bool(given["ids"]) or any(options.values())
+    named = bool(given["ids"]) or bool(typed(options))
     if named is given["everything"]:
         raise click.UsageError("give the ID of a message or an option that says which mail is meant, or --all")
     wanted = selection(given["ids"], options)
@@ -196,7 +196,7 @@ def hold_rule_add(file: Path | None, reason: str, **options: Any) -> None:
     from relay.queue import visitor
     from relay.queue.hold_rules import HoldRule
 
-    if not any(options.values()):
+    if not typed(options):
         raise click.UsageError("give an option that says which mail is to be held")
     fits = selection((), options)
     rule = HoldRule(fits.sender, fits.recipient, fits.domain, fits.login, reason, datetime.now(UTC))

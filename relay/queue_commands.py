@@ -85,7 +85,7 @@ def queue_list(ids: tuple[str, ...], history: bool, as_json: bool, file: Path | 
             messages += len({entry.id for entry in entries} - {last})
             last = entries[-1].id
     if not recipients:
-        click.echo("No mail fits." if ids or any(options.values()) else "The queue is empty.")
+        click.echo("No mail fits." if ids or typed(options) else "The queue is empty.")
         return
     click.echo(f"\n{show.count(recipients, 'recipient')} in {show.count(messages, 'message')}")
 
@@ -131,7 +131,7 @@ def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options
     from relay.queue.visitor import open_reader
     from relay.waiting import Scene, page
 
-    if not ids and not any(options.values()):
+    if not ids and not typed(options):
         raise click.UsageError("give the ID of a message, or an option that says which mail is meant")
     wanted = selection(ids, options)
     if ids and not wanted.states:
@@ -155,7 +155,7 @@ def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options
     if as_json:
         click.echo("\n]" if shown else "[]")
     if not shown:
-        say_none(ids)
+        say_none(ids, "is kept")
 
 
 @queue.command("stats")
@@ -175,18 +175,23 @@ def queue_stats(ids: tuple[str, ...], as_json: bool, file: Path | None, limit: s
     click.echo(json.dumps(of_stats(stats), indent=2) if as_json else figures.page(stats, now))
 
 
-def say_none(ids: tuple[str, ...]) -> NoReturn:
-    """Nothing was found."""
-    named = f"no mail waits under the id {' and '.join(ids)}" if ids else "no mail fits"
+def say_none(ids: tuple[str, ...], kept: str = "waits") -> NoReturn:
+    """Nothing was found of what `waits`, or `is kept`."""
+    named = f"no mail {kept} under the id {' and '.join(ids)}" if ids else "no mail fits"
     click.echo(f"relay: {named}", err=True)
     sys.exit(1)
+
+
+def typed(options: Mapping[str, Any]) -> list[str]:
+    """The options that were given, also those with an empty value: a shell's variable that is not set is a mistake."""
+    return [field for field, value in options.items() if value not in (None, ())]
 
 
 def selection(ids: tuple[str, ...], options: Mapping[str, Any]) -> QueueFilter:
     """The filter that was typed; a mistake in it ends the command."""
     from relay.queue.selection import FilterError, read_filter
 
-    given = {"id": ids} | {field: value if field in MANY else (value,) for field, value in options.items() if value}
+    given = {"id": ids} | {field: options[field] if field in MANY else (options[field],) for field in typed(options)}
     try:
         return read_filter(given, datetime.now(UTC))
     except FilterError as error:

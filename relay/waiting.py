@@ -103,7 +103,7 @@ def _lines(trace: MessageTrace, scene: Scene) -> Iterator[str]:
 def _recipient(entry: QueueEntry, trace: MessageTrace, scene: Scene) -> Iterator[str]:
     yield entry.recipient
     tries = "not tried yet" if not entry.attempts else f"tried {count(entry.attempts, 'time')}"
-    yield _line("state", f"{entry.state.value}, {tries}, so since {utc(entry.changed)}")
+    yield _line("state", f"{entry.state.value} since {utc(entry.changed)}, {tries}")
     cause = f" ({entry.cause.value})" if entry.cause is not None else ""
     yield _line("ended" if entry.state.closed else "waits because", f"{why(entry, scene)}{cause}")
     yield from _said(entry)

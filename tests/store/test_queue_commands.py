@@ -199,6 +199,21 @@ async def test_an_act_needs_to_be_told_which_mail(store: SqliteStore, folder: Pa
     assert (everything.exit_code, everything.output.split()[:2]) == (0, ["0", "recipients"])
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("act", ["hold", "release", "retry", "fail", "drop"])
+@pytest.mark.parametrize("option", ["--domain", "--sender", "--older-than", "--limit", "--state", "--cause"])
+async def test_an_option_without_a_value_is_a_mistake_and_not_everything(
+    store: SqliteStore, message: MakeMessage, folder: Path, act: str, option: str
+) -> None:
+    await store.put((message(1),))  # a script with `--domain "$DOMAIN"`, and no DOMAIN
+    for more in ([], [FIRST], ["--sender", "from@sender.example"][: 0 if option == "--sender" else 2]):
+        found = command(folder, act, option, "", *more)
+        assert found.exit_code == 2
+        assert found.output.startswith(f"relay: {option} ")
+    assert command(folder, act, option, "", "--all").exit_code == 2
+    assert [entry.state for entry in entries(folder)] == [State.QUEUED]
+
+
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
@@ -206,7 +221,7 @@ async def test_an_act_needs_to_be_told_which_mail(store: SqliteStore, folder: Pa
         (("hold", "--status", "9"), "relay: --status must be a status such as 4.7.5, or its beginning (got '9')\n"),
         (
             ("drop", "--older-than", "5"),
-            'relay: --older-than must be a number and a unit (s, m, h, d, w) in quotes, such as "15m" or "5d"\n',
+            'relay: --older-than must be a number and a unit (s, m, h, d, w), such as 15m or 5d (got \'5\')\n',
         ),
         (("list",), "relay: there is no queue in {folder}\n"),
         (("drop", "--all"), "relay: there is no queue in {folder}\n"),
@@ -236,7 +251,7 @@ async def test_a_message_is_explained(store: SqliteStore, seldom: tuple[NewMessa
     command(folder, "drop", FIRST)
     assert "  state:         dropped" in command(folder, "show", FIRST).output
     nothing = command(folder, "show", str(MessageId(9)))
-    assert (nothing.exit_code, nothing.output) == (1, f"relay: no mail waits under the id {MessageId(9)}\n")
+    assert (nothing.exit_code, nothing.output) == (1, f"relay: no mail is kept under the id {MessageId(9)}\n")
     assert command(folder, "show").exit_code == 2
     await store.close()
     command(folder, "retry", str(MessageId(2)))
