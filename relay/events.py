@@ -67,6 +67,15 @@ class CertificateRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FileRefused(Event):
+    """The users file or the tokens file has changed and cannot be used; what it said before stays in force."""
+
+    name = "file-refused"
+    level = "error"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerStarted(Event):
     """Mail is taken at this address. `tls`: starttls, implicit or none."""
 

@@ -116,6 +116,9 @@ class Metrics:
             events.CertificateRefused: self._plain(
                 "relay_certificate_refused", "Changed certificate files that could not be used."
             ),
+            events.FileRefused: self._plain(
+                "relay_file_refused", "Changed files of users or tokens that could not be used."
+            ),
             events.DnssecTrust: lambda event: trusted.set(event.trusted),
             events.MessageAccepted: self._plain("relay_messages_accepted", "Messages taken from clients."),
             events.SubmissionRefused: self._plain("relay_submission_refused", "Times a client was told no."),
