@@ -5,6 +5,7 @@ The lock of the folder is not taken. Looking needs no right to write beyond SQLi
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -180,7 +181,7 @@ def schema(folder: Path) -> tuple[int, int]:
         with closing(database.connect_read_only(folder)) as connection:
             return database.schema_version(connection, path), database.newest_version()
     except (sqlite3.Error, OSError) as error:
-        raise QueueError(f"the queue {path} cannot be opened: {database.describe(error)}") from error
+        raise _refused(path, error) from error
 
 
 def perform(folder: Path, action: Action, now: datetime, compose: Compose, grouping: Grouping) -> Tally:
@@ -232,6 +233,15 @@ def _writing(folder: Path, only_look: bool = False) -> Iterator[sqlite3.Connecti
             raise database.unavailable(error) from error
 
 
+def _refused(path: Path, error: sqlite3.Error | OSError) -> QueueError:
+    """What is said of a queue that cannot be opened; to who lacks the right, SQLite says much less."""
+    no_right = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+    may = os.access(path, os.R_OK | os.W_OK, effective_ids=True)
+    if isinstance(error, PermissionError) or (no_right and not may):
+        return QueueError(f"the queue {path} is not for this user: run this as the user of the service, or as root")
+    return QueueError(f"the queue {path} cannot be opened: {database.describe(error)}")
+
+
 def _visit(folder: Path, connect: Callable[[Path], sqlite3.Connection]) -> sqlite3.Connection:
     path = folder / database.FILE_NAME
     try:
@@ -239,7 +249,7 @@ def _visit(folder: Path, connect: Callable[[Path], sqlite3.Connection]) -> sqlit
             raise QueueError(f"there is no queue in {folder}")
         connection = connect(folder)
     except (sqlite3.Error, OSError) as error:
-        raise QueueError(f"the queue {path} cannot be opened: {database.describe(error)}") from error
+        raise _refused(path, error) from error
     try:
         version = database.schema_version(connection, path)
         if version == 0:
@@ -248,7 +258,7 @@ def _visit(folder: Path, connect: Callable[[Path], sqlite3.Connection]) -> sqlit
             raise QueueError(f"the queue {path} is of an older version of Relay: start the service once to convert it")
     except sqlite3.Error as error:
         connection.close()
-        raise QueueError(f"the queue {path} cannot be opened: {database.describe(error)}") from error
+        raise _refused(path, error) from error
     except BaseException:
         connection.close()
         raise
