@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from relay.queue.store import QueueEntry
     from relay.queue.visitor import QueueReader
 
+SHOWN_GROUPS = 20  # of each kind in `relay queue stats`, unless it is said otherwise
 PAGE = 1000  # recipients that are read and shown together
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -129,6 +130,7 @@ def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options
     from relay.queue.folder import holder
     from relay.queue.objects import of_message
     from relay.queue.visitor import open_reader
+    from relay.show import terminal_width
     from relay.waiting import Scene, page
 
     if not ids and not typed(options):
@@ -145,12 +147,13 @@ def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options
             service: bool | None = holder(folder) is not None
         except OSError:
             service = None
+        scene, width = Scene(now, rests, service, schedules), terminal_width(sys.stdout)
         for trace in (trace for id in found for trace in reader.trace(str(id))):
             if as_json:
                 text = json.dumps(of_message(trace, rests), indent=2).replace("\n", "\n  ")
                 click.echo(f"{',' if shown else '['}\n  {text}", nl=False)
             else:
-                click.echo(f"{chr(10) if shown else ''}{page(trace, Scene(now, rests, service, schedules))}", nl=False)
+                click.echo(f"{chr(10) if shown else ''}{page(trace, scene, width)}", nl=False)
             shown += 1
     if as_json:
         click.echo("\n]" if shown else "[]")
@@ -163,16 +166,19 @@ def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options
 @json_option
 @config_option
 def queue_stats(ids: tuple[str, ...], as_json: bool, file: Path | None, limit: str | None, **options: Any) -> None:
-    """Show what waits in figures, by destination and by cause, with ages. --limit: the largest so many of each."""
+    """Show what waits in figures, by destination, by cause and by sender. --limit: the largest so many of each."""
     from relay import figures
     from relay.queue.objects import of_stats
     from relay.queue.visitor import open_reader
+    from relay.show import terminal_width
 
-    top = selection((), {"limit": limit}).limit
+    top = selection((), {"limit": limit}).limit or (None if as_json else SHOWN_GROUPS)
     now = datetime.now(UTC)
     with closing(open_reader(queue_folder(file))) as reader:
         stats = reader.stats(selection(ids, options), now, top)
-    click.echo(json.dumps(of_stats(stats), indent=2) if as_json else figures.page(stats, now))
+    click.echo(
+        json.dumps(of_stats(stats), indent=2) if as_json else figures.page(stats, now, terminal_width(sys.stdout))
+    )
 
 
 def say_none(ids: tuple[str, ...], kept: str = "waits") -> NoReturn:

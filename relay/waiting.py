@@ -19,7 +19,7 @@ from relay.policy.words import in_words
 from relay.queue.history import AttemptEntry, MessageTrace
 from relay.queue.objects import of_notify
 from relay.queue.store import QueueEntry, Rest
-from relay.show import clean, count
+from relay.show import clean, count, fold
 from relay.trace import DEMANDS, act_words, utc
 
 _TITLE: Final = 14  # columns of the words in front
@@ -48,9 +48,9 @@ class Scene:
     schedules: Schedules
 
 
-def page(trace: MessageTrace, scene: Scene) -> str:
-    """Everything about one message that waits, or has left."""
-    return "".join(f"{clean(line)}\n" for line in _lines(trace, scene))
+def page(trace: MessageTrace, scene: Scene, width: int | None = None) -> str:
+    """Everything about one message that waits, or has left. `width`: of the terminal, None for no limit."""
+    return "".join(f"{fold(clean(line), _TITLE + 3, width)}\n" for line in _lines(trace, scene))
 
 
 def why(entry: QueueEntry, scene: Scene) -> str:

@@ -72,9 +72,9 @@ def _paths() -> dict[str, Any]:
         "/v1/queue/stats": {
             "get": _operation(
                 "queueStats",
-                "What waits, in figures, by destination and by cause.",
+                "What waits, in figures, by destination, by cause and by sender.",
                 "Stats",
-                parameters=_filters("the largest so many destinations and causes"),
+                parameters=_filters(f"the largest so many of each, {DEFAULT_PAGE} unless given"),
                 errors=(400,),
             )
         },
@@ -251,6 +251,7 @@ def _queue() -> dict[str, Schema]:
                 "states": states,
                 "destinations": _list(_ref("Group")),
                 "causes": _list(_ref("Group")),
+                "senders": _list(_ref("Group")),
                 "resting": _list(_ref("Rest")),
             }
         ),

@@ -43,10 +43,10 @@ def page_filter(query: Mapping[str, Sequence[str]], now: datetime) -> QueueFilte
     return replace(found, limit=limit)
 
 
-def stats_filter(query: Mapping[str, Sequence[str]], now: datetime) -> tuple[QueueFilter, int | None]:
+def stats_filter(query: Mapping[str, Sequence[str]], now: datetime) -> tuple[QueueFilter, int]:
     """The filter of GET /v1/queue/stats, and how many groups. Raises FieldError."""
     found = _filter(query, now)
-    return replace(found, limit=None), found.limit
+    return replace(found, limit=None), DEFAULT_PAGE if found.limit is None else found.limit
 
 
 def read_action(body: Any, who: str, now: datetime) -> tuple[Action, str | None]:

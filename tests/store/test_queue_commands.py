@@ -221,7 +221,7 @@ async def test_an_option_without_a_value_is_a_mistake_and_not_everything(
         (("hold", "--status", "9"), "relay: --status must be a status such as 4.7.5, or its beginning (got '9')\n"),
         (
             ("drop", "--older-than", "5"),
-            'relay: --older-than must be a number and a unit (s, m, h, d, w), such as 15m or 5d (got \'5\')\n',
+            "relay: --older-than must be a number and a unit (s, m, h, d, w), such as 15m or 5d (got '5')\n",
         ),
         (("list",), "relay: there is no queue in {folder}\n"),
         (("drop", "--all"), "relay: there is no queue in {folder}\n"),
