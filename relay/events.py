@@ -138,7 +138,7 @@ class AuthenticationFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class AttemptFinished(Event):
-    """What one attempt came to for one recipient."""
+    """What one attempt came to for one recipient. `cause`: why it waits, see [retries](retries.md)."""
 
     name = "attempt-finished"
     id: str
@@ -146,6 +146,7 @@ class AttemptFinished(Event):
     state: str
     attempts: int
     status: str
+    cause: str | None
     host: str | None
     tls: str
     reason: str | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
@@ -15,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from relay.mail.message import MessageId
-from relay.mail.outcome import State
+from relay.mail.outcome import Cause, State
 from relay.queue import control, database, hold_rules, reviewing, transactions
 from relay.queue.bodies import file_of, remove
 from relay.queue.control import Action, Desk, Progress, Tally
@@ -51,6 +52,13 @@ _ONE_OPEN = f"{SELECT_ENTRY} WHERE m.id = ? AND {_OPEN} {_ORDER}"
 _DEPTH = (
     "SELECT count(*), total(next_attempt <= ?) FROM recipient INDEXED BY recipient_due WHERE next_attempt IS NOT NULL"
 )
+# Of the messages that are open, by an index: closed ones cost nothing here either.
+_BY_CAUSE = (
+    "SELECT r.state = 'held', r.cause, count(*) FROM message m JOIN recipient r ON r.message = m.id"
+    " WHERE m.closed IS NULL AND (r.state = 'held' OR (r.next_attempt IS NOT NULL AND r.cause IS NOT NULL))"
+    " GROUP BY 1, 2"
+)
+_RESTING = "SELECT count(*) FROM rest WHERE until > ?"
 _OLDEST = "SELECT arrived FROM message WHERE closed IS NULL ORDER BY id LIMIT 1"
 
 
@@ -79,12 +87,23 @@ class QueueReader:
 
         Raises StoreUnavailable.
         """
-        try:
-            waiting, due = self._connection.execute(_DEPTH, (to_micros(now),)).fetchone()
-            oldest = self._connection.execute(_OLDEST).fetchone()
-        except sqlite3.Error as error:
-            raise database.unavailable(error) from error
-        return Depth(waiting, int(due), None if oldest is None else from_micros(oldest[0]))
+        held, causes = 0, Counter[Cause]()
+        with self._asking() as ask:
+            waiting, due = ask(_DEPTH, (to_micros(now),)).fetchone()
+            oldest = ask(_OLDEST).fetchone()
+            for is_held, cause, number in ask(_BY_CAUSE):
+                held += number * is_held
+                if cause is not None:
+                    causes[Cause(cause)] += number
+            (resting,) = ask(_RESTING, (to_micros(now),)).fetchone()
+        return Depth(
+            waiting,
+            int(due),
+            None if oldest is None else from_micros(oldest[0]),
+            held,
+            tuple(sorted(causes.items(), key=lambda one: one[0].value)),
+            resting,
+        )
 
     def select(self, selection: QueueFilter) -> tuple[QueueEntry, ...]:
         """The entries of a filter, by arrival. Raises StoreUnavailable."""

@@ -32,6 +32,7 @@ def test_what_is_not_known_is_left_out_and_strangers_words_stay_on_one_line() ->
         state="deferred",
         attempts=2,
         status="4.7.5",
+        cause="tls-policy",
         host=None,
         tls="none",
         reason='a "quoted"\nline',
