@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,7 +75,8 @@ def queue_list(ids: tuple[str, ...], history: bool, as_json: bool, file: Path | 
     wanted = selection(ids, options)
     if history and not wanted.states:
         wanted = replace(wanted, states=tuple(State))
-    with closing(open_reader(queue_folder(file))) as reader:
+    folder = queue_folder(file)
+    with closing(open_reader(folder)) as reader:
         if as_json:
             _print_json(_pages(reader, wanted))
             return
@@ -88,7 +89,16 @@ def queue_list(ids: tuple[str, ...], history: bool, as_json: bool, file: Path | 
     if not recipients:
         click.echo("No mail fits." if ids or typed(options) else "The queue is empty.")
         return
-    click.echo(f"\n{show.count(recipients, 'recipient')} in {show.count(messages, 'message')}")
+    click.echo(f"\n{show.count(recipients, 'recipient')} in {show.count(messages, 'message')}{_stopped(folder)}")
+
+
+def _stopped(folder: Path) -> str:
+    """A line more, where no service runs."""
+    from relay.queue.folder import holder
+
+    with suppress(OSError):
+        return "" if holder(folder) is not None else "\nNo service runs: nothing is tried before it is started."
+    return ""
 
 
 def _print_json(pages: Iterator[tuple[QueueEntry, ...]]) -> None:
@@ -159,6 +169,25 @@ def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options
         click.echo("\n]" if shown else "[]")
     if not shown:
         say_none(ids, "is kept")
+
+
+@queue.command("cat")
+@click.argument("id")
+@config_option
+def queue_cat(id: str, file: Path | None) -> None:
+    """Print a message that waits, header and body, as it was taken."""
+    from relay.queue.visitor import open_reader
+
+    (number,) = selection((id,), {}).ids
+    with closing(open_reader(queue_folder(file))) as reader:
+        pieces = reader.octets(number)
+        if pieces is None:
+            say_none((id,))
+        try:
+            for piece in pieces:
+                click.echo(piece, nl=False)
+        except FileNotFoundError:  # it has left meanwhile
+            say_none((id,))
 
 
 @queue.command("stats")

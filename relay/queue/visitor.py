@@ -18,7 +18,7 @@ from pathlib import Path
 from relay.mail.message import MessageId
 from relay.mail.outcome import Cause, State
 from relay.queue import control, database, hold_rules, reviewing, transactions
-from relay.queue.bodies import file_of, remove
+from relay.queue.bodies import chunks_of, file_of, remove
 from relay.queue.control import Action, Desk, Progress, Tally
 from relay.queue.folder import held_if_free
 from relay.queue.giving_up import Compose
@@ -42,6 +42,7 @@ from relay.queue.writer import Transaction
 
 LEAVE_SECONDS = 0.2  # for the service between the pieces of an act
 
+_BODY = "SELECT octets FROM body WHERE message = ?"
 _ORDER = "ORDER BY m.id, r.number"
 _OPEN = "r.state NOT IN ('delivered', 'failed', 'dropped')"
 _ALL = f"{SELECT_ENTRY} {_ORDER}"
@@ -65,8 +66,9 @@ _OLDEST = "SELECT arrived FROM message WHERE closed IS NULL ORDER BY id LIMIT 1"
 class QueueReader:
     """A look into a queue. Close it soon after use."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
         self._connection = connection
+        self._folder = folder
 
     def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
         """Entries by arrival (ids grow with it); of one message when `id` is given; closed ones only with `history`.
@@ -149,6 +151,18 @@ class QueueReader:
         except sqlite3.Error as error:
             raise database.unavailable(error) from error
 
+    def octets(self, id: MessageId) -> Iterator[bytes] | None:
+        """A message as it was taken, in pieces; None when there is none, or it has left. Raises StoreUnavailable.
+
+        The pieces of a large one raise OSError when its file has gone meanwhile.
+        """
+        with self._asking() as ask:
+            row = ask(_BODY, (id.number,)).fetchone()
+        if row is None:
+            return None
+        (octets,) = row
+        return iter((octets,)) if octets is not None else chunks_of(file_of(self._folder, id, 0).path)
+
     def trace(self, name: str) -> tuple[MessageTrace, ...]:
         """All that is known of the message with this queue id, or of those with this Message-ID in their header.
 
@@ -185,7 +199,7 @@ class QueueReader:
 
 def open_reader(folder: Path) -> QueueReader:
     """Look into the queue in `folder`. Raises QueueError, in one line, when there is none or it cannot be read."""
-    return QueueReader(_visit(folder, database.connect_read_only))
+    return QueueReader(_visit(folder, database.connect_read_only), folder)
 
 
 def schema(folder: Path) -> tuple[int, int]:

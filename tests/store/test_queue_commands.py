@@ -259,6 +259,29 @@ async def test_a_message_is_explained(store: SqliteStore, seldom: tuple[NewMessa
 
 
 @pytest.mark.asyncio
+async def test_a_message_is_printed_as_it_was_taken(store: SqliteStore, message: MakeMessage, folder: Path) -> None:
+    octets = b"Subject: \xff\r\n\r\nx\r\n"
+    writer = store.new_body(MessageId(2))
+    await writer.write(octets * 20_000)
+    await store.put((message(1, body=octets), replace(message(2), body=await writer.finish())))
+    assert command(folder, "cat", FIRST).stdout_bytes == octets
+    assert command(folder, "cat", str(MessageId(2))).stdout_bytes == octets * 20_000
+    command(folder, "drop", FIRST)
+    for gone in (FIRST, str(MessageId(9))):
+        found = command(folder, "cat", gone)
+        assert (found.exit_code, found.output) == (1, f"relay: no mail waits under the id {gone}\n")
+    assert command(folder, "cat", "x").output == "relay: 'x' is not a queue id; `relay queue list` shows them\n"
+
+
+@pytest.mark.asyncio
+async def test_the_list_says_when_no_service_runs(store: SqliteStore, message: MakeMessage, folder: Path) -> None:
+    await store.put((message(1),))
+    assert "No service runs" not in command(folder, "list").output
+    await store.close()
+    assert command(folder, "list").output.endswith("\nNo service runs: nothing is tried before it is started.\n")
+
+
+@pytest.mark.asyncio
 async def test_the_queue_in_figures(store: SqliteStore, seldom: tuple[NewMessage, ...], folder: Path) -> None:
     await store.put(seldom)
     shown = command(folder, "stats")
