@@ -198,6 +198,8 @@ def hold_rule_add(file: Path | None, reason: str, **options: Any) -> None:
 
     if not typed(options):
         raise click.UsageError("give an option that says which mail is to be held")
+    if not reason.strip():
+        raise click.UsageError("--reason must say something")
     fits = selection((), options)
     rule = HoldRule(fits.sender, fits.recipient, fits.domain, fits.login, reason, datetime.now(UTC))
     click.echo(f"hold rule {visitor.add_hold_rule(queue_folder(file), rule)} is in force")

@@ -400,6 +400,8 @@ def log_lines(stream: TextIO = sys.stderr) -> Emit:
     def emit(event: Event) -> None:
         line = {"timestamp": "", "level": event.level, "event": event.name, **fields(event)}
         text = render(None, event.level, stamp(None, event.level, line))
+        if not text.isprintable():  # strangers' words must not move the cursor of who reads the log
+            text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
         with suppress(OSError, ValueError):
             stream.write(f"{text}\n")
             stream.flush()

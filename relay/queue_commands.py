@@ -80,9 +80,10 @@ def queue_list(ids: tuple[str, ...], history: bool, as_json: bool, file: Path | 
         if as_json:
             _print_json(_pages(reader, wanted))
             return
-        recipients, messages, last = 0, 0, None
+        recipients, messages, last, rests = 0, 0, None, reader.rests()
         for entries in _pages(reader, wanted):
-            click.echo(show.table(entries, datetime.now(UTC), show.terminal_width(sys.stdout), recipients == 0))
+            now, width = datetime.now(UTC), show.terminal_width(sys.stdout)
+            click.echo(show.table(entries, now, width, recipients == 0, rests))
             recipients += len(entries)
             messages += len({entry.id for entry in entries} - {last})
             last = entries[-1].id

@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
 from typing import TextIO
 
 from relay.policy.words import in_words
-from relay.queue.store import QueueEntry
+from relay.queue.store import QueueEntry, Rest
 
 _HEADINGS = ("ID", "AGE", "SENDER -> RECIPIENT", "STATE", "TRIES", "NEXT ATTEMPT", "CAUSE")
 _PEOPLE = 2  # the column that gets a line of its own where one line is too short for all
 _INDENT = "    "
 
 
-def table(entries: Sequence[QueueEntry], now: datetime, width: int | None, headings: bool = True) -> str:
+def table(
+    entries: Sequence[QueueEntry],
+    now: datetime,
+    width: int | None,
+    headings: bool = True,
+    rests: Mapping[str, Rest] = MappingProxyType({}),
+) -> str:
     """A line for each recipient, and under it what was said last. `width`: of the terminal, None for no limit."""
-    rows = [_HEADINGS, *(_row(entry, now) for entry in entries)]
+    rows = [_HEADINGS, *(_row(entry, now, rests) for entry in entries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     under = width is not None and sum(widths) + 2 * (len(widths) - 1) > width
     if under:
@@ -49,12 +56,16 @@ def _people(entry: QueueEntry) -> str:
     return clean(f"{entry.sender or '<>'} -> {entry.recipient}")
 
 
-def _row(entry: QueueEntry, now: datetime) -> tuple[str, ...]:
+def _next_attempt(entry: QueueEntry, now: datetime, rest: Rest | None) -> str:
     if entry.next_attempt is None:
-        next_attempt = "under way" if entry.under_way else "-"
-    else:
-        wait = entry.next_attempt - now
-        next_attempt = f"in {in_words(wait)}" if wait > timedelta(0) else "now"
+        return "under way" if entry.under_way else "-"
+    if rest is not None and rest.until > max(now, entry.next_attempt):
+        return f"rests, {in_words(rest.until - now)}"
+    return f"in {in_words(entry.next_attempt - now)}" if entry.next_attempt > now else "now"
+
+
+def _row(entry: QueueEntry, now: datetime, rests: Mapping[str, Rest]) -> tuple[str, ...]:
+    next_attempt = _next_attempt(entry, now, rests.get(entry.destination))
     age = in_words(now - entry.arrived)
     cause = "-" if entry.cause is None else entry.cause.value
     return (str(entry.id), age, _people(entry), entry.state.value, str(entry.attempts), next_attempt, cause)

@@ -78,7 +78,7 @@ def read_rule(body: Any, now: datetime) -> HoldRule:
     """The rule of POST /v1/queue/hold-rules. Raises FieldError."""
     given = _object(body, RULE_FIELDS)
     reason = _text(given, "reason")
-    if not reason:
+    if not (reason and reason.strip()):
         raise FieldError("reason", "must be given")
     names = [name for name in RULE_FIELDS if name != "reason" and given.get(name) is not None]
     found = _filter({name: (_text(given, name) or "",) for name in names}, now)

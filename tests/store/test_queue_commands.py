@@ -307,6 +307,7 @@ async def test_hold_rules_from_the_command_line(store: SqliteStore, folder: Path
     (found,) = json.loads(rule("list", "--json").output)
     assert (found["domain"], found["login"], found["sender"]) == ("*.example.org", "jo", None)
     assert rule("add", "--reason", "x").exit_code == 2
+    assert rule("add", "--login", "jo", "--reason", " ").exit_code == 2
     assert rule("add", "--sender", "x", "--reason", "x").output.startswith("relay: --sender must be an address")
     assert rule("remove", "1").output == "hold rule 1 is removed\n"
     gone = rule("remove", "1")

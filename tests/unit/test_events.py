@@ -46,6 +46,10 @@ def test_what_is_not_known_is_left_out_and_strangers_words_stay_on_one_line() ->
     assert "host" not in text
 
 
+def test_strangers_words_move_no_cursor() -> None:
+    assert line(DnssecTrust(True, "a\x1b[2J\0\r\x85\udcff ü")).endswith(r'reason="a\x1b[2J\x00\r\x85\udcff ü"')
+
+
 def test_a_log_that_cannot_be_written_stops_nothing() -> None:
     stream = io.StringIO()
     emit = log_lines(stream)

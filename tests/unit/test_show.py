@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from relay.mail.message import MessageId
 from relay.mail.outcome import Cause, State, TlsUsed
-from relay.queue.store import QueueEntry
+from relay.queue.store import QueueEntry, Rest
 from relay.show import fold, table
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -33,6 +34,26 @@ def test_in_a_narrow_window_nobody_is_cut_short(width: int) -> None:
     assert lines[2] == "    somebody.with.a.name@sender.example -> somebody.else@recipient.example"
     assert lines[0].split() == ["ID", "AGE", "STATE", "TRIES", "NEXT", "ATTEMPT", "CAUSE"]
     assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize(
+    ("entry", "rest_ends", "wanted"),
+    [
+        (LONG, None, "in 60 min"),
+        (LONG, 30, "in 60 min"),
+        (LONG, 90, "rests, 90 min"),
+        (replace(LONG, next_attempt=NOW), None, "now"),
+        (replace(LONG, next_attempt=NOW), 0, "now"),
+        (replace(LONG, next_attempt=NOW), 2, "rests, 2 min"),
+        (replace(LONG, next_attempt=None, state=State.HELD), 90, "-"),
+        (replace(LONG, next_attempt=None), 90, "under way"),
+    ],
+)
+def test_when_it_goes_on(entry: QueueEntry, rest_ends: int | None, wanted: str) -> None:
+    rests = {}
+    if rest_ends is not None:
+        rests["recipient.example"] = Rest(NOW + timedelta(minutes=rest_ends), NOW, 1, "4.4.1", "down")
+    assert f"  {wanted}  " in table([entry], NOW, None, rests=rests).splitlines()[1]
 
 
 def test_what_hosts_say_moves_no_cursor() -> None:

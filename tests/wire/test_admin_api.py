@@ -388,6 +388,7 @@ async def test_a_wrong_act_names_its_field_and_does_nothing(tmp_path: Path, body
     [
         ({"domain": "example.org"}, "reason"),
         ({"domain": "example.org", "reason": ""}, "reason"),
+        ({"domain": "example.org", "reason": " "}, "reason"),
         ({"reason": "x"}, None),
         ({"domain": "a b", "reason": "x"}, "domain"),
         ({"login": "", "reason": "x"}, "login"),
