@@ -325,14 +325,23 @@ def test_mistakes_in_the_environment_name_the_variable(tmp_path: Path) -> None:
         == "RELAY_MTA_STS__PROT: unknown setting; known here: RELAY_MTA_STS__PORT (did you mean RELAY_MTA_STS__PORT?)"
     )
     assert found[1].startswith(
-        "RELAY_WRONG__SUCH: unknown setting; known here: RELAY_HOSTNAME, RELAY_SUBMISSION__LISTEN,"
+        "RELAY_WRONG__SUCH: unknown setting; known here: RELAY_HOSTNAME, RELAY_SUBMISSION__..., RELAY_QUEUE__..., "
     )
+    assert len(found[1]) < 400
     assert found[2].startswith("RELAY_submission__listen: unknown setting; ")
     assert found[3].startswith("RELAY_SUBMISSION__LISTEN[1]: must be host:port")
     assert found[4:] == (
         'RELAY_DELIVERY__ALLOW_PRIVATE_ADDRESSES: must be true or false (got "1")',
         'RELAY_DELIVERY__CONCURRENCY: must be a whole number (got "many")',
         f"RELAY_TLS__CA_FILE: {tmp_path}/none cannot be read: No such file or directory",
+    )
+
+
+@pytest.mark.parametrize("table", ["route", "destination", "override", "source"])
+def test_tables_do_not_come_from_the_environment(table: str) -> None:
+    variable = f"RELAY_{table.upper()}__NAME"
+    assert problems(None, {variable: "x"}) == (
+        f"{variable}: is no setting: [[{table}]] can stand in the settings file only",
     )
 
 
