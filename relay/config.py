@@ -372,7 +372,7 @@ def example() -> str:
     for table, kind in _tables().items():
         lines += ["", f"# [[{table}]]", f"# {(kind.__doc__ or '').strip()}"]
         lines += [
-            f"# {entry.key} = {entry.default or '...'}  ({entry.type}: {entry.description})"
+            f"# {entry.key} = {entry.default or '...'}  # {entry.type}: {entry.description}"
             for entry in table_reference()
             if entry.section == table
         ]

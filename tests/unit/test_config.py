@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.config import ConfigError, example, hostname, load, load_without_files, reference, state_folder
+from relay.config import (
+    ConfigError,
+    example,
+    hostname,
+    load,
+    load_without_files,
+    reference,
+    state_folder,
+    table_reference,
+)
 from relay.settings import HostPort, Settings
 
 Write = Callable[[str | bytes], Path]
@@ -417,6 +427,14 @@ def test_the_example_is_a_file_of_defaults(write: Write) -> None:
     every_line = re.sub(r"^#(?! )", "", example(), flags=re.MULTILINE)
     assert load(write(every_line), {}) == Settings()
     assert len(re.findall(r"^[a-z0-9_]+ = ", every_line, re.MULTILINE)) == len(reference())
+
+
+def test_the_tables_of_the_example_can_be_taken_in() -> None:
+    text = re.sub(r"^# (\[\[|[a-z0-9_]+ = )", r"\1", example(), flags=re.MULTILINE).replace(" = ...", ' = "x"')
+    tables = {name: value[0] for name, value in tomllib.loads(text).items() if isinstance(value, list)}
+    assert {(name, key) for name, table in tables.items() for key in table} == {
+        (entry.section, entry.key) for entry in table_reference()
+    }
 
 
 def test_every_setting_is_described() -> None:
