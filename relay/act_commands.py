@@ -93,7 +93,7 @@ def queue_reroute(to: str, **given: Any) -> None:
 
 def _perform(name: str, given: Mapping[str, Any], reason: str | None = None, to: str | None = None) -> None:
     """Do it, and say what became of it."""
-    from relay.config import hostname, state_folder
+    from relay.config import hostname
     from relay.queue import visitor
     from relay.queue.control import Act, Action
     from relay.queue.giving_up import composer
@@ -109,7 +109,7 @@ def _perform(name: str, given: Mapping[str, Any], reason: str | None = None, to:
     action = Action(Act(name), wanted, _who(), reason, route, given["dry_run"])
     now = datetime.now(UTC)
     compose = composer(hostname(settings) if action.act is Act.FAIL else "", _ids(now), now)
-    tally = visitor.perform(state_folder(settings, os.environ), action, now, compose, settings.routes.destination)
+    tally = visitor.perform(queue_folder(given["file"]), action, now, compose, settings.routes.destination)
     if given["as_json"]:
         click.echo(json.dumps(of_tally(action, tally), indent=2))
     elif tally.recipients or given["everything"]:

@@ -49,7 +49,12 @@ def load_without_files(file: Path | None) -> Settings:
 
 
 def queue_folder(file: Path | None) -> Path:
-    """Where the queue is. Raises ConfigError."""
+    """Where the queue is. Raises ConfigError; where it is not, and no settings file was named, that is what is said."""
     from relay.config import state_folder
 
-    return state_folder(load_without_files(file), os.environ)
+    folder = state_folder(load_without_files(file), os.environ)
+    if file is None and not folder.exists():
+        fail(
+            [f"relay: there is no queue in {folder}; the settings file says where it is: --config FILE or RELAY_CONFIG"]
+        )
+    return folder

@@ -235,6 +235,17 @@ def test_mistakes_are_told_in_one_line(folder: Path, arguments: tuple[str, ...],
     assert (found.exit_code, found.output) == (2, wanted)
 
 
+@pytest.mark.parametrize(
+    "arguments", [("list",), ("stats",), ("show", FIRST), ("drop", "--all"), ("hold-rule", "list")]
+)
+def test_who_names_no_settings_file_is_told_of_it(folder: Path, arguments: tuple[str, ...]) -> None:
+    found = CliRunner().invoke(relay, ["queue", *arguments], env={"RELAY_STATE": str(folder), "RELAY_CONFIG": None})
+    assert (found.exit_code, found.output) == (
+        2,
+        f"relay: there is no queue in {folder}; the settings file says where it is: --config FILE or RELAY_CONFIG\n",
+    )
+
+
 @pytest.mark.asyncio
 async def test_a_message_is_explained(store: SqliteStore, seldom: tuple[NewMessage, ...], folder: Path) -> None:
     await store.put(seldom)
