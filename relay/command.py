@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -53,8 +54,8 @@ def queue_folder(file: Path | None) -> Path:
     from relay.config import state_folder
 
     folder = state_folder(load_without_files(file), os.environ)
-    if file is None and not folder.exists():
-        fail(
-            [f"relay: there is no queue in {folder}; the settings file says where it is: --config FILE or RELAY_CONFIG"]
-        )
+    with suppress(PermissionError):  # who opens it says more
+        if file is None and not folder.exists():
+            where = "the settings file says where it is: --config FILE or RELAY_CONFIG"
+            fail([f"relay: there is no queue in {folder}; {where}"])
     return folder
