@@ -26,6 +26,7 @@ from relay.queue.writer import Transaction
 PIECE = 5000  # recipients in one transaction: some tenths of a second
 PIECE_WITH_NOTICES = 500
 
+AS_SET = "as the settings say"  # what is written down of a reroute to the default
 _SELECT = (
     "SELECT r.message, r.number, r.state, r.lease IS NOT NULL, r.destination, r.address, r.domain, m.sender,"
     " m.sender_domain, m.login"
@@ -228,7 +229,7 @@ def _write(connection: sqlite3.Connection, action: Action, desk: Desk, rows: Seq
             connection.executemany(_CLOSE, [(state.value, status, reason, now, *place) for place in places])
         case Act.REROUTE:
             connection.executemany(_REROUTE, [_rerouted(row, action.route, desk.grouping, now) for row in rows])
-    detail = storable(action.route or "as the settings say" if action.act is Act.REROUTE else action.reason)
+    detail = storable(action.route or AS_SET if action.act is Act.REROUTE else action.reason)
     who = storable(action.who)
     connection.executemany(_REMEMBER, [(*place, action.act.value, now, who, detail) for place in places])
 

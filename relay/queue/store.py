@@ -82,11 +82,14 @@ class QueueEntry:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much mail there is. Held recipients are left out."""
+    """How much mail there is, in recipients. Those that are held count in `held`, `causes` and `oldest` alone."""
 
-    open: int  # recipients that wait or are in an attempt
+    open: int  # that wait or are in an attempt
     due: int  # those of them that could be tried now
     oldest: datetime | None  # when the oldest message with an open recipient arrived
+    held: int = 0
+    causes: tuple[tuple[Cause, int], ...] = ()  # that were tried, by what came of the last attempt
+    resting: int = 0  # destinations
 
 
 @dataclass(frozen=True, slots=True)
