@@ -19,7 +19,6 @@ from relay.mail.message import (
     MessageId,
     NewMessage,
     Recipient,
-    RecipientDsn,
     SmtpUtf8,
     TlsDemand,
 )
@@ -27,6 +26,7 @@ from relay.mail.outcome import State
 from relay.policy.retry import SettledRecipient, Settlement
 from relay.queue.lines import Line
 from relay.queue.rows import (
+    CLOSE_MESSAGE,
     SEE_RECIPIENT,
     SETTLE_RECIPIENT,
     Row,
@@ -63,7 +63,6 @@ _RELEASE = (
     "UPDATE recipient SET next_attempt = ?, attempts = attempts - 1, lease = NULL WHERE message = ? AND lease = ?"
 )
 _MOVE = "UPDATE recipient SET route = ?, destination = ? WHERE message = ? AND number = ?"
-_ANY_OPEN = "SELECT 1 FROM recipient WHERE message = ? AND state NOT IN ('delivered', 'failed', 'dropped') LIMIT 1"
 _KINDS = {False: State.QUEUED.value, True: State.DEFERRED.value}  # by whether the line is one of retries
 
 
@@ -109,16 +108,15 @@ def first_claims(
     `destinations`: of each recipient; one for each of those `wanted`.
     """
     groups: dict[str, list[Recipient]] = {}
-    asked = message.envelope.dsn or (RecipientDsn(),) * len(destinations)
-    for index, (address, dsn, destination) in enumerate(
-        zip(message.envelope.recipients, asked, destinations, strict=True)
-    ):
+    envelope = message.envelope
+    places = zip(envelope.recipients, envelope.asked, destinations, strict=True)
+    for index, (address, dsn, destination) in enumerate(places):
         if destination in wanted:
             groups.setdefault(destination, []).append(Recipient(index, address, attempts=1, dsn=dsn))
     return tuple(
         Claim(
             id=message.id,
-            sender=message.envelope.sender,
+            sender=envelope.sender,
             destination=destination,
             recipients=tuple(recipients),
             body=message.body,
@@ -202,9 +200,8 @@ def settle(transaction: Transaction, ending: Ending, grouping: Grouping) -> bool
             (turns.note_retry if settled.state is State.DEFERRED else turns.note_fresh)(line, time)
     if not any(settled.state.closed for settled in settlement.recipients):
         return False
-    if connection.execute(_ANY_OPEN, (id,)).fetchone():
+    if not connection.execute(CLOSE_MESSAGE, (now, id)).rowcount:
         return False
-    connection.execute("UPDATE message SET closed = ? WHERE id = ?", (now, id))
     connection.execute("DELETE FROM body WHERE message = ?", (id,))
     return True
 
