@@ -18,7 +18,7 @@ from relay.mail.message import MessageId
 from relay.mail.outcome import State
 from relay.queue import giving_up, transactions
 from relay.queue.giving_up import Compose
-from relay.queue.rows import IS_OPEN, Row, storable, to_address, to_micros
+from relay.queue.rows import CLOSE_MESSAGE, Row, storable, to_address, to_micros
 from relay.queue.selection import OPEN, Cursor, QueueFilter
 from relay.queue.store import FileOf, Grouping
 from relay.queue.writer import Transaction
@@ -52,10 +52,6 @@ _REROUTE = (
 _CLOSE = (
     "UPDATE recipient SET state = ?, next_attempt = NULL, lease = NULL, hold = NULL, status = ?, reply = NULL,"
     " reason = ?, host = NULL, cause = NULL, rule = NULL, review = NULL, changed = ? WHERE message = ? AND number = ?"
-)
-_CLOSE_MESSAGE = (
-    "UPDATE message SET closed = ?1"  # noqa: S608  (constants of ours)
-    f" WHERE id = ?2 AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?2 AND {IS_OPEN})"
 )
 _WAKE = "DELETE FROM rest WHERE destination = ?"
 _REMEMBER = "INSERT OR REPLACE INTO operator_act VALUES (?, ?, ?, ?, ?, ?)"
@@ -262,6 +258,6 @@ def _tell(transaction: Transaction, action: Action, desk: Desk, rows: Sequence[R
 def _close(connection: sqlite3.Connection, messages: Iterable[int], desk: Desk) -> list[int]:
     """Close the messages that have no open recipient any more. Returns them; their bodies are gone from the tables."""
     now = to_micros(desk.now)
-    closed = [one for one in sorted(messages) if connection.execute(_CLOSE_MESSAGE, (now, one)).rowcount]
+    closed = [one for one in sorted(messages) if connection.execute(CLOSE_MESSAGE, (now, one)).rowcount]
     connection.executemany("DELETE FROM body WHERE message = ?", [(message,) for message in closed])
     return closed

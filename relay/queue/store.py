@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from relay.mail.address import Address
-from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage, RecipientDsn
+from relay.mail.message import NOTHING_ASKED, Body, Claim, FileBody, MessageId, NewMessage, RecipientDsn
 from relay.mail.outcome import Cause, State, TlsUsed
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
@@ -38,9 +38,6 @@ class QueueError(Exception):
 
     The text is one line that names the path and what is wrong.
     """
-
-
-_NOTHING_ASKED = RecipientDsn()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class QueueEntry:
     rule: str | None = None  # what gave next_attempt, in words
     review: datetime | None = None  # expires or is late then
     hold: str | None = None  # why it is held
-    dsn: RecipientDsn = _NOTHING_ASKED
+    dsn: RecipientDsn = NOTHING_ASKED
     delay_notices: int = 0
 
     @property
