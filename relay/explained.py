@@ -25,7 +25,7 @@ _NOT_BELIEVED = "NOT believed, so DANE is off"
 
 def page(found: Explanation) -> str:
     """Some lines for the domain, and for each host in the order of trying."""
-    lines = [f"{found.domain}, {found.now:%Y-%m-%d %H:%M:%S} UTC", ""]
+    lines = [f"{found.domain}, {words.utc(found.now)}", ""]
     lines += [_line(0, "DNSSEC", f"{'believed' if found.dnssec else _NOT_BELIEVED}: {found.dnssec_reason}")]
     number = 0
     for way in (found, *found.more):

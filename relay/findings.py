@@ -18,7 +18,7 @@ from pathlib import Path
 from relay.policy.certificate import CertificateSyntaxError, validity
 from relay.policy.chain import EXPIRED, Roots, Trust, check_chain, name_fault
 from relay.policy.override import Override
-from relay.policy.words import of_end
+from relay.policy.words import of_end, utc
 from relay.settings import DnsSettings, HostPort, TrustAd
 
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # no clock of this program can rightly show less
@@ -103,7 +103,7 @@ def settings_read(file: Path | None) -> Finding:
 
 def clock(now: datetime) -> Finding:
     """Certificates and retries are judged by it."""
-    text = f"{now:%Y-%m-%d %H:%M:%S} UTC"
+    text = utc(now)
     if now < EARLIEST:
         return fail("clock", f"{text} is long past", "set the clock, and let a time service (chrony) keep it")
     return ok("clock", text)

@@ -7,35 +7,24 @@ when. What hosts say comes from strangers: it is cleaned of control characters.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from relay.mail.duration import format_duration
 from relay.mail.message import Notify
-from relay.mail.outcome import Cause, State
+from relay.mail.outcome import State
+from relay.policy.limits import DestinationLimits
 from relay.policy.retry import Schedules
-from relay.policy.words import in_words
+from relay.policy.routing import PREFIX
+from relay.policy.words import in_words, utc
 from relay.queue.history import AttemptEntry, MessageTrace
-from relay.queue.objects import of_notify
 from relay.queue.store import QueueEntry, Rest
-from relay.show import clean, count
-from relay.trace import DEMANDS, act_words, utc
+from relay.remedies import because, remedy
+from relay.show import clean, count, fold
+from relay.trace import DEMANDS, act_words
 
 _TITLE: Final = 14  # columns of the words in front
-_CAUSES: Final[Mapping[Cause, str]] = {
-    Cause.GREYLISTING: "the host puts off mail of servers that it does not know, and wants to see us come again",
-    Cause.THROTTLING: "the host takes no more for now: too much, too fast, or too many at once",
-    Cause.OUTAGE: "no mail host can be reached, or none stays until the end",
-    Cause.DNS: "DNS does not say where the mail goes, or does not answer",
-    Cause.TLS_POLICY: "a session as safe as is required could not be had; nothing was sent on a lesser one",
-    Cause.REPUTATION: "the host mistrusts our address, our domain or the message",
-    Cause.MAILBOX_FULL: "the mailbox is full",
-    Cause.LOGIN: "the next hop does not take our name and password",
-    Cause.LOCAL: "this machine is short of something that it needs to send mail",
-    Cause.UNKNOWN: "the reply to the whole message was lost: it may have arrived",
-    Cause.OTHER: "the host gave a reason of its own",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +35,12 @@ class Scene:
     rests: Mapping[str, Rest]
     service: bool | None
     schedules: Schedules
+    limits: DestinationLimits = field(default_factory=DestinationLimits)
 
 
-def page(trace: MessageTrace, scene: Scene) -> str:
-    """Everything about one message that waits, or has left."""
-    return "".join(f"{clean(line)}\n" for line in _lines(trace, scene))
+def page(trace: MessageTrace, scene: Scene, width: int | None = None) -> str:
+    """Everything about one message that waits, or has left. `width`: of the terminal, None for no limit."""
+    return "".join(f"{fold(clean(line), _TITLE + 3, width)}\n" for line in _lines(trace, scene))
 
 
 def why(entry: QueueEntry, scene: Scene) -> str:
@@ -69,7 +59,7 @@ def why(entry: QueueEntry, scene: Scene) -> str:
     if scene.service is False and _is_due(entry, scene):
         return "no service runs: nothing is tried before it is started"
     if entry.cause is not None:
-        return _CAUSES[entry.cause]
+        return because(entry.cause, entry)
     if entry.attempts:
         return entry.reason or "it was tried without success"
     return "it was not tried yet: other mail is before it" if _is_due(entry, scene) else "its time has not come"
@@ -86,6 +76,8 @@ def _lines(trace: MessageTrace, scene: Scene) -> Iterator[str]:
     asked += [] if trace.dsn.envid is None else [f"ENVID={trace.dsn.envid}"]
     if asked:
         yield _line("asked", " ".join(asked))
+    if scene.service is False and not all(entry.state.closed for entry in trace.recipients):
+        yield _line("service", "none runs: nothing is tried, and nothing expires, before it is started")
     if trace.about is not None:
         yield _line("notice", f"it speaks of {trace.about}")
     for entry in trace.recipients:
@@ -103,7 +95,7 @@ def _lines(trace: MessageTrace, scene: Scene) -> Iterator[str]:
 def _recipient(entry: QueueEntry, trace: MessageTrace, scene: Scene) -> Iterator[str]:
     yield entry.recipient
     tries = "not tried yet" if not entry.attempts else f"tried {count(entry.attempts, 'time')}"
-    yield _line("state", f"{entry.state.value}, {tries}, so since {utc(entry.changed)}")
+    yield _line("state", f"{entry.state.value} since {utc(entry.changed)}, {tries}")
     cause = f" ({entry.cause.value})" if entry.cause is not None else ""
     yield _line("ended" if entry.state.closed else "waits because", f"{why(entry, scene)}{cause}")
     yield from _said(entry)
@@ -131,12 +123,24 @@ def _next(entry: QueueEntry, scene: Scene) -> Iterator[str]:
     if entry.state is State.HELD:
         yield _line("next attempt", f"none, until `relay queue release {entry.id}`")
     elif entry.next_attempt is not None:
-        due = _is_due(entry, scene)
-        wait = "due now" if due else f"in {in_words(entry.next_attempt - scene.now)}"
-        yield _line("next attempt", f"{utc(entry.next_attempt)}, {wait}")
+        yield _line("next attempt", _next_attempt(entry, entry.next_attempt, scene))
     if entry.rule and entry.state is not State.HELD:
         yield _line("by the rule", entry.rule)
     yield _line("expires", _end(entry, scene))
+    todo = remedy(entry)
+    if todo is not None:
+        yield _line("what to do", todo)
+
+
+def _next_attempt(entry: QueueEntry, due: datetime, scene: Scene) -> str:
+    rest = _rest(entry, scene)
+    if rest is not None and rest.until > due:
+        return f"{utc(rest.until)}, in {in_words(rest.until - scene.now)}, when the rest ends"
+    if due > scene.now:
+        return f"{utc(due)}, in {in_words(due - scene.now)}"
+    most = scene.limits.of(entry.destination).per_minute
+    slowly = "" if most is None else f": {entry.destination} gets {count(most, 'message')} a minute ([[destination]])"
+    return f"{utc(due)}, due now{slowly}"
 
 
 def _end(entry: QueueEntry, scene: Scene) -> str:
@@ -156,7 +160,7 @@ def _end(entry: QueueEntry, scene: Scene) -> str:
 
 def _way(entry: QueueEntry) -> str:
     chosen = f", chosen for it: {entry.route}" if entry.route is not None else ""
-    name = entry.destination.removeprefix("route:")
+    name = entry.destination.removeprefix(PREFIX)
     where = f"the mail hosts of {name}" if name == entry.destination else f"the route {name}"
     return f"{where}{chosen}"
 
@@ -167,8 +171,8 @@ def _resting(entry: QueueEntry, scene: Scene) -> Iterator[str]:
         yield _line(
             "rest",
             f"nothing is tried at {entry.destination} before {utc(rest.until)}, in {in_words(rest.until - scene.now)}: "
-            f"it failed {count(rest.failures, 'time')} in a row since {utc(rest.since)}, last with "
-            f"{rest.status} {rest.reason}",
+            f"it was down {count(rest.failures, 'time')} in a row since {utc(rest.since)}, last with "
+            f"{rest.status} {rest.reason}; `relay queue retry {entry.id}` ends the rest",
         )
 
 
@@ -181,7 +185,7 @@ def _wishes(entry: QueueEntry, trace: MessageTrace) -> str:
     elif entry.dsn.notify == Notify.NEVER:
         wanted = "of nothing (NOTIFY=NEVER)"
     else:
-        names = of_notify(entry.dsn.notify)
+        names = entry.dsn.notify.words
         wanted = f"of {' and '.join(names).lower()} (NOTIFY={','.join(names)})"
     orcpt = f", ORCPT={entry.dsn.orcpt}" if entry.dsn.orcpt else ""
     told = f"; told {count(entry.delay_notices, 'time')} that it is late" if entry.delay_notices else ""

@@ -19,12 +19,7 @@ from relay.delivery.opening import ConnectFailed, FailedHandshake, Target, open_
 from relay.delivery.plan import session_key, tls_plan, unlisted
 from relay.delivery.pool import SessionKey, SessionPool
 from relay.delivery.racing import Connected, race
-from relay.delivery.results import (
-    BROKEN_4_4_2,
-    REFUSED_4_4_4,
-    connect_failed,
-    refused,
-)
+from relay.delivery.results import BROKEN_4_4_2, REFUSED_4_4_4, connect_failed, refused
 from relay.delivery.route import Route, Router
 from relay.delivery.sending import Sent, send_message
 from relay.delivery.smtp import OpenSession
@@ -68,10 +63,7 @@ MAX_ADDRESSES = 60  # connections tried
 
 _REFUSALS = (TLS_NOT_OFFERED_4_7_4, NOT_VERIFIED_4_7_5, TLS_TOO_OLD_4_7_6, NOT_LISTED_4_4_8)
 
-
 Note = tuple[frozenset[int], Deferred | Failed]  # the recipients that it is about, by index
-
-
 _Call = tuple[Target, Requirement]
 
 
@@ -257,22 +249,28 @@ class Attempt:
     async def _try_address(self, connected: Connected, need: Requirement) -> None:
         key = session_key(connected.target, need, self._source, self._hop)
         session = await self._open_session(connected, need)
-        if session is not None and self._open:
-            verdict = self._judged(session, need)
+        if session is None:
+            return
+        verdict = self._judged(session, need)
+        try:
             # It may write to disk, so before the message: nothing must take time between its 250 and our commit.
             await self._remember(session.observed, need, verdict)
             if isinstance(verdict, Refuse) or await self._logged_in(session, need, verdict):
                 await self._send_if_allowed(session, key, need, verdict, fresh=True)
+        except BaseException:
+            session.close()  # nobody else knows of it
+            raise
 
     async def _logged_in(self, session: OpenSession, need: Requirement, allow: Allow) -> bool:
-        """Whether the host knows us, where the route asks for that. The next host would be told the same."""
+        """Whether the host knows us, where the route asks for that. After a final no, no other host is asked."""
         refused = None if self._hop is None else await self._tools.logins.log_in(session, self._hop, allow)
         if refused is None:
             return True
         session.close()
         self._trail.session(need, session.observed, allow, session.dialogue())
         self._note(refused)
-        if refused.cause is Cause.LOGIN:
+        later = refused.reply is not None and refused.reply.status.kind is Kind.TEMPORARY  # RFC 4954 §6: 454
+        if refused.cause is Cause.LOGIN and not later:
             self._outcomes.update(dict.fromkeys(self._open, refused))
             self._open.clear()
         return False
@@ -338,6 +336,7 @@ class Attempt:
         most = self._tools.limits.of(self._claim.destination).recipients
         sent = await send_message(self._claim, list(self._open.values()), session, verdict, self._tools.read, most)
         if sent.idled_out and not fresh:
+            session.close()
             return False
         self._full = sent.full
         self._settle(sent, session, need, verdict)
@@ -375,8 +374,8 @@ class Attempt:
     def _settle(self, sent: Sent, session: OpenSession, need: Requirement, allow: Allow) -> None:
         """Record what the host said of each; a temporary answer leaves a recipient open for the next host."""
         for index, told in sent.told.items():
-            outcome = without_530(told.outcome, self._hop)
-            if told.may_go_on and isinstance(outcome, Deferred | Failed):
+            outcome = without_530(told.outcome, session.observed, self._hop)
+            if (told.may_go_on or outcome is not told.outcome) and isinstance(outcome, Deferred | Failed):
                 self._note(outcome, index)
             else:
                 self._outcomes[index] = outcome

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 
-from relay.mail.message import MessageDsn, Notify, RecipientDsn
+from relay.mail.message import MessageDsn, RecipientDsn
 
 _NOT_IN_A_VALUE = re.compile(r"[\x00-\x20\x7f]")
 _NOT_XTEXT = re.compile(rb"[^!-*,-<>-~]")  # RFC 3461 §4: printable, but for the plus and the equals sign
-_WORDS = ((Notify.SUCCESS, b"SUCCESS"), (Notify.FAILURE, b"FAILURE"), (Notify.DELAY, b"DELAY"))
 
 
 def of_message(asked: MessageDsn | None) -> bytes:
@@ -27,7 +26,7 @@ def of_recipient(asked: RecipientDsn, address: bytes, smtputf8: bool) -> bytes:
 
     `smtputf8`: the host offers it.
     """
-    parameters = b"" if asked.notify is None else b" NOTIFY=" + _of_notify(asked.notify)
+    parameters = b"" if asked.notify is None else b" NOTIFY=" + ",".join(asked.notify.words).encode()
     if asked.orcpt is not None:
         orcpt = _checked(asked.orcpt)
         return parameters + b" ORCPT=" + (orcpt.encode() if smtputf8 else _seven_bit(orcpt))
@@ -35,10 +34,6 @@ def of_recipient(asked: RecipientDsn, address: bytes, smtputf8: bool) -> bytes:
         # RFC 3461 §5.2.1 (d): may be added, and tells the sender of whom a report speaks after an alias or a list.
         parameters += b" ORCPT=rfc822;" + _NOT_XTEXT.sub(lambda found: b"+%02X" % found[0][0], address)
     return parameters
-
-
-def _of_notify(notify: Notify) -> bytes:
-    return b",".join(word for event, word in _WORDS if event in notify) or b"NEVER"
 
 
 def _checked(value: str) -> str:

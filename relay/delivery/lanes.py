@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from relay.delivery.pace import START, Pace
+from relay.delivery.pace import Pace
 from relay.mail.message import Claim
 from relay.policy.limits import DestinationLimits
 
@@ -17,7 +17,7 @@ IDLE_KEPT = 1000  # destinations with nothing under way whose pace is remembered
 
 @dataclass(slots=True)
 class Lane:
-    """One destination. `waiting`: claimed and not begun."""
+    """One destination. `waiting`: claimed and not begun. `down_since`: the queue knows it as down."""
 
     destination: str
     pace: Pace
@@ -26,6 +26,7 @@ class Lane:
     running: int = 0  # attempts; a deliverer may be between two
     promised: int = 0  # claims that are being stored and come back to us
     resting_until: datetime | None = None
+    down_since: datetime | None = None
 
     def room(self, now: datetime) -> int:
         """How many more claims it can be given: one waits for each that runs, so that none has to be looked for."""
@@ -36,6 +37,10 @@ class Lane:
         room = (1 if self.pace.rests else 2 * self.pace.at_once) - held
         return max(0, room if allowed is None else min(room, allowed - len(self.waiting) - self.promised))
 
+    def claims_wanted(self, now: datetime) -> int:
+        """How many claims to ask the queue for: none while half of what may wait does, so that they come together."""
+        return 0 if 2 * (len(self.waiting) + self.promised) > self.pace.at_once else self.room(now)
+
     def rests(self, now: datetime) -> bool:
         """Whether nothing may be tried."""
         return self.resting_until is not None and now < self.resting_until
@@ -44,6 +49,23 @@ class Lane:
     def is_idle(self) -> bool:
         """Whether nothing is under way."""
         return not (self.waiting or self.deliverers or self.promised)
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What one claim may take: for each of `known` so many, for any other `share`. `resting`: known, and not to be had.
+
+    Those that rest are not in `known`, as the queue knows of them.
+    """
+
+    known: Mapping[str, int]
+    share: int
+    resting: frozenset[str]
+
+    @property
+    def full(self) -> list[str]:
+        """Those that take nothing."""
+        return [destination for destination, room in self.known.items() if room <= 0]
 
 
 class Lanes:
@@ -67,14 +89,12 @@ class Lanes:
         """The lane of a destination, made when there is none."""
         lane = self._lanes.get(destination)
         if lane is None:
-            limit = self._limits.of(destination)
-            lane = Lane(destination, Pace(limit.at_once, limit.per_minute))
-            self._lanes[destination] = self._awake[destination] = lane
+            lane = self._lanes[destination] = self._awake[destination] = self._new(destination)
         return lane
 
-    def rest(self, lane: Lane, until: datetime) -> None:
-        """Nothing is to be tried there before `until`."""
-        lane.resting_until = until
+    def rest(self, lane: Lane, until: datetime, since: datetime) -> None:
+        """Nothing is to be tried there before `until`; it is down since `since`."""
+        lane.resting_until, lane.down_since = until, since
         self._awake.pop(lane.destination, None)
         heapq.heappush(self._rising, (until, lane.destination))
 
@@ -92,32 +112,37 @@ class Lanes:
     def idle(self, lane: Lane) -> None:
         """A lane may have nothing under way any more: forget it when nothing was learned."""
         if lane.is_idle and self._lanes.get(lane.destination) is lane:
-            if lane.pace.is_new:
+            if lane.down_since is None and lane.pace.is_new:
                 self._forget(lane)
             else:
                 self._lanes[lane.destination] = self._lanes.pop(lane.destination)
 
-    @property
-    def share(self) -> int:
-        """How many claims a destination can be given of which nothing is known."""
-        return 2 * min(START, self._limits.plain.at_once)
-
-    def rooms(self, now: datetime) -> dict[str, int]:
-        """How many more claims each can be given; those that rest are left out, as the queue knows of them."""
+    def rooms(self, now: datetime) -> Rooms:
+        """How many claims to ask for, for each; for one of which nothing is known, what `*` says."""
         self._rise(now)
         self._forget_some(now)
-        return {destination: lane.room(now) for destination, lane in self._awake.items()}
+        return Rooms(
+            known={destination: lane.claims_wanted(now) for destination, lane in self._awake.items()},
+            share=self._new("").room(now),
+            resting=frozenset(self._lanes.keys() - self._awake.keys()),
+        )
 
-    def resting(self, now: datetime) -> frozenset[str]:
-        """Those where nothing may be tried."""
-        self._rise(now)
-        return frozenset(self._lanes.keys() - self._awake.keys())
+    def is_busy(self, destination: str) -> bool:
+        """Whether what is under way there will ask for what is on disk, so that nobody need be told of it."""
+        lane = self._lanes.get(destination)
+        return lane is not None and lane.running > 0 and lane.resting_until is None and not lane.pace.has_rate
 
-    def emptied(self, rooms: Mapping[str, int], resting: frozenset[str], claims: Collection[Claim]) -> None:
+    def wants_stored(self, destination: str, now: datetime) -> bool:
+        """Whether claims are wanted for mail that is on disk for it."""
+        if destination not in self.stored:
+            return False
+        lane = self._lanes.get(destination)
+        return lane is None or lane.claims_wanted(now) > 0
+
+    def emptied(self, rooms: Rooms, claims: Collection[Claim]) -> None:
         """Less was claimed than was asked for: where there was room, nothing new is left on disk that is due."""
         taken = Counter(claim.destination for claim in claims)
-        share = self.share
-        self.stored -= {one for one in self.stored - resting if taken[one] < rooms.get(one, share)}
+        self.stored -= {one for one in self.stored - rooms.resting if taken[one] < rooms.known.get(one, rooms.share)}
 
     def next_begin(self, now: datetime) -> datetime | None:
         """When a rate allows the next message where it allows none now."""
@@ -134,6 +159,10 @@ class Lanes:
     def _forget(self, lane: Lane) -> None:
         del self._lanes[lane.destination]
         self._awake.pop(lane.destination, None)
+
+    def _new(self, destination: str) -> Lane:
+        limit = self._limits.of(destination)
+        return Lane(destination, Pace(limit.at_once, limit.per_minute))
 
     def _forget_some(self, now: datetime) -> None:
         if len(self._lanes) <= self._many:

@@ -10,11 +10,12 @@ from relay.delivery.smtp import OpenSession
 from relay.events import Emit, LoginRefused, LoginWorks
 from relay.mail.outcome import Cause, Deferred, Failed, Outcome
 from relay.mail.status import Kind
+from relay.policy.observed import ObservedSession
 from relay.policy.routing import Hop
 from relay.policy.verdict import Allow
 from relay.settings import Settings
 
-_AUTHENTICATION_REQUIRED = 530  # RFC 4954 §6
+_NOT_LIKE_THIS = 530  # RFC 4954 §6: log in first; RFC 3207 §4: STARTTLS first
 
 
 class Logins:
@@ -65,12 +66,23 @@ def logins_of(settings: Settings, emit: Emit) -> Logins:
     )
 
 
-def without_530(outcome: Outcome, hop: Hop | None) -> Outcome:
-    """A host of a route that wants a login refuses us, not the recipient: mail waits until the settings have one."""
-    if hop is None or not isinstance(outcome, Failed) or outcome.reply is None:
+def without_530(outcome: Outcome, seen: ObservedSession, hop: Hop | None) -> Outcome:
+    """A host that refuses the session, not the recipient: another session, or another host, is to be tried.
+
+    It wants TLS, and it is its own STARTTLS that failed; or it is a host of a route, and wants a login.
+    """
+    if not isinstance(outcome, Failed) or outcome.reply is None or outcome.reply.code != _NOT_LIKE_THIS:
         return outcome
-    if outcome.reply.code != _AUTHENTICATION_REQUIRED:
+    status = outcome.status.with_kind(Kind.TEMPORARY)
+    if seen.tls is None and seen.starttls_offered:
+        failed = seen.handshake
+        why = "this server's settings leave its STARTTLS alone"
+        if failed is not None:
+            why = f"its STARTTLS failed: {failed.problem.value}"
+            why += f": {failed.detail}" if failed.detail else ""
+        what = f"{outcome.host} takes mail over TLS only, and {why}"
+        return Deferred(status, what, outcome.host, outcome.reply, outcome.tls, Cause.TLS_POLICY)
+    if hop is None:
         return outcome
     what = f"{outcome.host} wants a login, or another one, from the route {hop.name}"
-    status = outcome.status.with_kind(Kind.TEMPORARY)
     return Deferred(status, what, outcome.host, outcome.reply, outcome.tls, Cause.LOGIN)

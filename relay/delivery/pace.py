@@ -63,6 +63,7 @@ class Pace:
         self.rests = 0  # in a row
         self.since: datetime | None = None  # when the first of those began
         self._rested: datetime | None = None  # when the last of those began
+        self._is_careful = False  # there was trouble
         self._most = most
         self._limit = float(min(START, most))
         self._rate = per_minute
@@ -77,7 +78,13 @@ class Pace:
     @property
     def is_new(self) -> bool:
         """Whether nothing was learned of the destination that is worth keeping."""
-        return not self.failures and not self.rests and self._limit >= min(START, self._most) and self._rate is None
+        unchanged = min(START, self._most) <= self._limit < 2 * START
+        return not self.failures and not self.rests and unchanged and self._rate is None
+
+    @property
+    def has_rate(self) -> bool:
+        """Whether messages in a minute are limited."""
+        return self._rate is not None
 
     def has_saved(self, now: datetime) -> bool:
         """Whether the rate allows all that it ever does at once, as it would a destination that is new."""
@@ -115,6 +122,7 @@ class Pace:
         """
         if sign is not Sign.REACHED and self._rested is not None and began <= self._rested:
             return None  # it failed along with those that began the rest
+        self._is_careful = self._is_careful or sign in (Sign.BUSY, Sign.TROUBLE)
         match sign:
             case Sign.REACHED:
                 resting = self.rests > 0
@@ -134,8 +142,8 @@ class Pace:
         return None
 
     def _grown(self) -> float:
-        """One attempt more at once when as many as there are have worked."""
-        return min(float(self._most), self._limit + 1 / self._limit)
+        """One attempt more at once; after the first trouble only when as many as there are have worked."""
+        return min(float(self._most), self._limit + (1 / self._limit if self._is_careful else 1))
 
     def _rest(self, now: datetime, draw: float) -> timedelta:
         length = min(LONGEST_REST, FIRST_REST * float(1 << min(self.rests, 10)))

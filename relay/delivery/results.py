@@ -20,15 +20,23 @@ REFUSED_4_4_4 = Status(Kind.TEMPORARY, 4, 4)
 LOGIN_4_7_8 = Status(Kind.TEMPORARY, 7, 8)
 
 
-def of_answer(answer: Reply | Lost, host: str, tls: TlsUsed) -> tuple[Outcome, bool]:
-    """What an answer to one recipient comes to, and whether the next host may still be tried for it."""
+_REFUSED = {Stage.MAIL: "the sender", Stage.RCPT: "the recipient"}  # at any later stage: the message
+
+
+def of_answer(answer: Reply | Lost, stage: Stage, host: str, tls: TlsUsed) -> tuple[Outcome, bool]:
+    """What an answer to one recipient comes to, and whether the next host may still be tried for it.
+
+    `stage`: where in the dialogue the reply came.
+    """
     match answer:
         case Reply(status=status) if status.kind is Kind.SUCCESS:
             return Delivered(status, answer, host, tls), False
         case Reply(status=status) if status.kind is Kind.PERMANENT:
-            return Failed(status, f"{host} refused the message for good", host, answer, tls), False
+            return Failed(
+                status, f"{host} refused {_REFUSED.get(stage, 'the message')} for good", host, answer, tls
+            ), False
         case Reply(status=status):
-            return Deferred(status, f"{host} asks us to come again later", host, answer, tls), True
+            return Deferred(status, f"{host} asks us to come again later, {stage.value}", host, answer, tls), True
         case Lost():
             if answer.after_final_dot:
                 # RFC 5321 §4.2.5, RFC 1047: the outcome is unknown; another host now could mean a double.

@@ -9,13 +9,14 @@ import asyncio
 from datetime import datetime
 
 from relay.delivery.settling import Office, Settler
-from relay.events import StoreFailed
+from relay.events import DefectFound, StoreFailed
 from relay.mail.message import Claim
 from relay.mail.outcome import Cause, Deferred
 from relay.mail.record import AttemptRecord
 from relay.mail.status import Status
 from relay.policy.retry import Settlement, first_review, longest_wait, review
-from relay.queue.store import QueueStore, Rest, StoreUnavailable
+from relay.policy.words import utc
+from relay.queue.store import QueueStore, Rest, Review, StoreUnavailable
 
 EVERY_SECONDS = 30.0
 BATCH = 100
@@ -44,14 +45,20 @@ class Reviewer:
         schedules = self._office.schedules
         await self._store.bring_forward(now + longest_wait(schedules))
         untried = first_review(now, schedules) - now
-        rests: dict[str, Rest] | None = None
+        rests = await self._store.rests()  # before anything is claimed, as it may fail
         while reviews := await self._store.reviews(now, untried, BATCH):
-            rests = await self._store.rests() if rests is None else rests
             for one in reviews:
-                rest = rests.get(one.claim.destination)
-                why = None if rest is None or rest.until <= now else _as_deferred(rest)
-                settlement = review(one.claim, schedules, now, why, held=one.held)
-                await self._settler.close(one.claim, settlement, _record(one.claim, rest, settlement, now), now)
+                try:
+                    await self._review(one, rests.get(one.claim.destination), now)
+                except StoreUnavailable:
+                    raise
+                except Exception as error:  # noqa: BLE001  a defect must not keep all other mail from its end
+                    self._office.emit(DefectFound(f"review of {one.claim.id}", repr(error)))
+
+    async def _review(self, one: Review, rest: Rest | None, now: datetime) -> None:
+        why = None if rest is None or rest.until <= now else _as_deferred(rest)
+        settlement = review(one.claim, self._office.schedules, now, why, held=one.held)
+        await self._settler.close(one.claim, settlement, _record(one.claim, rest, settlement, now), now)
 
 
 def _as_deferred(rest: Rest) -> Deferred:
@@ -62,5 +69,5 @@ def _record(claim: Claim, rest: Rest | None, settlement: Settlement, now: dateti
     """Kept where something came of the look."""
     if not settlement.failed and not settlement.delayed:
         return None
-    why = f"{claim.destination} rests until {rest.until:%Y-%m-%d %H:%M:%S} UTC" if rest and rest.until > now else ""
+    why = f"{claim.destination} rests until {utc(rest.until)}" if rest and rest.until > now else ""
     return AttemptRecord((f"looked at without a try{f': {why}' if why else ''}",))

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import assert_never
 
 from relay.lookup.destination import find_addresses, find_destination
@@ -24,6 +22,7 @@ from relay.policy.routing import Direct, Discard, Hop, Place, Reject, Routes, Un
 from relay.policy.sts import NoSts, StsFound, StsResult
 from relay.policy.tlsa import NoTlsa, TlsaResult
 from relay.policy.verdict import DNS_UNDECIDED_4_7_5
+from relay.setting_types import is_address
 from relay.settings import DeliverySettings, Settings
 
 NO_SUCH_DOMAIN_5_1_2 = Status(Kind.PERMANENT, 1, 2)
@@ -107,7 +106,7 @@ class Router:
                 what = f"the route {hop.name} leads nowhere: {found.reason}"
                 return Deferred(found.status.with_kind(Kind.TEMPORARY), what, cause=Cause.DNS)
             return replace(found, hop=hop) if isinstance(found, Route) else found
-        if _is_ip(place.host):
+        if is_address(place.host):
             return replace(_by_address(place), hop=hop)
         return Route(place.host, (MxHost(place.host),), place.port, await self._policies.find(place.host), hop)
 
@@ -148,7 +147,7 @@ class Router:
 
     async def tlsa(self, host: MxHost, route: Route) -> TlsaResult:
         """The DANE records of a host whose addresses were found."""
-        if _is_ip(host.name):
+        if is_address(host.name):
             return NoTlsa("an IP address has no TLSA records")
         named_by_mx = host.name != route.domain
         if named_by_mx and not host.mx_secure and not self._settings.dane_insecure_mx:
@@ -186,12 +185,3 @@ def own_mx_name(settings: Settings, hostname: str) -> str | None:
 def _by_address(place: Place) -> Route:
     """An address named outright, by the operator or by an address literal: no DNS, so no published policy."""
     return Route(place.host, (MxHost(place.host, addresses=(place.host,)),), place.port, NoSts())
-
-
-@lru_cache(maxsize=1024)
-def _is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -72,7 +72,11 @@ async def send_message(
     Raises what `read` raises; the session is closed then.
     """
     can, host = session.capabilities, session.observed.host
-    body = unfit(claim, can, host) or await body_for(claim, can, host, read)
+    try:
+        body = unfit(claim, can, host) or await body_for(claim, can, host, read)
+    except BaseException:
+        session.close()
+        raise
     if isinstance(body, Failed):
         return Sent({recipient.index: Told(body, may_go_on=True) for recipient in recipients})
     sending = _Sending(claim, session, allow, body)
@@ -104,7 +108,7 @@ class _Sending:
                 self._leave(rest, self._more_later("domains"))
                 return
             answers = await self._transact(batch)
-            self.idled_out = not self.told and all(map(_idled_out, answers))
+            self.idled_out = not self.told and all(_idled_out(one, session.took_mail) for one in answers)
             waiting = self._settle(batch, answers) + rest
             if not session.took_mail or not session.reusable():
                 self.full = bool(waiting) and (self._taken or session.exhausted)
@@ -128,7 +132,8 @@ class _Sending:
     def _settle(self, batch: list[Recipient], answers: Sequence[Answer]) -> list[Recipient]:
         """Take the answers. Returns those of the batch that this host should hear of again, in another transaction."""
         answers = without_552(answers, self._taken)
-        told = [self._of_answer(answer, recipient) for answer, recipient in zip(answers, batch, strict=True)]
+        answered = zip(answers, batch, self._session.stages, strict=True)
+        told = [self._of_answer(answer, recipient, stage) for answer, recipient, stage in answered]
         self.told.update((recipient.index, one) for recipient, one in zip(batch, told, strict=True))
         delivered = sum(isinstance(one.outcome, Delivered) for one in told)
         self._taken = self._taken or delivered > 0
@@ -139,12 +144,14 @@ class _Sending:
             recipient
             for recipient, answer in zip(batch, answers, strict=True)
             if (delivered and _too_many(answer))  # with no progress it would go on for ever
-            or (self._taken and _idled_out(answer))  # an end after so many messages, and nothing of the host
+            or (
+                self._taken and _idled_out(answer, took_mail=True)
+            )  # an end after so many messages, and nothing of the host
             or (without_bdat and isinstance(answer, Lost) and answer.stage is Stage.CHUNK)
         ]
 
-    def _of_answer(self, answer: Answer, recipient: Recipient) -> Told:
-        outcome, may_go_on = of_answer(answer, self._host, self._allow.tls)
+    def _of_answer(self, answer: Answer, recipient: Recipient, stage: Stage) -> Told:
+        outcome, may_go_on = of_answer(answer, stage, self._host, self._allow.tls)
         if isinstance(outcome, Delivered) and self._session.capabilities.dsn and _asks_dsn(self._claim, [recipient]):
             outcome = replace(outcome, dsn=True)
         if isinstance(outcome, Failed) and not self._session.took_mail and _too_large(outcome.reply):
@@ -158,8 +165,10 @@ class _Sending:
     def _leave(self, rest: list[Recipient], why: Reply | Deferred) -> None:
         """These were not asked about."""
         for recipient in rest:
-            told = self._of_answer(why, recipient) if isinstance(why, Reply) else Told(why, may_go_on=True)
-            self.told[recipient.index] = told
+            if isinstance(why, Reply):
+                self.told[recipient.index] = self._of_answer(why, recipient, Stage.MAIL)
+            else:
+                self.told[recipient.index] = Told(why, may_go_on=True)
 
 
 def mail_options(claim: Claim, recipients: Sequence[Recipient], session: OpenSession, body: Outgoing) -> MailOptions:
@@ -261,11 +270,11 @@ def _too_large(reply: Reply | None) -> bool:
     return reply is not None and (reply.code == 552 or (reply.status.subject, reply.status.detail) == (3, 4))
 
 
-def _idled_out(answer: Answer) -> bool:
-    """Whether a session says in this way that it had ended before the message.
+def _idled_out(answer: Answer, took_mail: bool) -> bool:
+    """Whether a session says in this way that it had ended before the message, or has lost its thread (503 to MAIL).
 
     Not so one that ends at BDAT: it took MAIL and RCPT, and may have taken the message for commands.
     """
     if isinstance(answer, Reply):
-        return answer.code == 421
+        return answer.code == 421 or (answer.code == 503 and not took_mail)  # RFC 5321 §4.2.3: bad sequence
     return not answer.after_final_dot and answer.stage is not Stage.CHUNK

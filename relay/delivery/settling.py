@@ -112,7 +112,7 @@ class Settler:
                 office.emit(StoreFailed(str(error)))
                 if self.stopping.is_set():
                     return None
-                await self.pause(STORE_RETRY_SECONDS)
+                await self.pause()
         for event in lost_bounces(claim, settlement) if kept else ():
             office.emit(event)
         for kind, notice in notices if kept else ():
@@ -120,10 +120,10 @@ class Settler:
             office.emit(NoticeQueued(str(notice.id), str(claim.id), kind.value, about))
         return kept
 
-    async def pause(self, seconds: float) -> None:
+    async def pause(self) -> None:
         """Wait before asking the store again, but not when we are told to stop."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(STORE_RETRY_SECONDS):
                 await self.stopping.wait()
 
 
@@ -136,6 +136,7 @@ def _finished(claim: Claim, settled: SettledRecipient) -> AttemptFinished:
         state=settled.state.value,
         attempts=settled.recipient.attempts,
         status=str(outcome.status),
+        cause=None if settled.cause is None else settled.cause.value,
         host=outcome.host,
         tls=outcome.tls.value,
         reason=None if isinstance(outcome, Delivered) else outcome.reason,

@@ -48,7 +48,8 @@ class OpenSession:
     """A session that is ready for MAIL. `observed` holds for as long as it is open.
 
     `capabilities` too, but for CHUNKING where the host turns out not to know it. `took_mail`: it took MAIL of the last
-    message. `domains`: of the recipients so far, where the host limits them.
+    message; `stages`: where each recipient of that got its answer. `domains`: of the recipients so far, where the host
+    limits them.
     """
 
     def __init__(self, wire: Wire, observed: ObservedSession, capabilities: Capabilities, timeouts: Timeouts) -> None:
@@ -56,6 +57,7 @@ class OpenSession:
         self.capabilities = capabilities
         self.messages = 0  # begun, whatever came of them
         self.took_mail = False
+        self.stages: tuple[Stage, ...] = ()
         self.domains: set[bytes] = set()
         self._wire = wire
         self._exchange = Exchange(wire, timeouts)
@@ -86,6 +88,7 @@ class OpenSession:
             raise RuntimeError("this session is sending another message")
         self._wire.transcript.begin_message()
         self.took_mail = False
+        self.stages = (Stage.MAIL,) * len(recipients)
         if not self._wire.usable:
             words = f": {self._wire.unread_words}" if self._wire.unread else ""  # 421, it was idle too long
             return (Lost(Stage.MAIL, f"ended the session before MAIL FROM{words}"),) * len(recipients)
@@ -98,7 +101,7 @@ class OpenSession:
             results = await transaction.run(commands, body)
             if transaction.begun and not transaction.ended and self._wire.usable:
                 await self._reset()
-            self.took_mail = transaction.begun
+            self.took_mail, self.stages = transaction.begun, transaction.stages
             if transaction.bdat_unknown:
                 self.capabilities = replace(can, chunking=False)
         except BaseException:

@@ -44,6 +44,8 @@ class Transaction:
         self.begun = False  # the host said yes to MAIL
         self.ended = False  # its answer to the message was the end of the transaction
         self.bdat_unknown = False  # it offers CHUNKING, and does not know it
+        self.stages: tuple[Stage, ...] = ()  # at which each recipient got its answer, in order
+        self._stage = Stage.MAIL  # of the answer that all get who have none of their own
 
     async def run(self, commands: Commands, body: AsyncIterable[bytes]) -> tuple[Reply | Lost, ...]:
         """Send the message. Returns a result for each recipient, in order: never a reply 3xx, never more than one.
@@ -52,7 +54,12 @@ class Transaction:
         """
         others = await (self._at_once(commands, body) if self._pipelining else self._lock_step(commands, body))
         own = [answer if is_refusal(answer) else others for answer in self._answers]
-        return (*own, *(others for _ in range(len(commands.rcpts) - len(own))))
+        rest = len(commands.rcpts) - len(own)
+        self.stages = (
+            *(Stage.RCPT if is_refusal(answer) else self._stage for answer in self._answers),
+            *(self._stage for _ in range(rest)),
+        )
+        return (*own, *(others for _ in range(rest)))
 
     # Each of the following returns what all recipients get that were not refused by an answer of their own.
 
@@ -70,7 +77,7 @@ class Transaction:
                 if is_refusal(mail):
                     await self._collect_refusals(len(batch), data)
                     return mail
-                self.begun = True
+                self._begin()
                 first = b""
             for _ in batch:
                 answer = await self._answer(Stage.RCPT)
@@ -96,7 +103,7 @@ class Transaction:
         answer = await self._answer(Stage.MAIL)
         if is_refusal(answer):
             return answer
-        self.begun = True
+        self._begin()
         for rcpt in commands.rcpts:
             self._wire.say(rcpt)
             answer = await self._answer(Stage.RCPT)
@@ -110,14 +117,20 @@ class Transaction:
         self._wire.say(b"DATA\r\n")
         return await self._after_data(body)
 
+    def _begin(self) -> None:
+        self.begun = True
+        self._stage = Stage.RCPT
+
     async def _in_chunks(self, body: AsyncIterable[bytes]) -> Reply | Lost:
         """RFC 3030 §2: nothing of the message goes out before a recipient was taken; DATA is not asked."""
+        self._stage = Stage.CHUNK
         chunks = Chunks(self._exchange, self._pipelining)
         answer, self.ended = await chunks.send(body)
         self.bdat_unknown = chunks.unknown
         return answer
 
     async def _after_data(self, body: AsyncIterable[bytes]) -> Reply | Lost:
+        self._stage = Stage.DATA
         answer = await self._answer(Stage.DATA)
         if is_refusal(answer):
             return answer
@@ -125,6 +138,7 @@ class Transaction:
             await self._lone_dot()
             return answer
         answer, self.ended = await with_data(self._exchange, body)
+        self._stage = Stage.FINAL if self.ended else Stage.BODY
         return answer
 
     async def _lone_dot(self) -> None:

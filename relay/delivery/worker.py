@@ -1,7 +1,7 @@
 """Takes due mail out of the queue, gives it to attempts, and lets each destination have as much as it can take.
 
 Each destination has a lane, so that one that is slow or down does not hold up the others. A programming error in an
-attempt is reported and leaves the claim to its lease; it never becomes a bounce.
+attempt is reported and puts the mail off; it never becomes a bounce.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from relay.queue.store import BodyDamaged, QueueStore, Rest, StoreUnavailable
 
 LEASE = timedelta(minutes=30)
 RENEW_EVERY_SECONDS = 300.0
-BATCH = 100  # claims taken from the queue at once
 JUMP_SECONDS = 60.0  # of the clock, beyond the time that passed
-STORE_RETRY_SECONDS = 1.0
+BATCH = 100  # claims taken from the queue at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +56,10 @@ class Worker:
         self._lanes = Lanes(limits.destinations)
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[int, Claim] = {}  # everything claimed and not yet settled, by the number of its lease
-        self._down: dict[str, datetime] = {}  # destinations that the queue knows as down, and since when
-        self._promised = 0  # claims that are being stored and come back to us
         self._looked: tuple[datetime, float] | None = None  # the clock, and the seconds of the event loop
+        self._promised = 0  # claims that are on their way to us
         self._room = asyncio.Event()
+        self._starved = False  # there is work, but too much under way in all
         self._stopping = asyncio.Event()
 
     @property
@@ -77,8 +76,8 @@ class Worker:
                 await self._until_it_works(self._fill_lanes)
         finally:
             renewing.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+        if self._tasks:  # not where something has broken: who runs us is to hear of it at once
+            await asyncio.wait(self._tasks)
 
     async def stop(self, grace: timedelta) -> None:
         """Take no more work, give back what has not begun, and let what is under way finish within `grace`."""
@@ -112,13 +111,16 @@ class Worker:
             await self._put(message, lanes)
         finally:
             self._lanes.stored |= stored  # once more: a claim that was on its way did not see it
+            if any(self._lanes.wants_stored(destination, self._office.clock()) for destination in stored):
+                self._room.set()  # what was under way is over by now
             for lane in lanes:
                 self._lanes.idle(lane)
 
     async def _put(self, message: NewMessage, wanted: list[Lane]) -> None:
         """`wanted`: where there is room for it."""
         if not wanted:
-            await self._store.put((message,))
+            busy = all(map(self._lanes.is_busy, self._store.destinations(message)))
+            await self._store.put((message,), wakes=not busy)
             return
         self._promise(wanted, 1)
         try:
@@ -143,7 +145,7 @@ class Worker:
                 return await work()
             except StoreUnavailable as error:
                 self._office.emit(StoreFailed(str(error)))
-                await self._settler.pause(STORE_RETRY_SECONDS)
+                await self._settler.pause()
         return None
 
     async def _remember_rests(self) -> None:
@@ -151,12 +153,10 @@ class Worker:
         for destination, rest in (await self._store.rests()).items():
             lane = self._lanes.of(destination)
             lane.pace.resumed(rest.failures, rest.since)
-            self._lanes.rest(lane, rest.until)
-            self._down[destination] = rest.since
+            self._lanes.rest(lane, rest.until, rest.since)
 
     async def _give_back(self, claim: Claim) -> None:
-        self._held.pop(claim.lease, None)
-        self._room.set()
+        self._over(claim)
         with suppress(StoreUnavailable):  # then it comes back at the end of its lease
             await self._store.release(claim, claim.arrived)  # ahead of what came after it
 
@@ -167,30 +167,40 @@ class Worker:
     async def _fill_lanes(self) -> None:
         """Claim what is due, as far as there is room, and wait until there may be more."""
         self._room.clear()  # before looking, so that room made while we look is not missed
-        limit = min(BATCH, self._free())
+        limit = min(BATCH, (self._free() + 1) // 2)  # the other half is for mail that comes in meanwhile
         if limit <= 0:
+            self._starved = True
             await self._room.wait()
+            self._starved = False
             return
         now = self._office.clock()
         await self._mind_the_clock(now)
-        rooms, resting = self._lanes.rooms(now), self._lanes.resting(now)
-        claims = await self._store.claim(limit, LEASE, now, rooms, self._lanes.share)
+        rooms = self._lanes.rooms(now)
+        self._promised += limit
+        try:
+            claims = await self._store.claim(limit, LEASE, now, rooms.known, rooms.share)
+        finally:
+            self._promised -= limit
         if len(claims) < limit:  # all was claimed that there was room for
-            self._lanes.emptied(rooms, resting, claims)
+            self._lanes.emptied(rooms, claims)
         for claim in claims:
-            if claim.destination in resting:  # somebody has ended that, or it was never written down
+            if claim.destination in rooms.resting:  # somebody has ended that, or it was never written down
                 self._lanes.wake(self._lanes.of(claim.destination))
             await self._assign(claim)
-        if not claims:
-            await self._wait_for_work([destination for destination, room in rooms.items() if room <= 0])
+        now = self._office.clock()
+        rooms = self._lanes.rooms(now)
+        closed = rooms.full
+        self._lanes.stored.update(closed)  # as far as we know
+        stored = self._lanes.stored - rooms.resting
+        if len(claims) < limit and not any(self._lanes.wants_stored(one, now) for one in stored):
+            await self._wait_for_work(closed)
 
     async def _wait_for_work(self, closed: list[str]) -> None:
         """`closed`: the destinations that have no room."""
         now = self._office.clock()
         times = (await self._store.next_due(closed, now), self._lanes.next_begin(now))
         work = asyncio.create_task(self._store.wait(min(filter(None, times), default=None), now))
-        # Room is news only to what was left for want of it.
-        other = asyncio.create_task((self._room if closed else self._stopping).wait())
+        other = asyncio.create_task(self._room.wait())
         try:
             done, _ = await asyncio.wait((work, other), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -198,6 +208,12 @@ class Worker:
             other.cancel()
         if work in done:
             work.result()  # raises what went wrong
+
+    def _over(self, claim: Claim) -> None:
+        """A claim is out of our hands: news when there was too much in all, or when there is mail for its place."""
+        self._held.pop(claim.lease, None)
+        if self._starved or self._lanes.wants_stored(claim.destination, self._office.clock()):
+            self._room.set()
 
     async def _assign(self, claim: Claim) -> None:
         lane = self._lanes.of(claim.destination)
@@ -229,26 +245,34 @@ class Worker:
                 claim = lane.waiting.popleft()
                 lane.running += 1
                 lane.pace.begun()
-                began = self._office.clock()
                 try:
-                    settlement = await self._settler.settle(claim, await self._deliver(claim), began)
-                    if settlement is not None:
-                        await self._learn(lane, settlement, began)
-                except BodyDamaged as error:  # it comes back at the end of its lease, should somebody mend it
-                    self._office.emit(DefectFound(f"delivery of {claim.id}", str(error)))
-                except StoreUnavailable as error:
-                    self._office.emit(StoreFailed(str(error)))
-                except Exception as error:  # noqa: BLE001  a defect must not stop other mail, nor become a bounce
-                    self._office.emit(DefectFound(f"delivery of {claim.id}", repr(error)))
+                    await self._attempt(lane, claim)
                 finally:
                     lane.running -= 1
-                    self._held.pop(claim.lease, None)
-                    self._room.set()
+                    self._over(claim)
                     self._staff(lane)
         finally:
             lane.deliverers -= 1
             self._staff(lane)
             self._lanes.idle(lane)
+
+    async def _attempt(self, lane: Lane, claim: Claim) -> None:
+        began = self._office.clock()
+        try:
+            settlement = await self._settler.settle(claim, await self._deliver(claim), began)
+            if settlement is not None:
+                await self._learn(lane, settlement, began)
+        except BodyDamaged as error:
+            self._office.emit(DefectFound(f"delivery of {claim.id}", str(error)))
+        except StoreUnavailable as error:
+            self._office.emit(StoreFailed(str(error)))
+        except Exception as error:  # noqa: BLE001  a defect must not stop other mail, nor become a bounce
+            self._office.emit(DefectFound(f"delivery of {claim.id}", repr(error)))
+        else:
+            return
+        # Free until then, so that operators can have it, and that it expires even if every attempt ends like this.
+        with suppress(StoreUnavailable):  # then it comes back at the end of its lease
+            await self._store.release(claim, self._office.clock() + LEASE, counted=True)
 
     async def _learn(self, lane: Lane, settlement: Settlement, began: datetime) -> None:
         """Give the destination more from now on, or less, or let it rest."""
@@ -258,29 +282,26 @@ class Worker:
         length = lane.pace.learn(sign, began, now, self._office.draw())
         if length is not None:
             last = next(outcome for outcome in outcomes.values() if isinstance(outcome, Deferred))
-            # Never longer than the schedule lets a message wait.
-            times = [one.next_attempt for one in settlement.recipients if one.next_attempt is not None]
+            # Never longer than the schedule lets a message wait. What another route takes now waits no more.
+            waiting = [one.next_attempt for one in settlement.recipients if one.route is None]
+            times = [time for time in waiting if time is not None]
             await self._rest(lane, min([now + length, *times]), last)
-        elif sign is Sign.REACHED and lane.destination in self._down:
-            await self._reached(lane)
+        elif sign is Sign.REACHED and lane.down_since is not None:
+            await self._reached(lane, lane.down_since)
 
-    async def _reached(self, lane: Lane) -> None:
-        """It was down, and is not any more."""
-        since = self._down.pop(lane.destination)
+    async def _reached(self, lane: Lane, since: datetime) -> None:
+        """It was down, and is not any more. Where that cannot be written down, the next one that arrives tells it."""
         self._lanes.wake(lane)
-        try:
-            await self._store.rest(lane.destination, None)
-        except StoreUnavailable:
-            self._down.setdefault(lane.destination, since)  # the next one that arrives tells it
-            raise
-        self._office.emit(DestinationReached(lane.destination, since))
+        await self._store.rest(lane.destination, None)
+        if lane.down_since == since and lane.pace.since is None:  # else another was quicker
+            lane.down_since = None
+            self._office.emit(DestinationReached(lane.destination, since))
 
     async def _rest(self, lane: Lane, until: datetime, last: Deferred) -> None:
         """What waits for it goes back into the queue."""
         pace = lane.pace
         assert pace.since is not None  # noqa: S101  (it rests)
-        self._lanes.rest(lane, until)
-        self._down[lane.destination] = pace.since
+        self._lanes.rest(lane, until, pace.since)
         rest = Rest(until, pace.since, pace.rests, str(last.status), last.reason, cause_of(last).value)
         try:
             await self._store.rest(lane.destination, rest)

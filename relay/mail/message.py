@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, Flag, IntEnum
 from pathlib import Path
+from typing import Final
 
 from relay.mail.address import Address
 from relay.mail.outcome import Deferred
@@ -46,6 +47,15 @@ class Notify(Flag):
     FAILURE = 2
     DELAY = 4
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """As at RCPT: NEVER, or some of SUCCESS, FAILURE and DELAY."""
+        named = (("SUCCESS", Notify.SUCCESS), ("FAILURE", Notify.FAILURE), ("DELAY", Notify.DELAY))
+        return tuple(word for word, event in named if event in self) or ("NEVER",)
+
+
+_UNSAID = Notify.FAILURE | Notify.DELAY  # what counts where nothing was said
+
 
 class Ret(Enum):
     """How much of the message a failure notice gives back. RFC 3461 section 4.3."""
@@ -72,7 +82,10 @@ class RecipientDsn:
 
     @property
     def _events(self) -> Notify:
-        return Notify.FAILURE | Notify.DELAY if self.notify is None else self.notify
+        return _UNSAID if self.notify is None else self.notify
+
+
+NOTHING_ASKED: Final = RecipientDsn()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +162,11 @@ class Envelope:
     recipients: tuple[Address, ...]
     dsn: tuple[RecipientDsn, ...] = ()
 
+    @property
+    def asked(self) -> tuple[RecipientDsn, ...]:
+        """What was asked for, for each recipient."""
+        return self.dsn or (NOTHING_ASKED,) * len(self.recipients)
+
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
@@ -178,7 +196,7 @@ class Recipient:
     address: Address
     attempts: int
     delay_notices: int = 0
-    dsn: RecipientDsn = RecipientDsn()
+    dsn: RecipientDsn = NOTHING_ASKED
     last: Deferred | None = None
 
 

@@ -27,6 +27,18 @@ _STEPS_BY_REASON = {
     "in the middle of the message": "sending the message",
     "after the end of the message": "the mail host's word that it has the message, which may have arrived",
 }
+# The same where the host has answered: to what it says "later".
+_CONSENT_BY_REASON = {
+    "in its greeting": "to a session at all",
+    "refused EHLO": "to a session at all (EHLO)",
+    "refused EHLO and HELO": "to a session at all (EHLO)",
+    "after MAIL FROM": "to the sender (MAIL)",
+    "after RCPT TO": "to the recipient (RCPT)",
+    "after DATA": "to being sent the message (DATA)",
+    "after BDAT": "to the message (BDAT)",
+    "in the middle of the message": "to the message, of which it has seen a part",
+    "after the end of the message": "to the message, which it has seen whole",
+}
 _STEPS_BY_CAUSE = {
     Cause.DNS: "finding the mail host in DNS",
     Cause.TLS_POLICY: "making the session as safe as it must be (TLS)",
@@ -148,11 +160,12 @@ def failing_step(settled: SettledRecipient) -> str:
     """Which step of the delivery does not work, in words: from the reason, the reply, the status and the cause."""
     outcome = settled.outcome
     reason = "" if isinstance(outcome, Delivered) else outcome.reason
+    if outcome.reply is not None:
+        to = next((f" {words}" for ending, words in _CONSENT_BY_REASON.items() if reason.endswith(ending)), "")
+        return f"the mail host's consent{to}; it wants to be asked again later"
     for ending, step in _STEPS_BY_REASON.items():
         if reason.endswith(ending):
             return step
-    if outcome.reply is not None:
-        return "the mail host's consent; it wants to be asked again later"
     by_status = _STEPS_BY_STATUS.get((outcome.status.subject, outcome.status.detail))
     return by_status or _STEPS_BY_CAUSE.get(settled.cause or Cause.OTHER, "the delivery to the mail host")
 
@@ -186,7 +199,8 @@ def advice(outcome: Deferred | Failed) -> str:
     if status in {(3, 0), (7, 1)}:
         why = "who decided it" if status == (7, 1) else "which is short of something that it needs to send mail"
         return f"the administrators of this server, {why}."
-    return "the administrators of the recipient's domain, or time: their mail server could not be reached."
+    trouble = "DNS gives no answer about it" if status == (4, 3) else "their mail server could not be reached"
+    return f"the administrators of the recipient's domain, or time: {trouble}."
 
 
 def _wrapped(text: str) -> str:

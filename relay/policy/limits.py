@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from relay.policy.routing import ANY
+from relay.policy.routing import keys_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,7 @@ class LimitEntry:
 
     def fits(self, destination: str) -> bool:
         """Whether it is for this destination (as Claim.destination)."""
-        return any(
-            name in (ANY, destination) or (name.startswith(".") and destination.endswith(name))
-            for name in self.destinations
-        )
+        return not set(self.destinations).isdisjoint(keys_of(destination))
 
 
 class DestinationLimits:

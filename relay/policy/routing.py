@@ -247,8 +247,11 @@ def _holds(wanted: Collection[str], keys: tuple[str, ...]) -> bool:
     return False
 
 
+def keys_of(domain: str) -> tuple[str, ...]:
+    """What may stand in a list of domains for this one, or of destinations."""
+    return (*patterns_of(domain), ANY)
+
+
 def _keys(address: Address | None) -> tuple[str, ...]:
     """What may stand in a list for this address."""
-    if address is None:
-        return (NULL_SENDER, ANY)
-    return (*patterns_of(address.domain), ANY)
+    return (NULL_SENDER, ANY) if address is None else keys_of(address.domain)

@@ -7,19 +7,17 @@ A recipient is *due* when its `next_attempt` has come. While an attempt runs, `l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from relay.mail.message import (
     Body,
     Claim,
-    FileBody,
     InlineBody,
     MessageId,
     NewMessage,
     Recipient,
-    RecipientDsn,
     SmtpUtf8,
     TlsDemand,
 )
@@ -27,6 +25,8 @@ from relay.mail.outcome import State
 from relay.policy.retry import SettledRecipient, Settlement
 from relay.queue.lines import Line
 from relay.queue.rows import (
+    CLOSE_MESSAGE,
+    RECIPIENT_COLUMNS,
     SEE_RECIPIENT,
     SETTLE_RECIPIENT,
     Row,
@@ -39,7 +39,7 @@ from relay.queue.rows import (
     to_dsn,
     to_recipient,
 )
-from relay.queue.store import Grouping
+from relay.queue.store import FileOf, Grouping
 from relay.queue.writer import Transaction
 
 _FIRST_TWO = (
@@ -53,17 +53,14 @@ _MESSAGE = (
 )
 # The plus signs keep the planner to the primary key: the other index would walk all that is due.
 _LEASE = (
-    "UPDATE recipient SET attempts = attempts + 1, lease = ?, next_attempt = ?"
-    " WHERE message = ? AND +destination = ? AND +next_attempt <= ?"
-    " RETURNING number, address, domain, attempts, delay_notices, notify, orcpt, status, reply, reason, host, tls,"
-    " cause"
+    "UPDATE recipient SET attempts = attempts + 1, lease = ?, next_attempt = ?"  # noqa: S608  (constants of ours)
+    f" WHERE message = ? AND +destination = ? AND +next_attempt <= ? RETURNING {RECIPIENT_COLUMNS}"
 )
 _RENEW = "UPDATE recipient SET next_attempt = ? WHERE message = ? AND lease = ?"
 _RELEASE = (
-    "UPDATE recipient SET next_attempt = ?, attempts = attempts - 1, lease = NULL WHERE message = ? AND lease = ?"
+    "UPDATE recipient SET next_attempt = ?, attempts = attempts - ?, lease = NULL WHERE message = ? AND lease = ?"
 )
 _MOVE = "UPDATE recipient SET route = ?, destination = ? WHERE message = ? AND number = ?"
-_ANY_OPEN = "SELECT 1 FROM recipient WHERE message = ? AND state NOT IN ('delivered', 'failed', 'dropped') LIMIT 1"
 _KINDS = {False: State.QUEUED.value, True: State.DEFERRED.value}  # by whether the line is one of retries
 
 
@@ -109,16 +106,15 @@ def first_claims(
     `destinations`: of each recipient; one for each of those `wanted`.
     """
     groups: dict[str, list[Recipient]] = {}
-    asked = message.envelope.dsn or (RecipientDsn(),) * len(destinations)
-    for index, (address, dsn, destination) in enumerate(
-        zip(message.envelope.recipients, asked, destinations, strict=True)
-    ):
+    envelope = message.envelope
+    places = zip(envelope.recipients, envelope.asked, destinations, strict=True)
+    for index, (address, dsn, destination) in enumerate(places):
         if destination in wanted:
             groups.setdefault(destination, []).append(Recipient(index, address, attempts=1, dsn=dsn))
     return tuple(
         Claim(
             id=message.id,
-            sender=message.envelope.sender,
+            sender=envelope.sender,
             destination=destination,
             recipients=tuple(recipients),
             body=message.body,
@@ -136,10 +132,8 @@ def first_claims(
     )
 
 
-def claim(
-    transaction: Transaction, order: Order, file_of: Callable[[MessageId, int, int | None], FileBody]
-) -> tuple[Claim, ...]:
-    """Lease what is due. `file_of` gives the body of a message, from its id and size, that is kept in a file."""
+def claim(transaction: Transaction, order: Order, file_of: FileOf) -> tuple[Claim, ...]:
+    """Lease what is due."""
     turns = transaction.turns
     turns.damaged = True  # until we are through: an item that fails is undone in the tables only
     taken: Counter[str] = Counter()
@@ -204,30 +198,23 @@ def settle(transaction: Transaction, ending: Ending, grouping: Grouping) -> bool
             (turns.note_retry if settled.state is State.DEFERRED else turns.note_fresh)(line, time)
     if not any(settled.state.closed for settled in settlement.recipients):
         return False
-    if connection.execute(_ANY_OPEN, (id,)).fetchone():
+    if not connection.execute(CLOSE_MESSAGE, (now, id)).rowcount:
         return False
-    connection.execute("UPDATE message SET closed = ? WHERE id = ?", (now, id))
     connection.execute("DELETE FROM body WHERE message = ?", (id,))
     return True
 
 
-def release(transaction: Transaction, claim: Claim, next_attempt: int) -> bool:
-    """Give up a lease and its attempt. False: it was lost."""
-    cursor = transaction.connection.execute(_RELEASE, (next_attempt, claim.id.number, claim.lease))
+def release(transaction: Transaction, claim: Claim, next_attempt: int, counted: bool) -> bool:
+    """Give up a lease, and its attempt unless that is `counted`. False: it was lost."""
+    uncounted = 0 if counted else 1
+    cursor = transaction.connection.execute(_RELEASE, (next_attempt, uncounted, claim.id.number, claim.lease))
     if cursor.rowcount > 0:
         transaction.turns.end_lease(claim.lease)
         transaction.turns.note(_line(claim), next_attempt)
     return cursor.rowcount > 0
 
 
-def next_due(transaction: Transaction, closed: Collection[str], now: int) -> int | None:
-    """When something may be claimed next outside `closed`, perhaps too early, never too late."""
-    return transaction.turns.first_time(closed, now)
-
-
-def read_message(
-    transaction: Transaction, message: int, file_of: Callable[[MessageId, int, int | None], FileBody]
-) -> tuple[Row, Body]:
+def read_message(transaction: Transaction, message: int, file_of: FileOf) -> tuple[Row, Body]:
     """A message's row and its body."""
     row = transaction.connection.execute(_MESSAGE, (message,)).fetchone()
     size, octets, crc = row[-3:]

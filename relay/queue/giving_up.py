@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
-from relay.mail.message import Body, Claim, FileBody, InlineBody, MessageId, NewMessage
+from relay.mail.message import Body, Claim, InlineBody, MessageId, NewMessage
 from relay.mail.outcome import Failed, State
 from relay.mail.status import Kind, Status
 from relay.ndr.due import Stamp, due, returns_whole
@@ -14,6 +14,8 @@ from relay.ndr.notice import compose
 from relay.ndr.returned import HEADER_LIMIT
 from relay.policy.retry import SettledRecipient, Settlement
 from relay.queue.claiming import read_message, to_claim
+from relay.queue.rows import RECIPIENT_COLUMNS
+from relay.queue.store import FileOf
 from relay.queue.writer import Transaction
 
 # RFC 3463 §3.8: X.7.1, delivery not authorized, by a decision of the host that gives it.
@@ -25,13 +27,7 @@ Compose = Callable[[Claim, Settlement, Callable[[bool], bytes]], NewMessage | No
 The last argument reads the message as it was accepted: whole, or at least its header.
 """
 
-FileOf = Callable[[MessageId, int, int | None], FileBody]
-"""The body of a message that is kept in a file, from its id and size."""
-
-_RECIPIENT = (
-    "SELECT number, address, domain, attempts, delay_notices, notify, orcpt, status, reply, reason, host, tls, cause"
-    " FROM recipient WHERE message = ? AND number = ?"
-)
+_RECIPIENT = f"SELECT {RECIPIENT_COLUMNS} FROM recipient WHERE message = ? AND number = ?"  # noqa: S608  (constants of ours)
 _VERBS = {State.FAILED: "given up", State.DROPPED: "dropped"}
 
 
@@ -59,10 +55,7 @@ def notice(
     make: Compose,
     file_of: FileOf,
 ) -> NewMessage | None:
-    """The failure notice about some recipients of one message, as (message, numbers); None when nobody is to be told.
-
-    Raises OSError when the message is in a file that cannot be read.
-    """
+    """The failure notice about some recipients of one message, as (message, numbers); None: nobody is to be told."""
     message, numbers = recipients
     row, body = read_message(transaction, message, file_of)
     found = [transaction.connection.execute(_RECIPIENT, (message, number)).fetchone() for number in numbers]
@@ -78,8 +71,11 @@ def notice(
 
 
 def _octets(body: Body, most: int) -> bytes:
-    """The beginning of a message as it was accepted."""
+    """The beginning of a message as it was accepted; nothing, when it cannot be read: it must leave all the same."""
     if isinstance(body, InlineBody):
         return body.octets[:most]
-    with body.path.open("rb") as file:
-        return file.read(most)
+    try:
+        with body.path.open("rb") as file:
+            return file.read(most)
+    except OSError:
+        return b""

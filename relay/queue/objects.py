@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from relay.mail.message import Notify
+from relay.mail.duration import format_duration
 from relay.queue.control import Action, Tally
 from relay.queue.history import ActEntry, AttemptEntry, MessageTrace
 from relay.queue.hold_rules import HoldRule
@@ -18,8 +18,7 @@ from relay.queue.store import QueueEntry, Rest
 
 Object = dict[str, Any]
 
-AGE_NAMES: Final = ("5m", "15m", "1h", "4h", "1d")
-assert len(AGE_NAMES) == len(AGES)  # noqa: S101
+AGE_NAMES: Final = tuple(map(format_duration, AGES))
 
 
 def json_time(time: datetime | None) -> str | None:
@@ -50,20 +49,13 @@ def of_entry(entry: QueueEntry) -> Object:
         "tls": entry.tls.value,
         "rule": entry.rule,
         "hold": entry.hold,
-        "notify": None if entry.dsn.notify is None else of_notify(entry.dsn.notify),
+        "notify": None if entry.dsn.notify is None else list(entry.dsn.notify.words),
         "orcpt": entry.dsn.orcpt,
         "arrived": json_time(entry.arrived),
         "changed": json_time(entry.changed),
         "next_attempt": json_time(entry.next_attempt),
         "review": json_time(entry.review),
     }
-
-
-def of_notify(notify: Notify) -> list[str]:
-    """As at RCPT. RFC 3461 section 4.1."""
-    if not notify:
-        return ["NEVER"]
-    return [name for name in ("SUCCESS", "FAILURE", "DELAY") if notify & Notify[name]]
 
 
 def of_stats(stats: QueueStats) -> Object:
@@ -77,6 +69,7 @@ def of_stats(stats: QueueStats) -> Object:
         "states": {state.value: number for state, number in stats.states.items()},
         "destinations": [_of_group(group) for group in stats.destinations],
         "causes": [_of_group(group) for group in stats.causes],
+        "senders": [_of_group(group) for group in stats.senders],
         "resting": [_of_rest(name, rest) for name, rest in stats.resting.items()],
     }
 

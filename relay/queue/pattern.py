@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any
 
 from relay.mail.address import Address, AddressError, parse_address, parse_domain
+from relay.policy.routing import NULL_SENDER
 
-NULL_SENDER = "<>"
 _LONGEST = 320
 
 Condition = tuple[str, tuple[Any, ...]]
@@ -78,7 +78,9 @@ def parse_pattern(text: str) -> AddressPattern:
     if not at:
         if text.lower() == "postmaster":
             return AddressPattern("postmaster", "")
-        raise ValueError(f"must be an address, or a domain with an @ in front, such as @example.org (got {text!r})")
+        raise ValueError(
+            f"must be an address or a domain with an @ in front; * is anything, as in news*@* (got {text!r})"
+        )
     if local and "*" not in text:
         try:
             address = parse_address(text.encode("utf-8", "surrogateescape"))

@@ -6,11 +6,11 @@ What has fallen due is left to its attempt for a minute. A lease of a review lea
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from relay.mail.message import FileBody, MessageId
 from relay.queue.claiming import read_message, to_claim
-from relay.queue.store import Review
+from relay.queue.rows import RECIPIENT_COLUMNS
+from relay.queue.store import FileOf, Review
 from relay.queue.writer import Transaction
 
 GRACE_MICROS = 60 * 1_000_000
@@ -22,20 +22,21 @@ _OVERDUE = (
     " AND (r.state = 'held' OR r.next_attempt > ?2 OR r.next_attempt <= ?2 - ?3) LIMIT ?4"
 )
 _LEASE = (
-    "UPDATE recipient SET lease = ?1"
+    "UPDATE recipient SET lease = ?1"  # noqa: S608  (constants of ours)
     " WHERE message = ?2 AND +destination = ?3 AND lease IS NULL"
     " AND iif(?4, state = 'held', state IN ('queued', 'deferred'))"
     " AND coalesce(review, (SELECT arrived FROM message WHERE id = ?2) + ?5) <= ?6"
-    " RETURNING number, address, domain, attempts, delay_notices, notify, orcpt, status, reply, reason, host, tls,"
-    " cause"
+    f" RETURNING {RECIPIENT_COLUMNS}"
 )
-_FAR_AHEAD = (
-    "SELECT 1 FROM rest WHERE until > ?1"
-    " UNION ALL SELECT 1 FROM recipient INDEXED BY recipient_due WHERE next_attempt > ?1 LIMIT 1"
+_FAR_AHEAD = (  # a lease ends when it ends
+    "SELECT 1 FROM recipient INDEXED BY recipient_due WHERE next_attempt > ?1 AND lease IS NULL"
+    " UNION ALL SELECT 1 FROM rest WHERE until > ?1 LIMIT 1"
 )
 _BRING_FORWARD = (
     "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ?1 WHERE next_attempt > ?1 AND lease IS NULL"
 )
+
+_SHORTEN_RESTS = "UPDATE rest SET until = ?1 WHERE until > ?1"
 
 Place = tuple[int, str, bool]
 """Message, destination, and whether it is held there."""
@@ -52,7 +53,7 @@ def lease(
     places: Iterable[Place],
     times: tuple[int, int],
     numbers: Iterator[int],
-    file_of: Callable[[MessageId, int, int | None], FileBody],
+    file_of: FileOf,
 ) -> tuple[Review, ...]:
     """Claim what `overdue` found, as far as it is still so. `times`: as `untried` and `now` there."""
     reviews = []
@@ -66,14 +67,14 @@ def lease(
 
 
 def any_far_ahead(connection: sqlite3.Connection, latest: int) -> bool:
-    """Whether anything waits for a time after `latest`: the clock was wrong when that was written, or it is now."""
+    """Whether anything waits or rests until after `latest`: the clock was wrong when that was written, or it is now."""
     return connection.execute(_FAR_AHEAD, (latest,)).fetchone() is not None
 
 
 def bring_forward(connection: sqlite3.Connection, latest: int) -> int:
-    """Let nothing wait or rest until a time after `latest`. Returns how many recipients did.
+    """Let nothing wait or rest until after `latest`. Returns how many recipients waited so long.
 
     The turns are to be loaded anew.
     """
-    connection.execute("DELETE FROM rest WHERE until > ?", (latest,))
+    connection.execute(_SHORTEN_RESTS, (latest,))
     return connection.execute(_BRING_FORWARD, (latest,)).rowcount

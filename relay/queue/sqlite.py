@@ -18,7 +18,7 @@ from typing import TypeVar
 from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
-from relay.queue import claiming, database, hold_rules, reviewing, transactions
+from relay.queue import claiming, database, reviewing, transactions
 from relay.queue.bodies import Bodies, FileOrMemory
 from relay.queue.claiming import Ending, LeaseLostError, Order
 from relay.queue.controls import Controls
@@ -87,11 +87,12 @@ class SqliteStore:
         """The octets of a body in chunks of up to 256 KiB; may be called many times."""
         return self._bodies.read(body)
 
-    async def put(self, messages: Collection[NewMessage]) -> None:
+    async def put(self, messages: Collection[NewMessage], wakes: bool = True) -> None:
         """Store messages with all their recipients, in one transaction. Durable on return.
 
         Raises StoreUnavailable also when an id is taken (two ids drawn alike); a new id helps. When the caller is
         cancelled, the messages may be stored all the same. Raises ValueError for a message without recipients.
+        `wakes`: `wait` returns for it; false for a caller who will ask for more in any case.
         """
         self._check(messages)
         all_destinations = [self._destinations(message) for message in messages]
@@ -101,7 +102,7 @@ class SqliteStore:
                 self._check_room(transaction, message.body.size)
                 transactions.put(transaction, message, destinations)
 
-        await self._running.run(work, wakes=True)
+        await self._running.run(work, wakes=wakes)
 
     async def put_claimed(
         self, message: NewMessage, lease_until: datetime, wanted: Collection[str]
@@ -117,7 +118,7 @@ class SqliteStore:
         def work(transaction: Transaction) -> tuple[Claim, ...]:
             self._check_room(transaction, message.body.size)
             # What a rule holds is not claimed; then the rest of the message goes the long way.
-            free = () if hold_rules.held(transaction.connection, message) else wanted
+            free = () if transactions.held(transaction, message) else wanted
             claims = claiming.first_claims(message, destinations, free, lease_until, self._lease_numbers)
             transactions.put(transaction, message, destinations, claims)
             return claims
@@ -209,10 +210,15 @@ class SqliteStore:
             return False
         return True
 
-    async def release(self, claim: Claim, next_attempt: datetime) -> bool:
-        """Give a claim back unsettled, its attempt uncounted: the service is stopping, or has no room for it."""
+    async def release(self, claim: Claim, next_attempt: datetime, *, counted: bool = False) -> bool:
+        """Give a claim back unsettled. False: the lease was lost.
+
+        Its attempt is not `counted` where none was made: the service is stopping, or has no room for it.
+        """
         time = to_micros(next_attempt)
-        return await self._running.run(lambda transaction: claiming.release(transaction, claim, time), wakes=True)
+        return await self._running.run(
+            lambda transaction: claiming.release(transaction, claim, time, counted), wakes=True
+        )
 
     async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
         """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
@@ -261,7 +267,7 @@ class SqliteStore:
         late. A lease may end, a rest may be over. None: never by itself.
         """
         time, names = to_micros(now), frozenset(closed)
-        found = await self._running.run(lambda transaction: claiming.next_due(transaction, names, time))
+        found = await self._running.run(lambda transaction: transaction.turns.first_time(names, time))
         return None if found is None else from_micros(found)
 
     async def rest(self, destination: str, rest: Rest | None) -> None:
@@ -284,7 +290,7 @@ class SqliteStore:
         return await self._running.run(work)
 
     async def bring_forward(self, latest: datetime) -> int:
-        """Let nothing wait for a time after `latest`: the clock was set back. Returns how many recipients did."""
+        """Let nothing wait or rest until after `latest`: the clock was set back. Returns how many recipients did."""
         time = to_micros(latest)
         if not await self._bodies.in_thread(self._look_in, lambda reader: reader.any_far_ahead(time)):
             return 0

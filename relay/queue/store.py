@@ -12,16 +12,17 @@ Promises, tested in tests/store:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from relay.mail.address import Address
-from relay.mail.message import Body, Claim, MessageId, NewMessage, RecipientDsn
+from relay.mail.message import NOTHING_ASKED, Body, Claim, FileBody, MessageId, NewMessage, RecipientDsn
 from relay.mail.outcome import Cause, State, TlsUsed
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
+from relay.policy.routing import PREFIX
 
 
 class StoreUnavailable(Exception):  # noqa: N818  (the name says it: submission answers 451, the worker waits)
@@ -41,9 +42,6 @@ class QueueError(Exception):
 
     The text is one line that names the path and what is wrong.
     """
-
-
-_NOTHING_ASKED = RecipientDsn()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ class QueueEntry:
     rule: str | None = None  # what gave next_attempt, in words
     review: datetime | None = None  # expires or is late then
     hold: str | None = None  # why it is held
-    dsn: RecipientDsn = _NOTHING_ASKED
+    dsn: RecipientDsn = NOTHING_ASKED
     delay_notices: int = 0
 
     @property
@@ -85,11 +83,14 @@ class QueueEntry:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much mail there is. Held recipients are left out."""
+    """How much mail there is, in recipients. Those that are held count in `held`, `causes` and `oldest` alone."""
 
-    open: int  # recipients that wait or are in an attempt
+    open: int  # that wait or are in an attempt
     due: int  # those of them that could be tried now
     oldest: datetime | None  # when the oldest message with an open recipient arrived
+    held: int = 0
+    causes: tuple[tuple[Cause, int], ...] = ()  # that were tried, by what came of the last attempt
+    resting: int = 0  # destinations
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,11 @@ class Grouping(Protocol):
 
 def by_domain(sender: Address | None, login: str | None, recipient: Address, chosen: str | None = None) -> str:
     """The grouping where no routes are set."""
-    return recipient.domain if chosen is None else f"route:{chosen}"
+    return recipient.domain if chosen is None else f"{PREFIX}{chosen}"
+
+
+FileOf = Callable[[MessageId, int, int | None], FileBody]
+"""The body of a message that is kept in a file, from its id, size and CRC-32."""
 
 
 class BodyWriter(Protocol):
@@ -146,8 +151,11 @@ class QueueStore(Protocol):
     def new_body(self, id: MessageId) -> BodyWriter:
         """Begin the body of message `id`."""
 
-    async def put(self, messages: Collection[NewMessage]) -> None:
-        """Store messages with all their recipients, in one transaction. Durable on return."""
+    async def put(self, messages: Collection[NewMessage], wakes: bool = True) -> None:
+        """Store messages with all their recipients, in one transaction. Durable on return.
+
+        `wakes`: `wait` returns for it; false for a caller who will ask for more in any case.
+        """
 
     async def put_claimed(
         self, message: NewMessage, lease_until: datetime, wanted: Collection[str]
@@ -203,8 +211,8 @@ class QueueStore(Protocol):
     ) -> bool:
         """Write what a review came to, as `settle` does; what goes on stays as it is. `record`: None, to keep none."""
 
-    async def release(self, claim: Claim, next_attempt: datetime) -> bool:
-        """Give a claim back unsettled, its attempt uncounted: the service is stopping, or has no room for it."""
+    async def release(self, claim: Claim, next_attempt: datetime, *, counted: bool = False) -> bool:
+        """Give a claim back unsettled. Its attempt is not `counted` where none was made."""
 
     async def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
         """Entries by arrival; of one message when `id` is given; closed ones only with `history`."""
@@ -233,7 +241,7 @@ class QueueStore(Protocol):
         """
 
     async def bring_forward(self, latest: datetime) -> int:
-        """Let nothing wait for a time after `latest`, as it would when the clock was set back."""
+        """Let nothing wait, and no destination rest, until after `latest`, as when the clock was set back."""
 
     async def rests(self) -> dict[str, Rest]:
         """The destinations that rest, or rested last and were not reached since."""

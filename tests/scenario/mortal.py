@@ -28,7 +28,7 @@ from relay.settings import Settings
 from relay.submission import replies
 from relay.submission.session import Session
 
-AHEAD = timedelta(hours=1)  # of the second life: whatever had to wait a little is due
+AHEAD = timedelta(minutes=12)  # of the second life: what had to wait a little is due, and no lease is over
 
 Test = Callable[..., bool]
 

@@ -349,3 +349,14 @@ async def test_an_act_that_fails_leaves_all_as_it_was(store: SqliteStore, messag
     with pytest.raises(Exception, match="taken"):
         await store.controls.perform(Action(Act.FAIL, EVERYTHING, "ops"), LATER, compose)
     assert [entry.state for entry in await entries(store)] == [State.QUEUED] * 2
+
+
+async def test_mail_whose_body_cannot_be_read_can_be_given_up(
+    store: SqliteStore, message: MakeMessage, folder: Path
+) -> None:
+    """The sender hears of it all the same, without its header; and nothing else is held up by it."""
+    await store.put((message(1, body=await large_body(store, 1)), message(2)))
+    (folder / "bodies" / str(MessageId(1))).unlink()
+    assert (await perform(store, Act.FAIL)).done == 2
+    assert [entry.state for entry in await entries(store)] == [State.FAILED] * 2
+    assert len(await notices(store)) == 2

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -25,7 +26,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from relay.mail.address import Address
+from relay.mail.address import Address, parse_address
 from relay.mail.message import Claim, Envelope, InlineBody, MessageId, NewMessage
 from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, State, TlsUsed
 from relay.mail.record import AttemptRecord
@@ -35,11 +36,13 @@ from relay.queue import visitor
 from relay.queue.control import Act, Action
 from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import by_domain
+from relay.queue.store import Rest, by_domain
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+MEMORY = Path("/dev/shm")  # thousands of commits, and what a disk keeps is not the question here
 DOMAINS = ("a.example", "b.example", "c.example")
+SENDERS = (None, parse_address(b"jo@x.example"), parse_address(b"news+4711@x.example"))
 OUTCOMES: dict[State, Outcome] = {
     State.DELIVERED: Delivered(Status(Kind.SUCCESS, 0, 0), Reply.of(250, ("ok",)), "mx.example", TlsUsed.NONE),
     State.DEFERRED: Deferred(Status(Kind.TEMPORARY, 0, 0), "later"),
@@ -51,6 +54,7 @@ leases = seconds.filter(bool)
 domains = st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=4)  # of the recipients of one message
 bodies = st.sampled_from([b"small", b"l" * 70_000])
 states = st.sampled_from(list(OUTCOMES))
+senders = st.sampled_from(SENDERS)
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class Recipient:
 
     domain: str
     next_attempt: datetime | None
+    sender: Address | None
     state: State = State.QUEUED
     attempts: int = 0
     lease: int | None = None
@@ -84,12 +89,13 @@ class QueueMachine(RuleBasedStateMachine):
 
     @initialize(to=st.lists(domains, min_size=3, max_size=6))
     def begin(self, to: list[list[str]]) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="queue-model-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="queue-model-", dir=MEMORY if MEMORY.is_dir() else None))
         self.runner = asyncio.Runner()
         self.now = START
         self.model: dict[tuple[int, int], Recipient] = {}
         self.bodies: dict[int, bytes] = {}
         self.evidence: list[Evidence] = []
+        self.rests: dict[str, Rest] = {}
         self.last_id = 0
         self.store = SqliteStore(self.folder)
         self.runner.run(self.store.open(self.now))
@@ -106,13 +112,15 @@ class QueueMachine(RuleBasedStateMachine):
     def time_passes(self, passed: timedelta) -> None:
         self.now += passed
 
-    @rule(to=domains, octets=bodies)
-    def put(self, to: Sequence[str], octets: bytes) -> None:
-        self.runner.run(self._put([self._new(to, octets)]))
+    @rule(to=domains, octets=bodies, sender=senders)
+    def put(self, to: Sequence[str], octets: bytes, sender: Address | None) -> None:
+        self.runner.run(self._put([self._new(to, octets, sender)]))
 
-    @rule(to=domains, octets=bodies, lease=seconds, target=claims)
-    def put_claimed(self, to: Sequence[str], octets: bytes, lease: timedelta) -> MultipleResults[Claim]:
-        taken = self.runner.run(self._put_claimed(self._new(to, octets), self.now + lease))
+    @rule(to=domains, octets=bodies, lease=seconds, sender=senders, target=claims)
+    def put_claimed(
+        self, to: Sequence[str], octets: bytes, lease: timedelta, sender: Address | None
+    ) -> MultipleResults[Claim]:
+        taken = self.runner.run(self._put_claimed(self._new(to, octets, sender), self.now + lease))
         found = {recipient.index: one.destination for one in taken for recipient in one.recipients}
         assert found == dict(enumerate(to))
         for one in taken:
@@ -131,16 +139,15 @@ class QueueMachine(RuleBasedStateMachine):
         for (id, _number), recipient in expected.items():
             assert recipient.next_attempt is not None
             first.setdefault((id, recipient.domain), (recipient.next_attempt, id))
-        # All that is due, as far as it is asked for; for each destination, in the order of work, retries by themselves.
+        # All that is due, as far as it is asked for; in each line in the order of work.
         assert len(taken) == min(limit, len(first))
-        for domain in DOMAINS:
-            for is_retry in (False, True):
-                order = [
-                    first[claim.id.number, claim.destination]
-                    for claim in taken
-                    if claim.destination == domain and self._is_retry(claim) is is_retry
-                ]
-                assert order == sorted(order)
+        for domain, sender, is_retry in product(DOMAINS, SENDERS, (False, True)):
+            order = [
+                first[claim.id.number, claim.destination]
+                for claim in taken
+                if (claim.destination, claim.sender, self._is_retry(claim)) == (domain, sender, is_retry)
+            ]
+            assert order == sorted(order)
         assert len({(claim.id, claim.destination) for claim in taken}) == len(taken)
         for one in taken:
             numbers = [
@@ -206,6 +213,15 @@ class QueueMachine(RuleBasedStateMachine):
             for recipient in claim.recipients:
                 self.model[claim.id.number, recipient.index].next_attempt = self.now + wait
 
+    @rule(domain=st.sampled_from(DOMAINS), length=st.none() | seconds)
+    def rest(self, domain: str, length: timedelta | None) -> None:
+        """None: it was reached."""
+        if length is None:
+            self.rests.pop(domain, None)
+        else:
+            self.rests[domain] = Rest(self.now + length, self.now, 1, "4.4.1", "nobody answers", "outage")
+        self.runner.run(self.store.rest(domain, self.rests.get(domain)))
+
     @rule(which=st.none() | st.integers(1, 20), from_outside=st.booleans())
     def retry_now(self, which: int | None, from_outside: bool) -> None:
         id = None if which is None else MessageId(which)
@@ -225,6 +241,7 @@ class QueueMachine(RuleBasedStateMachine):
         for recipient in waiting:
             assert recipient.next_attempt is not None
             recipient.next_attempt = min(recipient.next_attempt, self.now)
+            self.rests.pop(recipient.domain, None)
 
     @precondition(lambda self: any(one.state.closed for one in self.model.values()))
     @rule(age=seconds)
@@ -235,6 +252,10 @@ class QueueMachine(RuleBasedStateMachine):
             if all(one.state.closed and one.changed < self.now - age for one in recipients):
                 self.model = {key: one for key, one in self.model.items() if key[0] != id}
                 self.evidence = [one for one in self.evidence if one.message != id]
+        waiting = {one.domain for one in self.model.values() if one.next_attempt is not None}
+        for domain, rest in list(self.rests.items()):
+            if rest.until < self.now - age and domain not in waiting:
+                del self.rests[domain]
 
     @precondition(lambda self: any(one.lease is not None for one in self.model.values()))
     @rule()
@@ -250,14 +271,15 @@ class QueueMachine(RuleBasedStateMachine):
     def the_lists_agree(self) -> None:
         if not hasattr(self, "store"):
             return
-        for history in (False, True):
-            expected = [
-                (MessageId(id), one.state, one.attempts, one.next_attempt if one.lease is None else None)
-                for (id, _), one in sorted(self.model.items(), key=lambda item: item[0])
-                if history or not one.state.closed
-            ]
-            found = self.runner.run(self.store.find(None, history))
-            assert [(one.id, one.state, one.attempts, one.next_attempt) for one in found] == expected
+        with closing(visitor.open_reader(self.folder)) as reader:
+            for history in (False, True):
+                expected = [
+                    (MessageId(id), one.state, one.attempts, one.next_attempt if one.lease is None else None)
+                    for (id, _), one in sorted(self.model.items(), key=lambda item: item[0])
+                    if history or not one.state.closed
+                ]
+                found = reader.find(None, history)
+                assert [(one.id, one.state, one.attempts, one.next_attempt) for one in found] == expected
 
     @invariant()
     def every_settled_attempt_has_left_its_evidence(self) -> None:
@@ -265,7 +287,8 @@ class QueueMachine(RuleBasedStateMachine):
             return
         found = []
         with closing(visitor.open_reader(self.folder)) as reader:
-            for id in sorted({id for id, _ in self.model}):
+            # Of a message without an attempt there is nothing to be read.
+            for id in sorted({id for (id, _), one in self.model.items() if one.attempts}):
                 (message,) = reader.trace(str(MessageId(id)))
                 for attempt in message.attempts:
                     states = {number: one.state for one in attempt.results for number in one.recipients}
@@ -278,12 +301,21 @@ class QueueMachine(RuleBasedStateMachine):
         if not hasattr(self, "store"):
             return
         for skip in ((), *((domain,) for domain in DOMAINS)):
-            times = (one.next_attempt for one in self.model.values() if one.domain not in skip)
-            expected = min((time for time in times if time is not None), default=None)
+            times = [
+                max(one.next_attempt, self._opens(one.domain))
+                for one in self.model.values()
+                if one.domain not in skip and one.next_attempt is not None
+            ]
+            expected = min(times, default=None)
             found = self.runner.run(self.store.next_due(skip, self.now))
             if expected is not None:  # too early is allowed, too late is not
                 assert found is not None
                 assert found <= max(expected, self.now)
+
+    @invariant()
+    def the_rests_agree(self) -> None:
+        if hasattr(self, "store"):
+            assert self.runner.run(self.store.rests()) == self.rests
 
     @invariant()
     def the_files_are_those_of_open_mail(self) -> None:
@@ -297,11 +329,14 @@ class QueueMachine(RuleBasedStateMachine):
         assert {path.name for path in (self.folder / "bodies").iterdir()} == expected
         assert list((self.folder / "incoming").iterdir()) == []
 
-    def _new(self, to: Sequence[str], octets: bytes) -> NewMessage:
+    def _opens(self, domain: str) -> datetime:
+        return self.rests[domain].until if domain in self.rests else self.now
+
+    def _new(self, to: Sequence[str], octets: bytes, sender: Address | None = None) -> NewMessage:
         self.last_id += 1
         self.bodies[self.last_id] = octets
         recipients = tuple(Address("x", domain, f"x@{domain}") for domain in to)
-        return NewMessage(MessageId(self.last_id), Envelope(None, recipients), InlineBody(octets), self.now)
+        return NewMessage(MessageId(self.last_id), Envelope(sender, recipients), InlineBody(octets), self.now)
 
     async def _put(self, messages: list[NewMessage]) -> None:
         await self.store.put([await self._finished(message) for message in messages])
@@ -322,14 +357,19 @@ class QueueMachine(RuleBasedStateMachine):
     def _remember(self, messages: Sequence[NewMessage]) -> None:
         for message in messages:
             for number, address in enumerate(message.envelope.recipients):
-                self.model[message.id.number, number] = Recipient(address.domain, message.arrived)
+                self.model[message.id.number, number] = Recipient(
+                    address.domain, message.arrived, message.envelope.sender
+                )
 
     def _due(self, skip: set[str]) -> dict[tuple[int, int], Recipient]:
         """In the order of work."""
         due = [
             (one.next_attempt, key)
             for key, one in self.model.items()
-            if one.next_attempt is not None and one.next_attempt <= self.now and one.domain not in skip
+            if one.next_attempt is not None
+            and one.next_attempt <= self.now
+            and one.domain not in skip
+            and self._opens(one.domain) <= self.now
         ]
         return {key: self.model[key] for _, key in sorted(due)}
 
@@ -348,7 +388,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 QueueMachine.TestCase.settings = settings(
-    max_examples=50,
+    max_examples=40,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

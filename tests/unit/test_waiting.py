@@ -10,6 +10,7 @@ import pytest
 from relay.mail.message import MessageDsn, MessageId, Notify, RecipientDsn, Ret, TlsDemand
 from relay.mail.outcome import Cause, State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
+from relay.policy.limits import DestinationLimits, LimitEntry
 from relay.policy.retry import Schedule, Schedules
 from relay.queue.history import ActEntry, AttemptEntry, MessageTrace, Result
 from relay.queue.store import QueueEntry, Rest
@@ -80,16 +81,19 @@ def test_a_whole_page() -> None:
   asked:         RET=HDRS ENVID=QQ314159
 
 bob@example.org
-  state:         deferred, tried 3 times, so since 2030-01-01 11:35:00 UTC
+  state:         deferred since 2030-01-01 11:35:00 UTC, tried 3 times
   waits because: example.org rests: mx.example.org: connection refused (outage)
   last result:   4.4.1 mx.example.org [192.0.2.1]: connection refused (host mx.example.org, TLS none)
   next attempt:  2030-01-01 12:05:00 UTC, in 5 min
   by the rule:   retry.outage_schedule, wait 3 of 6: 30m
   expires:       2030-01-03 11:00:00 UTC, in 47 h (retry.outage_expire: 2d); its sender is told that it is late \
 2030-01-01 15:00:00 UTC
+  what to do:    `relay explain example.org --connect` shows whether they are up; `relay queue retry 0000000000001` \
+does not wait for the next attempt
   goes to:       the mail hosts of example.org
-  rest:          nothing is tried at example.org before 2030-01-01 12:05:00 UTC, in 5 min: it failed 5 times in a row \
-since 2030-01-01 11:05:00 UTC, last with 4.4.1 mx.example.org: connection refused
+  rest:          nothing is tried at example.org before 2030-01-01 12:05:00 UTC, in 5 min: it was down 5 times in a \
+row since 2030-01-01 11:05:00 UTC, last with 4.4.1 mx.example.org: connection refused; \
+`relay queue retry 0000000000001` ends the rest
   notices:       from@sender.example hears of failure and delay, as nothing was asked
   operator:      made due by root, 2030-01-01 11:30:00 UTC
 
@@ -190,6 +194,65 @@ def test_every_cause_has_plain_words(cause: Cause) -> None:
 )
 def test_a_line_of_the_page(entry: QueueEntry, wanted: str) -> None:
     assert wanted in lines(entry)
+
+
+@pytest.mark.parametrize("cause", list(Cause), ids=lambda cause: cause.value)
+def test_every_cause_says_what_to_do(cause: Cause) -> None:
+    assert any(line.startswith("what to do:") for line in lines(replace(DEFERRED, cause=cause)))
+
+
+@pytest.mark.parametrize(
+    ("entry", "scene", "wanted"),
+    [
+        # What the host said itself is no failure to reach it.
+        (
+            replace(DEFERRED, reply="451 4.3.0 queue file write error"),
+            RUNNING,
+            "waits because: the host answers, and says that it is in trouble itself (outage)",
+        ),
+        (
+            replace(DEFERRED, cause=Cause.LOGIN, reply=None, destination="route:smart"),
+            RUNNING,
+            "waits because: there is no login for the next hop that could be used (login)",
+        ),
+        (
+            replace(DEFERRED, cause=Cause.LOGIN, reply="535 5.7.8 no", destination="route:smart"),
+            RUNNING,
+            "what to do:    mend the login of [[route]] smart; its file is read anew at each attempt; then"
+            " `relay queue retry 0000000000001`",
+        ),
+        (
+            replace(DEFERRED, destination="route:smart"),
+            RUNNING,
+            "what to do:    `relay explain example.org --connect` shows whether they are up; "
+            "`relay queue retry 0000000000001` does not wait for the next attempt",
+        ),
+        (
+            HELD,
+            RUNNING,
+            "what to do:    `relay queue release 0000000000001` sends it; `relay queue fail` and `relay queue drop`"
+            " end it",
+        ),
+        # A rest counts, not the time that the message would be due without it.
+        (
+            QUEUED,
+            replace(RUNNING, rests={"example.org": REST}),
+            "next attempt:  2030-01-01 12:05:00 UTC, in 5 min, when the rest ends",
+        ),
+        (
+            QUEUED,
+            replace(RUNNING, limits=DestinationLimits(entries=[LimitEntry(("example.org",), per_minute=1)])),
+            "next attempt:  2030-01-01 11:59:00 UTC, due now: example.org gets 1 message a minute ([[destination]])",
+        ),
+        (
+            DEFERRED,
+            replace(RUNNING, service=False),
+            "service:       none runs: nothing is tried, and nothing expires, before it is started",
+        ),
+    ],
+)
+def test_what_an_operator_must_not_guess(entry: QueueEntry, scene: Scene, wanted: str) -> None:
+    assert wanted in lines(entry, scene=scene)
 
 
 def test_who_held_it_and_why_and_only_for_this_recipient() -> None:

@@ -1,4 +1,4 @@
-"""For tests that start the whole service in their own process."""
+"""What several of these tests need done to the process."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def asyncio_buffers() -> Iterator[None]:
     asyncio.sslproto.SSLProtocol.max_size = 256 * 1024
     yield
     asyncio.sslproto.SSLProtocol.max_size = before
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker asks a queue that cannot be used again after a moment, not after a second."""
+    monkeypatch.setattr("relay.delivery.settling.STORE_RETRY_SECONDS", 0.02)

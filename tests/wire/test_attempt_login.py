@@ -100,12 +100,19 @@ async def test_a_file_that_is_not_there_keeps_the_mail(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("first", [DOWN, replace(ASKS, breaks=(Break(Stage.AUTH),))], ids=["down", "lost in AUTH"])
-async def test_the_next_host_is_asked_when_the_first_is_gone(first: SinkScript | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "first",
+    [DOWN, replace(ASKS, breaks=(Break(Stage.AUTH),)), replace(ASKS, auth=("454 4.7.0 later",))],
+    ids=["down", "lost in AUTH", "454"],
+)
+async def test_the_next_host_is_asked_when_the_first_is_gone_or_puts_us_off(
+    first: SinkScript | None, tmp_path: Path
+) -> None:
     async with world(routes=by(HOST, OTHER), logins=login(tmp_path)) as there:
         made = await there.domain("smart.test", first, ASKS, leaf=Leaf.GOOD)
         assert await there.send("b@a.test") == [f"delivered 2.0.0 {OTHER} verified"]
-        assert ([mail.user for mail in made[1].received], told(there)) == ([USER], [])
+        assert [mail.user for mail in made[1].received] == [USER]
+        assert told(there) == (["login-failed"] if first is not None and first.auth else [])
 
 
 @pytest.mark.asyncio

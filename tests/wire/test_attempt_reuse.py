@@ -172,6 +172,16 @@ async def test_a_session_that_is_ended_with_421_at_the_next_message_is_replaced(
 
 
 @pytest.mark.asyncio
+async def test_a_session_that_has_lost_its_thread_is_replaced() -> None:
+    """503 to MAIL (bad sequence of commands) over a session that was kept says nothing of the message."""
+    async with world() as there:
+        script = SinkScript(mail=("250 2.1.0 ok", "503 5.5.1 nested MAIL", "250 2.1.0 ok"))
+        (sink,) = await there.domain("a.test", script)
+        assert [*await there.send("1@a.test"), *await there.send("2@a.test")] == [CLEAR, CLEAR]
+        assert connections([sink]) == [2]
+
+
+@pytest.mark.asyncio
 async def test_a_host_that_was_started_anew_is_called_anew() -> None:
     async with world() as there:
         (sink,) = await there.domain("a.test", OK)

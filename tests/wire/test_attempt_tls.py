@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import warnings
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from relay.lab.certs import Leaf
 from relay.lab.sink import Break, How, Sink, SinkScript, Stage
 from relay.lab.zones import Fault, Security
 from relay.mail.message import TlsDemand
+from relay.mail.outcome import Cause, Deferred
 from relay.policy.sts import StsMode
 
 OK = SinkScript()
@@ -172,6 +174,20 @@ async def test_opportunistic_tls_becomes_clear_text(script: SinkScript) -> None:
         assert connections(sinks) == [2, 0]
         assert sinks[0].commands.count("STARTTLS") == 1
         assert [mail.tls_version for mail in sinks[0].received] == [None]
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_insists_on_the_tls_that_failed_costs_no_mail() -> None:
+    """RFC 3207 section 4: 530 is about the session. The mail waits, or goes to a host where TLS works."""
+    script = replace(TROUBLE["STARTTLS 454"][0], mail=("530 5.7.0 Must issue a STARTTLS command first",))
+    async with world(timeouts=SOON) as there:
+        await there.domain("a.test", script, OK, leaf=Leaf.GOOD)
+        assert await there.send("b@a.test") == ["delivered 2.0.0 mx2.a.test encrypted"]
+        await there.domain("c.test", script, leaf=Leaf.GOOD)
+        (outcome,) = await there.attempt(make_claim("b@c.test"))
+        assert isinstance(outcome, Deferred)
+        assert (str(outcome.status), outcome.cause) == ("4.7.0", Cause.TLS_POLICY)
+        assert outcome.reason.startswith("mx1.c.test takes mail over TLS only, and its STARTTLS failed: ")
 
 
 @pytest.mark.asyncio

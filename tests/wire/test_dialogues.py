@@ -15,6 +15,7 @@ A dialogue there is the host's part, from the answer to EHLO on:
     ! close                                  or `reset`, or `stall`: say nothing until the client leaves
     = delivered 2.0.0                        what a recipient comes to, in order: state, status, cause; `next`: another
                                              host may be tried for it
+    why: asks us to come again later         so the reason ends, of somebody who does not get it
     session: kept                            or `gone`, or `full`: another session takes the rest; `none`
 """
 
@@ -98,7 +99,7 @@ class Dialogue:
         else:
             name, colon, value = line.partition(": ")
             assert colon, line
-            assert name in ("offers", "body", "most", "attempts", "from", "session"), line
+            assert name in ("offers", "body", "most", "attempts", "from", "why", "session"), line
             self.fields[name] = value
 
 
@@ -137,7 +138,7 @@ def make_claim(dialogue: Dialogue) -> Claim:
     )
 
 
-async def play(dialogue: Dialogue) -> tuple[list[str], str]:
+async def play(dialogue: Dialogue) -> tuple[list[str], str, list[str]]:
     fields = dialogue.fields
     pieces = int(fields.get("body", "0"))
 
@@ -157,23 +158,27 @@ async def play(dialogue: Dialogue) -> tuple[list[str], str]:
         )
         if not isinstance(session, OpenSession):
             assert isinstance(session, ConnectFailed)
-            return [in_words(connect_failed(session, target), may_go_on=True)] * len(dialogue.results), "none"
+            failed = connect_failed(session, target)
+            return [in_words(failed, may_go_on=True)] * len(dialogue.results), "none", [failed.reason]
         claim = make_claim(dialogue)
         most = int(fields["most"]) if "most" in fields else None
         async with asyncio.timeout(20):
             sent = await send_message(claim, claim.recipients, session, ALLOW, read, most)
         assert sorted(sent.told) == [recipient.index for recipient in claim.recipients]
         results = [in_words(told.outcome, told.may_go_on) for _, told in sorted(sent.told.items())]
+        outcomes = [told.outcome for _, told in sorted(sent.told.items())]
+        reasons = [one.reason for one in outcomes if isinstance(one, Deferred | Failed)]
         state = "full" if sent.full else "kept" if session.reusable() else "gone"
         session.close()
-        return results, state
+        return results, state, reasons
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("dialogue", DIALOGUES, ids=lambda dialogue: dialogue.name)
 async def test_dialogue(dialogue: Dialogue) -> None:
-    results, state = await play(dialogue)
+    results, state, reasons = await play(dialogue)
     assert results == dialogue.results
+    assert "why" not in dialogue.fields or any(one.endswith(dialogue.fields["why"]) for one in reasons), reasons
     assert state == dialogue.fields["session"]
 
 

@@ -10,7 +10,8 @@ import pytest
 from worker_desk import LATER, NOON, Desk, desk, make_message
 
 from relay.delivery.reviews import Reviewer
-from relay.events import NoticeQueued
+from relay.events import DefectFound, NoticeQueued
+from relay.mail.message import MessageId
 from relay.mail.outcome import Cause, Deferred, State
 from relay.mail.record import AttemptRecord
 from relay.mail.status import Kind, Status
@@ -21,6 +22,11 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 SCHEDULES = Schedules(Schedule((5 * MINUTE, HOUR), 5 * DAY), notices=(4 * HOUR, DAY))
 DOWN = Rest(NOON + 10 * DAY, NOON, 9, "4.4.1", "mx.a.test: connection refused", Cause.OUTAGE.value)
 LOST = Deferred(Status(Kind.TEMPORARY, 4, 2), "the reply was lost", "mx.a.test", cause=Cause.UNKNOWN)
+
+
+async def rest(at: Desk) -> None:
+    """It is still down."""
+    await at.store.rest("a.test", replace(DOWN, until=at.now + 10 * MINUTE))
 
 
 async def look(at: Desk) -> None:
@@ -44,13 +50,14 @@ async def hold(at: Desk) -> None:
 async def test_mail_for_a_destination_that_rests_is_late_and_expires(tmp_path: Path) -> None:
     async with desk(tmp_path, schedules=SCHEDULES) as at:
         await at.store.put((make_message(1, "b@a.test"),))
-        await at.store.rest("a.test", DOWN)
         for age, told in ((4 * HOUR - MINUTE, 0), (4 * HOUR, 1), (5 * HOUR, 1), (DAY + MINUTE, 2), (3 * DAY, 2)):
             at.now = NOON + age
+            await rest(at)
             await look(at)
             assert await notices(at) == ["delay"] * told, age
         assert (await at.states())["b@a.test"] == "queued 0"
         at.now = NOON + 5 * DAY + MINUTE
+        await rest(at)
         await look(at)
         assert await notices(at) == ["delay", "delay", "failure"]
         entry = next(one for one in await at.entries() if one.recipient == "b@a.test")
@@ -129,3 +136,54 @@ async def test_a_hundred_and_more_expire_together(tmp_path: Path) -> None:
         at.now = NOON + 6 * DAY
         await look(at)
         assert set((await at.states()).values()) == {"failed 0"}
+
+
+@pytest.mark.asyncio
+async def test_a_clock_that_was_set_back_lets_no_destination_rest_for_ever(tmp_path: Path) -> None:
+    async with desk(tmp_path, schedules=SCHEDULES) as at:
+        await rest(at)
+        at.now = NOON - 30 * DAY
+        await at.store.put((make_message(1, "b@a.test", arrived=at.now),))
+        await look(at)
+        assert (await at.store.rests())["a.test"].until <= at.now + 2 * HOUR
+        assert await at.store.claim(1, HOUR, at.now, {}, 1) == ()
+        assert len(await at.store.claim(1, HOUR, at.now + 2 * HOUR, {}, 1)) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_defect_in_a_review_keeps_no_other_mail_from_its_end(tmp_path: Path) -> None:
+    async with desk(tmp_path, schedules=SCHEDULES, defects=True) as at:
+        await at.store.put([make_message(number, f"{number}@a.test") for number in (1, 2)])
+        await at.store.rest("a.test", DOWN)
+        at.now = NOON + 6 * DAY
+        ids = iter((RuntimeError("a mistake"), MessageId(77)))
+
+        def new_id() -> MessageId:
+            found = next(ids)
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        await Reviewer(at.store, replace(at.office, new_id=new_id)).look()
+        states = await at.states()
+        assert (states["1@a.test"], states["2@a.test"]) == ("queued 0", "failed 0")
+        assert [event.where for event in at.seen(DefectFound)] == [f"review of {MessageId(1)}"]
+
+
+@pytest.mark.asyncio
+async def test_what_breaks_every_attempt_expires_all_the_same(tmp_path: Path) -> None:
+    """Between two attempts nobody has it, so that a review may, or an operator."""
+    async with desk(tmp_path, schedules=SCHEDULES, defects=True) as at:
+        at.courier.results = {"a.test": RuntimeError("a mistake")}
+        await at.worker.admit(make_message(1, "b@a.test"))
+        await at.until(lambda: bool(at.seen(DefectFound)))
+        await at.calm()
+        (entry,) = await at.entries()
+        assert (entry.under_way, entry.attempts, entry.next_attempt) == (False, 1, NOON + HOUR / 2)
+        at.now = NOON + 5 * DAY + MINUTE
+        at.start()
+        await at.begun(2)
+        await at.calm()
+        await look(at)
+        assert (await at.states())["b@a.test"] == "failed 2"
+        assert await notices(at) == ["failure"]

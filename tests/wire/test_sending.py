@@ -19,6 +19,7 @@ from relay.mail.message import Body, Claim, FileBody, MessageDsn, Notify, Recipi
 from relay.mail.outcome import Cause, Deferred, Delivered, TlsUsed
 from relay.policy.source import Source
 from relay.policy.verdict import Allow, Rule
+from relay.queue.store import StoreUnavailable
 
 pytestmark = pytest.mark.asyncio
 
@@ -308,4 +309,25 @@ async def test_a_caller_may_say_how_many_at_once() -> None:
     assert sent.delivered
     assert recipients([sink]) == [["1@a.test 2@a.test", "3@a.test"]]
     await session.quit()
+    await sink.stop()
+
+
+async def test_a_session_is_closed_when_the_message_cannot_be_read() -> None:
+    """Also where it is read before anything is said of it, to make it 7-bit."""
+    sink = Sink(SinkScript(extensions=("PIPELINING",)))
+    at = await sink.start()
+
+    async def read(_: Body) -> AsyncGenerator[bytes, None]:
+        yield EIGHT_BIT
+        raise StoreUnavailable("the disk is gone")
+
+    for eight_bit in (False, True):
+        session = await open_session(
+            Target("mx.test", at.host, at.port), None, Source(hostname="relay.test"), Timeouts()
+        )
+        assert isinstance(session, OpenSession)
+        claim = make_claim("b@a.test", eight_bit=eight_bit)
+        with pytest.raises(StoreUnavailable):
+            await send_message(claim, claim.recipients, session, Allow(TlsUsed.NONE, Rule.OPPORTUNISTIC), read)
+        assert not session.reusable()
     await sink.stop()

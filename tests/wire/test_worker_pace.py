@@ -13,7 +13,7 @@ from worker_desk import LATER, NOON, Desk, desk, make_message
 from relay.events import DestinationReached, DestinationRests
 from relay.mail.message import Claim, NewMessage
 from relay.mail.outcome import Cause, Deferred, State
-from relay.mail.record import AttemptRecord
+from relay.mail.record import Attempted, AttemptRecord
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.limits import LimitEntry
 from relay.policy.retry import SettledRecipient, Settlement
@@ -67,16 +67,29 @@ async def test_it_grows_with_each_success_up_to_the_most(tmp_path: Path) -> None
 
 
 async def test_what_waits_gets_its_deliverer_when_there_may_be_more(tmp_path: Path) -> None:
-    """Even if nothing more is claimed: two succeed, the other three take long, and so many as may run."""
+    """Even if nothing more is claimed: of ten one has arrived, and six may be under way, not five."""
     async with desk(tmp_path, total=100, per_lane=20) as at:
-        at.courier.shut("a.test")
-        await at.store.put(mail("a.test", 60))
+        answers = {number: asyncio.Event() for number in range(1, 11)}
+        begun: list[int] = []
+        deliver = at.worker._deliver
+
+        async def one_by_one(claim: Claim) -> Attempted:
+            begun.append(claim.id.number)
+            await answers[claim.id.number].wait()
+            return await deliver(claim)
+
+        at.worker._deliver = one_by_one
+        await at.store.put(mail("a.test", 10))
         at.start()
-        await at.begun(5)
         await at.calm()
-        for _ in range(6):
-            await answered(at, "a.test")
-        assert at.courier.running["a.test"] > 5
+        assert len(begun) == 5
+        answers[1].set()
+        await at.settled(1)
+        await at.calm()
+        assert len(begun) == 1 + 6
+        for answer in answers.values():
+            answer.set()
+        await at.settled(10)
 
 
 async def test_throttled_it_gets_half(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from worker_desk import DELIVERED, FIRST_NOTICE, LATER, NEVER, NOON, RECORD, desk, make_message
 
+from relay.delivery import worker
 from relay.events import AttemptFinished, DefectFound, NoticeQueued, StoreFailed
 from relay.mail.message import FileBody, InlineBody, MessageId
 from relay.mail.outcome import Cause
@@ -224,6 +226,7 @@ async def test_what_goes_wrong_in_an_attempt_becomes_no_bounce(error: Exception,
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("impatient")
 async def test_a_result_is_kept_until_the_disk_takes_it(tmp_path: Path) -> None:
     """A notice that cannot be stored: nothing of the settlement is written, and it is tried again, without a delivery.
 
@@ -248,6 +251,7 @@ async def test_a_result_is_kept_until_the_disk_takes_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("impatient")
 async def test_a_queue_that_cannot_be_used_for_a_while(tmp_path: Path) -> None:
     """The worker says so and goes on when it can: here somebody has taken a table away and puts it back."""
     async with desk(tmp_path) as at:
@@ -296,8 +300,9 @@ async def test_a_result_is_kept_though_the_header_cannot_be_read(tmp_path: Path)
 
 
 @pytest.mark.asyncio
-async def test_a_lease_that_was_lost_settles_nothing(tmp_path: Path) -> None:
+async def test_a_lease_that_was_lost_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message was claimed anew, since its lease had ended: the first attempt's result comes too late."""
+    monkeypatch.setattr(worker, "JUMP_SECONDS", math.inf)  # else the lease is renewed
     async with desk(tmp_path, defects=True) as at:
         at.courier.shut()
         at.start()

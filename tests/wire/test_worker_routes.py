@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from worker_desk import NOON, Desk, desk, make_message
 
-from relay.events import AttemptFinished, NoticeQueued
+from relay.events import AttemptFinished, DestinationRests, NoticeQueued
 from relay.mail.message import TlsDemand
 from relay.mail.outcome import Cause, Deferred, Dropped, Failed
 from relay.mail.status import Kind, Status
@@ -93,3 +93,15 @@ async def test_mail_that_a_route_rejects_comes_back(tmp_path: Path) -> None:
         await at.settled(1)
         (notice,) = at.seen(NoticeQueued)
         assert notice.kind == "failure"
+
+
+@pytest.mark.asyncio
+async def test_a_destination_rests_though_its_mail_moves_to_the_fallback(tmp_path: Path) -> None:
+    """What moves is due there at once, which says nothing of when to try again here."""
+    async with desk(tmp_path, routes=Routes(fallback=BACKUP, fallback_after=1), per_lane=1) as at:
+        at.courier.results = {"a.test": DOWN}
+        at.start()
+        await at.store.put([make_message(number, f"{number}@a.test") for number in range(1, 6)])
+        await at.until(lambda: bool(at.seen(DestinationRests)))
+        (rests,) = at.seen(DestinationRests)
+        assert rests.until == NOON + MINUTES

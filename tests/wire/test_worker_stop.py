@@ -131,6 +131,7 @@ async def test_nothing_begins_after_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("impatient")
 async def test_a_notice_whose_id_is_taken_gets_another(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         await at.worker.admit(make_message(FIRST_NOTICE + 1, "old@old.test"))

@@ -76,7 +76,9 @@ def told(pace: Pace, signs: str, now: datetime = NOON) -> list[int]:
     ("most", "signs", "expected"),
     [
         (20, "", []),
-        (20, "+" * 11, [5] * 5 + [6] * 6),
+        (20, "+" * 17, [*range(6, 21), 20, 20]),
+        (20, "-" + "+" * 9, [4] * 5 + [5] * 5),  # after trouble it grows with a whole round of success only
+        (20, "+-+", [6, 5, 5]),
         (5, "+++", [5, 5, 5]),
         (20, "....", [5, 5, 5, 5]),
         (20, "<", [2]),

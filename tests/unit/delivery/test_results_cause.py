@@ -42,10 +42,10 @@ def test_a_verdict(rule: Rule, cause: Cause) -> None:
 
 @pytest.mark.parametrize(("after_final_dot", "cause"), [(False, Cause.OUTAGE), (True, Cause.UNKNOWN)])
 def test_a_connection_that_broke(after_final_dot: bool, cause: Cause) -> None:
-    outcome, _ = of_answer(Lost(Stage.DATA, "hung up", after_final_dot), "mx.test", TlsUsed.NONE)
+    outcome, _ = of_answer(Lost(Stage.DATA, "hung up", after_final_dot), Stage.DATA, "mx.test", TlsUsed.NONE)
     assert isinstance(outcome, Deferred) and outcome.cause is cause
 
 
 def test_a_reply_tells_its_cause_itself() -> None:
-    outcome, _ = of_answer(Reply.of(450, ("4.7.1 Greylisted",)), "mx.test", TlsUsed.NONE)
+    outcome, _ = of_answer(Reply.of(450, ("4.7.1 Greylisted",)), Stage.RCPT, "mx.test", TlsUsed.NONE)
     assert isinstance(outcome, Deferred) and (outcome.cause, cause_of(outcome)) == (None, Cause.GREYLISTING)

@@ -59,7 +59,17 @@ def test_other_steps(detail: tuple[int, int], reason: str, cause: Cause | None, 
     assert words in step(detail, reason, cause)
 
 
-def test_a_host_that_wants_to_wait() -> None:
-    reply = Reply.of(451, ("4.7.1 grey",))
-    assert "later" in step((7, 1), "mx asks us to come again later", Cause.GREYLISTING, reply)
-    assert "EHLO" in step((3, 2), 'mx: answered "421 4.3.2 busy" after EHLO', Cause.THROTTLING, reply)
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("mx asks us to come again later", "consent; it wants"),
+        ("mx asks us to come again later, after MAIL FROM", "consent to the sender (MAIL); it wants"),
+        ("mx asks us to come again later, after RCPT TO", "consent to the recipient (RCPT); it wants"),
+        ("mx asks us to come again later, after DATA", "consent to being sent the message (DATA); it wants"),
+        ("mx asks us to come again later, after the end of the message", "which it has seen whole; it wants"),
+        ("mx [192.0.2.1]: refused the session in its greeting", "consent to a session at all; it wants"),
+        ("mx [192.0.2.1]: refused EHLO and HELO", "consent to a session at all (EHLO); it wants"),
+    ],
+)
+def test_a_host_that_wants_to_wait(reason: str, words: str) -> None:
+    assert words in step((7, 1), reason, Cause.GREYLISTING, Reply.of(451, ("4.7.1 grey",)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from itertools import product
 from time import perf_counter
 
 from hypothesis import given, settings
@@ -225,17 +226,60 @@ def test_nor_when_the_destination_was_closed() -> None:
 
 
 def test_what_comes_back_does_not_starve_the_rest_of_its_sender() -> None:
-    """Senders a and b take turns at x and at y, which were closed; a has z besides."""
+    """All three take turns at x and at y, which were closed; a has z besides."""
     mail = Mail("xy")
-    for line in (("x", "a"), ("y", "a"), ("x", "b"), ("y", "b"), ("z", "a")):
+    for line in [*product("xy", SENDERS), ("z", "a")]:
         mail.put(line, *[0] * 100)
     mail.lines.advance(0, mail.is_closed)
-    mail.serve(0)
+    assert [mail.serve(0), mail.serve(0)] == [("z", "a")] * 2  # all others were met
     mail.closed.clear()
     mail.lines.advance(0, mail.is_closed)
-    served = Counter(mail.serve(0) for _ in range(80))
-    assert set(served) == {("x", "a"), ("y", "a"), ("x", "b"), ("y", "b"), ("z", "a")}
-    assert min(served.values()) >= 8
+    served = Counter(mail.serve(0) for _ in range(120))
+    assert set(served) == {*product("xy", SENDERS), ("z", "a")}
+    assert min(served.values()) >= 10
+
+
+def order_at_x(mail: Mail) -> list[str]:
+    """Who is served there from now on."""
+    mail.closed.clear()
+    return [sender for destination, sender in mail.serve_all(0) if destination == "x"]
+
+
+def test_what_was_set_aside_keeps_its_order() -> None:
+    """However often it opens and closes without anybody being served."""
+    mail = Mail("x")
+    for sender in SENDERS:
+        mail.put(("x", sender), 0)
+    for _ in range(3):
+        mail.closed = {"x"}
+        assert mail.serve_all(0) == []
+        mail.closed.clear()
+        for _ in range(2):
+            mail.lines.advance(0, mail.is_closed)
+    assert order_at_x(mail) == list(SENDERS)
+
+
+def test_nor_does_one_that_was_never_set_aside_change_it() -> None:
+    mail = Mail("x")
+    for time, line in enumerate([("x", "a"), ("x", "b"), ("w", "c"), ("x", "c")], -5):
+        mail.put(line, time, time)
+    mail.lines.advance(0, mail.is_closed)
+    assert mail.serve(0) == ("w", "c")  # a and b were met at x, c was not yet
+    mail.closed = {"w"}
+    mail.lines.advance(0, mail.is_closed)
+    assert mail.serve(0) == ("x", "c")
+    mail.closed = {"w", "x"}
+    assert mail.serve_all(0) == []
+    assert order_at_x(mail)[:3] == ["a", "b", "c"]
+
+
+def test_what_comes_later_stands_behind_what_was_set_aside() -> None:
+    mail = Mail("x")
+    mail.put(("x", "b"), 0)
+    assert mail.serve_all(0) == []
+    mail.put(("x", "a"), 0)
+    assert mail.serve_all(0) == []
+    assert order_at_x(mail) == ["b", "a"]
 
 
 def test_a_destination_with_room_for_one_is_shared() -> None:

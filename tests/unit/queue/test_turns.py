@@ -83,6 +83,15 @@ def test_a_lease_that_was_renewed_or_ended() -> None:
     assert turns.first_time((), 0) is None
 
 
+def test_the_first_end_of_a_renewed_lease_is_none() -> None:
+    turns = Turns()
+    turns.lease(1, 100, X)
+    turns.lease(1, 300, X)
+    turns.advance(200, never)
+    assert turns.next(never) is None
+    assert turns.first_time((), 200) == 300
+
+
 def test_leases_that_come_and_go_leave_nothing() -> None:
     turns = Turns()
     for number in range(10_000):
