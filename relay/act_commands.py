@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from relay.command import config_option, fail, load_without_files, queue_folder
-from relay.queue_commands import OPTIONS, filter_options, json_option, queue, say_none, selection, typed
+from relay.queue_commands import OPTIONS, filter_options, json_option, options_for, queue, say_none, selection, typed
 
 if TYPE_CHECKING:
     from relay.mail.message import MessageId
@@ -183,12 +183,7 @@ def hold_rule() -> None:
 
 
 @hold_rule.command("add")
-@click.option(
-    "--sender", metavar="ADDRESS", help="from this address, @domain, or <> for the null sender; * is anything"
-)
-@click.option("--recipient", metavar="ADDRESS", help="to this address or @domain; * is anything")
-@click.option("--domain", metavar="DOMAIN", help="to recipients of this domain; * is anything")
-@click.option("--login", metavar="NAME", help="that a client sends under this name")
+@options_for(("sender", "recipient", "domain", "login"))
 @click.option("--reason", metavar="TEXT", required=True, help="why, for whoever looks later")
 @config_option
 def hold_rule_add(file: Path | None, reason: str, **options: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -45,12 +45,21 @@ OPTIONS = {
 MANY = ("state",)
 
 
+def options_for(names: Iterable[str]) -> Callable[[F], F]:
+    """These of OPTIONS."""
+
+    def decorate(command: F) -> F:
+        for name in reversed(tuple(names)):
+            (metavar, meaning), option = OPTIONS[name], f"--{name.replace('_', '-')}"
+            command = click.option(option, name, metavar=metavar, multiple=name in MANY, help=meaning)(command)
+        return command
+
+    return decorate
+
+
 def filter_options(command: F) -> F:
     """The options that say which mail is meant, and the ids; the command gets them as `given`."""
-    for name, (metavar, meaning) in reversed(OPTIONS.items()):
-        option = f"--{name.replace('_', '-')}"
-        command = click.option(option, name, metavar=metavar, multiple=name in MANY, help=meaning)(command)
-    return click.argument("ids", nargs=-1, metavar="[ID]...")(command)
+    return click.argument("ids", nargs=-1, metavar="[ID]...")(options_for(OPTIONS)(command))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
