@@ -12,6 +12,7 @@ from relay.delivery.transaction import Lost, Stage
 from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.verdict import Refuse, Rule
+from relay.queue.store import StoreUnavailable
 
 SHORTAGE_4_3_0 = Status(Kind.TEMPORARY, 3, 0)
 CONNECT_4_4_1 = Status(Kind.TEMPORARY, 4, 1)
@@ -65,6 +66,11 @@ def connect_failed(failed: ConnectFailed, target: Target) -> Deferred:
         return Deferred(SHORTAGE_4_3_0, what, cause=Cause.LOCAL)
     status = CONNECT_4_4_1 if failed.stage is Stage.CONNECT else BROKEN_4_4_2
     return Deferred(status, f"{where}: {failed.reason}", target.host, cause=Cause.OUTAGE)
+
+
+def not_read(error: StoreUnavailable) -> Deferred:
+    """The queue cannot give the message: it waits."""
+    return Deferred(SHORTAGE_4_3_0, f"the message could not be read: {error}", cause=Cause.LOCAL)
 
 
 def login_failed(failed: LoginFailed | Lost, credentials: Credentials, host: str, tls: TlsUsed) -> Deferred:

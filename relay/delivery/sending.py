@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from relay.delivery.body import Outgoing, ReadBody, body_for
 from relay.delivery.capabilities import Capabilities
 from relay.delivery.content import PART_OCTETS
-from relay.delivery.results import BROKEN_4_4_2, of_answer
+from relay.delivery.results import BROKEN_4_4_2, not_read, of_answer
 from relay.delivery.smtp import MailOptions, OpenSession, domain_of
 from relay.delivery.transaction import Lost, Stage
 from relay.mail.message import Claim, Recipient, SmtpUtf8, TlsDemand
 from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.verdict import Allow
+from relay.queue.store import StoreUnavailable
 
 TOO_MANY_4_5_3 = Status(Kind.TEMPORARY, 5, 3)
 TOO_LARGE_5_3_4 = Status(Kind.PERMANENT, 3, 4)
@@ -69,15 +70,19 @@ async def send_message(
     """Send the message of `claim` to these of its recipients, where the host has what it needs.
 
     `read` gives the octets of a body. `max_recipients`: at once, at most; the host's own limit counts too.
-    Raises what `read` raises; the session is closed then.
+    Where the queue cannot be read the message waits; what else `read` raises comes through. The session is closed then.
     """
     can, host = session.capabilities, session.observed.host
+    body: Outgoing | Failed | Deferred
     try:
         body = unfit(claim, can, host) or await body_for(claim, can, host, read)
+    except StoreUnavailable as error:
+        session.close()
+        body = not_read(error)
     except BaseException:
         session.close()
         raise
-    if isinstance(body, Failed):
+    if isinstance(body, Failed | Deferred):
         return Sent({recipient.index: Told(body, may_go_on=True) for recipient in recipients})
     sending = _Sending(claim, session, allow, body)
     await sending.run(list(recipients), max_recipients)
@@ -107,7 +112,11 @@ class _Sending:
                 self.full = True
                 self._leave(rest, self._more_later("domains"))
                 return
-            answers = await self._transact(batch)
+            try:
+                answers = await self._transact(batch)
+            except StoreUnavailable as error:  # those who have it must not get it again for that
+                self._leave(batch + rest, not_read(error))
+                return
             self.idled_out = not self.told and all(_idled_out(one, session.took_mail) for one in answers)
             waiting = self._settle(batch, answers) + rest
             if not session.took_mail or not session.reusable():
