@@ -47,6 +47,7 @@ _STEPS_BY_CAUSE = {
     Cause.LOCAL: "the work of this server itself",
     Cause.OUTAGE: "reaching the mail host",
 }
+_WHETHER_IT_CAME = "The recipient can tell you whether it came: please ask before you send it again."
 _STEPS_BY_STATUS = {
     (3, 0): "the work of this server itself",
     (4, 1): "connecting to the mail host",
@@ -132,7 +133,8 @@ def _lines(kind: Kind, settled: SettledRecipient, stamp: Stamp) -> Iterator[str]
         yield _prospects(settled)
     # The postmaster is none of those whom the advice is for.
     if kind is not Kind.UNDELIVERABLE and isinstance(outcome, Deferred | Failed):
-        yield f"Who can mend it: {advice(outcome)}"
+        asks = settled.cause is Cause.UNKNOWN
+        yield _WHETHER_IT_CAME if asks else f"Who can mend it: {advice(outcome)}"
     yield f"Code: {status}" if kind is Kind.DELAY else f"Code: {basic_code(outcome)} {status}"
 
 
@@ -160,6 +162,8 @@ def failing_step(settled: SettledRecipient) -> str:
     """Which step of the delivery does not work, in words: from the reason, the reply, the status and the cause."""
     outcome = settled.outcome
     reason = "" if isinstance(outcome, Delivered) else outcome.reason
+    if settled.cause is Cause.UNKNOWN:
+        return _STEPS_BY_CAUSE[Cause.UNKNOWN]
     if outcome.reply is not None:
         to = next((f" {words}" for ending, words in _CONSENT_BY_REASON.items() if reason.endswith(ending)), "")
         return f"the mail host's consent{to}; it wants to be asked again later"

@@ -165,7 +165,7 @@ async def test_what_is_lost_after_the_message_has_a_cause_and_words() -> None:
             (found,) = await there.attempt(make_claim("b@a.test"))
             assert isinstance(found, Deferred)
             assert found.cause is Cause.UNKNOWN
-            assert found.reason.endswith("after the end of the message; it may have taken the message all the same")
+            assert found.reason.endswith("after the end of the message; it may have arrived all the same")
 
 
 # Hosts that take so much at a time
