@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from relay.command import config_option, fail, load_without_files, queue_folder
-from relay.queue_commands import OPTIONS, filter_options, json_option, queue, say_none, selection
+from relay.queue_commands import OPTIONS, filter_options, json_option, queue, say_none, selection, typed
 
 if TYPE_CHECKING:
     from relay.mail.message import MessageId
@@ -93,14 +93,14 @@ def queue_reroute(to: str, **given: Any) -> None:
 
 def _perform(name: str, given: Mapping[str, Any], reason: str | None = None, to: str | None = None) -> None:
     """Do it, and say what became of it."""
-    from relay.config import hostname, state_folder
+    from relay.config import hostname
     from relay.queue import visitor
     from relay.queue.control import Act, Action
     from relay.queue.giving_up import composer
     from relay.queue.objects import of_tally
 
     options = {field: given[field] for field in OPTIONS}
-    named = bool(given["ids"]) or any(options.values())
+    named = bool(given["ids"]) or bool(typed(options))
     if named is given["everything"]:
         raise click.UsageError("give the ID of a message or an option that says which mail is meant, or --all")
     wanted = selection(given["ids"], options)
@@ -109,7 +109,7 @@ def _perform(name: str, given: Mapping[str, Any], reason: str | None = None, to:
     action = Action(Act(name), wanted, _who(), reason, route, given["dry_run"])
     now = datetime.now(UTC)
     compose = composer(hostname(settings) if action.act is Act.FAIL else "", _ids(now), now)
-    tally = visitor.perform(state_folder(settings, os.environ), action, now, compose, settings.routes.destination)
+    tally = visitor.perform(queue_folder(given["file"]), action, now, compose, settings.routes.destination)
     if given["as_json"]:
         click.echo(json.dumps(of_tally(action, tally), indent=2))
     elif tally.recipients or given["everything"]:
@@ -196,8 +196,10 @@ def hold_rule_add(file: Path | None, reason: str, **options: Any) -> None:
     from relay.queue import visitor
     from relay.queue.hold_rules import HoldRule
 
-    if not any(options.values()):
+    if not typed(options):
         raise click.UsageError("give an option that says which mail is to be held")
+    if not reason.strip():
+        raise click.UsageError("--reason must say something")
     fits = selection((), options)
     rule = HoldRule(fits.sender, fits.recipient, fits.domain, fits.login, reason, datetime.now(UTC))
     click.echo(f"hold rule {visitor.add_hold_rule(queue_folder(file), rule)} is in force")

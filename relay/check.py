@@ -164,7 +164,7 @@ async def _doubt(resolver: Resolver, at: Scene) -> str | None:
 async def _queue(at: Scene) -> list[Finding]:
     seen = _look_at_folder(at.folder)
     found = findings.folder(seen)
-    if seen.parent == seen.path and seen.is_folder:
+    if seen.parent == seen.path and seen.is_folder and seen.writable:  # else that is the thing to mend
         try:
             found.append(findings.schema(visitor.schema(at.folder)))
         except QueueError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -49,7 +50,12 @@ def load_without_files(file: Path | None) -> Settings:
 
 
 def queue_folder(file: Path | None) -> Path:
-    """Where the queue is. Raises ConfigError."""
+    """Where the queue is. Raises ConfigError; where it is not, and no settings file was named, that is what is said."""
     from relay.config import state_folder
 
-    return state_folder(load_without_files(file), os.environ)
+    folder = state_folder(load_without_files(file), os.environ)
+    with suppress(PermissionError):  # who opens it says more
+        if file is None and not folder.exists():
+            where = "the settings file says where it is: --config FILE or RELAY_CONFIG"
+            fail([f"relay: there is no queue in {folder}; {where}"])
+    return folder

@@ -142,9 +142,18 @@ def _apply_environment(values: dict[str, Any], environ: Mapping[str, str], probl
                 used[entry.section, entry.key] = variable
         # Without two underscores it may be no attempt at a setting: Kubernetes sets RELAY_PORT and more.
         elif "__" in variable or _looks_like(variable, known):
-            beside = [name for name in known if name.startswith(variable.partition("__")[0])]
-            problems.append(f"{variable}: unknown setting{_hint(variable, beside or list(known))}")
+            problems.append(f"{variable}: {_unknown_variable(variable, known)}")
     return used
+
+
+def _unknown_variable(variable: str, known: Collection[str]) -> str:
+    section = variable.partition("__")[0]
+    table = section.removeprefix(_PREFIX).lower()
+    if table in _tables():
+        return f"is no setting: [[{table}]] can stand in the settings file only"
+    beside = [name for name in known if name.startswith(section)]
+    sections = dict.fromkeys(re.sub(r"__.*", "__...", name) for name in known)
+    return f"unknown setting{_hint(variable, beside or known, shown=beside or sections)}"
 
 
 def _looks_like(variable: str, known: Collection[str]) -> bool:
@@ -260,11 +269,13 @@ def _known_beside(place: tuple[int | str, ...]) -> str:
     return _hint(key, known, elsewhere)
 
 
-def _hint(wrong: str, known: Collection[str], elsewhere: Collection[str] = ()) -> str:
-    """What there is, and what the writer may have meant."""
+def _hint(
+    wrong: str, known: Collection[str], elsewhere: Collection[str] = (), shown: Collection[str] | None = None
+) -> str:
+    """What there is (`shown`, where `known` is too much), and what the writer may have meant."""
     close = [match for text in (wrong, wrong.upper()) for match in difflib.get_close_matches(text, known, n=1)][:1]
     meant = f" (did you mean {' or '.join(close or elsewhere)}?)" if close or elsewhere else ""
-    return f"; known here: {', '.join(known)}{meant}"
+    return f"; known here: {', '.join(known if shown is None else shown)}{meant}"
 
 
 def state_folder(settings: Settings, environ: Mapping[str, str]) -> Path:
@@ -361,7 +372,7 @@ def example() -> str:
     for table, kind in _tables().items():
         lines += ["", f"# [[{table}]]", f"# {(kind.__doc__ or '').strip()}"]
         lines += [
-            f"# {entry.key} = {entry.default or '...'}  ({entry.type}: {entry.description})"
+            f"# {entry.key} = {entry.default or '...'}  # {entry.type}: {entry.description}"
             for entry in table_reference()
             if entry.section == table
         ]

@@ -67,6 +67,15 @@ class CertificateRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FileRefused(Event):
+    """The users file or the tokens file has changed and cannot be used; what it said before stays in force."""
+
+    name = "file-refused"
+    level = "error"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerStarted(Event):
     """Mail is taken at this address. `tls`: starttls, implicit or none."""
 
@@ -129,7 +138,7 @@ class AuthenticationFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class AttemptFinished(Event):
-    """What one attempt came to for one recipient."""
+    """What one attempt came to for one recipient. `cause`: why it waits, see [retries](retries.md)."""
 
     name = "attempt-finished"
     id: str
@@ -137,6 +146,7 @@ class AttemptFinished(Event):
     state: str
     attempts: int
     status: str
+    cause: str | None
     host: str | None
     tls: str
     reason: str | None
@@ -390,6 +400,8 @@ def log_lines(stream: TextIO = sys.stderr) -> Emit:
     def emit(event: Event) -> None:
         line = {"timestamp": "", "level": event.level, "event": event.name, **fields(event)}
         text = render(None, event.level, stamp(None, event.level, line))
+        if not text.isprintable():  # strangers' words must not move the cursor of who reads the log
+            text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
         with suppress(OSError, ValueError):
             stream.write(f"{text}\n")
             stream.flush()

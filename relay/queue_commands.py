@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from relay.queue.store import QueueEntry
     from relay.queue.visitor import QueueReader
 
+SHOWN_GROUPS = 20  # of each kind in `relay queue stats`, unless it is said otherwise
 PAGE = 1000  # recipients that are read and shown together
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -74,20 +75,31 @@ def queue_list(ids: tuple[str, ...], history: bool, as_json: bool, file: Path | 
     wanted = selection(ids, options)
     if history and not wanted.states:
         wanted = replace(wanted, states=tuple(State))
-    with closing(open_reader(queue_folder(file))) as reader:
+    folder = queue_folder(file)
+    with closing(open_reader(folder)) as reader:
         if as_json:
             _print_json(_pages(reader, wanted))
             return
-        recipients, messages, last = 0, 0, None
+        recipients, messages, last, rests = 0, 0, None, reader.rests()
         for entries in _pages(reader, wanted):
-            click.echo(show.table(entries, datetime.now(UTC), show.terminal_width(sys.stdout), recipients == 0))
+            now, width = datetime.now(UTC), show.terminal_width(sys.stdout)
+            click.echo(show.table(entries, now, width, recipients == 0, rests))
             recipients += len(entries)
             messages += len({entry.id for entry in entries} - {last})
             last = entries[-1].id
     if not recipients:
-        click.echo("No mail fits." if ids or any(options.values()) else "The queue is empty.")
+        click.echo("No mail fits." if ids or typed(options) else "The queue is empty.")
         return
-    click.echo(f"\n{show.count(recipients, 'recipient')} in {show.count(messages, 'message')}")
+    click.echo(f"\n{show.count(recipients, 'recipient')} in {show.count(messages, 'message')}{_stopped(folder)}")
+
+
+def _stopped(folder: Path) -> str:
+    """A line more, where no service runs."""
+    from relay.queue.folder import holder
+
+    with suppress(OSError):
+        return "" if holder(folder) is not None else "\nNo service runs: nothing is tried before it is started."
+    return ""
 
 
 def _print_json(pages: Iterator[tuple[QueueEntry, ...]]) -> None:
@@ -129,9 +141,10 @@ def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options
     from relay.queue.folder import holder
     from relay.queue.objects import of_message
     from relay.queue.visitor import open_reader
+    from relay.show import terminal_width
     from relay.waiting import Scene, page
 
-    if not ids and not any(options.values()):
+    if not ids and not typed(options):
         raise click.UsageError("give the ID of a message, or an option that says which mail is meant")
     wanted = selection(ids, options)
     if ids and not wanted.states:
@@ -145,18 +158,38 @@ def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options
             service: bool | None = holder(folder) is not None
         except OSError:
             service = None
+        scene = Scene(now, rests, service, settings.retry.schedules, settings.limits)
+        width = terminal_width(sys.stdout)
         for trace in (trace for id in found for trace in reader.trace(str(id))):
             if as_json:
                 text = json.dumps(of_message(trace, rests), indent=2).replace("\n", "\n  ")
                 click.echo(f"{',' if shown else '['}\n  {text}", nl=False)
             else:
-                scene = Scene(now, rests, service, settings.retry.schedules, settings.limits)
-                click.echo(f"{chr(10) if shown else ''}{page(trace, scene)}", nl=False)
+                click.echo(f"{chr(10) if shown else ''}{page(trace, scene, width)}", nl=False)
             shown += 1
     if as_json:
         click.echo("\n]" if shown else "[]")
     if not shown:
-        say_none(ids)
+        say_none(ids, "is kept")
+
+
+@queue.command("cat")
+@click.argument("id")
+@config_option
+def queue_cat(id: str, file: Path | None) -> None:
+    """Print a message that waits, header and body, as it was taken."""
+    from relay.queue.visitor import open_reader
+
+    (number,) = selection((id,), {}).ids
+    with closing(open_reader(queue_folder(file))) as reader:
+        pieces = reader.octets(number)
+        if pieces is None:
+            say_none((id,))
+        try:
+            for piece in pieces:
+                click.echo(piece, nl=False)
+        except FileNotFoundError:  # it has left meanwhile
+            say_none((id,))
 
 
 @queue.command("stats")
@@ -164,30 +197,38 @@ def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options
 @json_option
 @config_option
 def queue_stats(ids: tuple[str, ...], as_json: bool, file: Path | None, limit: str | None, **options: Any) -> None:
-    """Show what waits in figures, by destination and by cause, with ages. --limit: the largest so many of each."""
+    """Show what waits in figures, by destination, by cause and by sender. --limit: the largest so many of each."""
     from relay import figures
     from relay.queue.objects import of_stats
     from relay.queue.visitor import open_reader
+    from relay.show import terminal_width
 
-    top = selection((), {"limit": limit}).limit
+    top = selection((), {"limit": limit}).limit or (None if as_json else SHOWN_GROUPS)
     now = datetime.now(UTC)
     with closing(open_reader(queue_folder(file))) as reader:
         stats = reader.stats(selection(ids, options), now, top)
-    click.echo(json.dumps(of_stats(stats), indent=2) if as_json else figures.page(stats, now))
+    click.echo(
+        json.dumps(of_stats(stats), indent=2) if as_json else figures.page(stats, now, terminal_width(sys.stdout))
+    )
 
 
-def say_none(ids: tuple[str, ...]) -> NoReturn:
-    """Nothing was found."""
-    named = f"no mail waits under the id {' and '.join(ids)}" if ids else "no mail fits"
+def say_none(ids: tuple[str, ...], kept: str = "waits") -> NoReturn:
+    """Nothing was found of what `waits`, or `is kept`."""
+    named = f"no mail {kept} under the id {' and '.join(ids)}" if ids else "no mail fits"
     click.echo(f"relay: {named}", err=True)
     sys.exit(1)
+
+
+def typed(options: Mapping[str, Any]) -> list[str]:
+    """The options that were given, also those with an empty value: a shell's variable that is not set is a mistake."""
+    return [field for field, value in options.items() if value not in (None, ())]
 
 
 def selection(ids: tuple[str, ...], options: Mapping[str, Any]) -> QueueFilter:
     """The filter that was typed; a mistake in it ends the command."""
     from relay.queue.selection import FilterError, read_filter
 
-    given = {"id": ids} | {field: value if field in MANY else (value,) for field, value in options.items() if value}
+    given = {"id": ids} | {field: options[field] if field in MANY else (options[field],) for field in typed(options)}
     try:
         return read_filter(given, datetime.now(UTC))
     except FilterError as error:

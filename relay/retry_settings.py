@@ -23,12 +23,12 @@ def _one_or_many(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-def _waits(of: str, *waits: timedelta) -> Any:
-    return Field(default=waits, description=f"waits for mail that {of}; empty: retry.schedule")
+def _waits(why: str, *waits: timedelta) -> Any:
+    return Field(default=waits, description=f"{why}: waits between attempts; empty: retry.schedule")
 
 
-def _life(of: str, life: timedelta | None = None) -> Any:
-    return Field(default=life, description=f"age at which mail that {of} is given up; empty: retry.expire")
+def _life(why: str, life: timedelta | None = None) -> Any:
+    return Field(default=life, description=f"{why}: age at which mail is given up; empty: retry.expire")
 
 
 class RetrySettings(Section):
@@ -57,42 +57,40 @@ class RetrySettings(Section):
     )
 
     greylisting_schedule: tuple[Duration, ...] = _waits(
-        "is greylisted", 5 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE, _HOUR, 2 * _HOUR
+        "greylisted", 5 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE, _HOUR, 2 * _HOUR
     )
-    greylisting_expire: OptionalDuration = _life("is greylisted")
+    greylisting_expire: OptionalDuration = _life("greylisted")
     throttling_schedule: tuple[Duration, ...] = _waits(
-        "is too much for the host", 5 * _MINUTE, 10 * _MINUTE, 20 * _MINUTE, 40 * _MINUTE, _HOUR, 2 * _HOUR
+        "too much for the host", 5 * _MINUTE, 10 * _MINUTE, 20 * _MINUTE, 40 * _MINUTE, _HOUR, 2 * _HOUR
     )
-    throttling_expire: OptionalDuration = _life("is too much for the host")
+    throttling_expire: OptionalDuration = _life("too much for the host")
     outage_schedule: tuple[Duration, ...] = _waits(
-        "finds no working host",
+        "no host works",
         *(5 * _MINUTE, 10 * _MINUTE, 20 * _MINUTE, 30 * _MINUTE, _HOUR, _HOUR, 2 * _HOUR, 4 * _HOUR),
     )
-    outage_expire: OptionalDuration = _life("finds no working host")
+    outage_expire: OptionalDuration = _life("no host works")
     dns_schedule: tuple[Duration, ...] = _waits(
-        "DNS has no answer for", _MINUTE, 5 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE, _HOUR, 2 * _HOUR
+        "DNS has no answer", _MINUTE, 5 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE, _HOUR, 2 * _HOUR
     )
-    dns_expire: OptionalDuration = _life("DNS has no answer for")
+    dns_expire: OptionalDuration = _life("DNS has no answer")
     tls_policy_schedule: tuple[Duration, ...] = _waits(
-        "waits for the TLS that is required", 15 * _MINUTE, 30 * _MINUTE, _HOUR, 2 * _HOUR, 4 * _HOUR
+        "the required TLS is not there", 15 * _MINUTE, 30 * _MINUTE, _HOUR, 2 * _HOUR, 4 * _HOUR
     )
-    tls_policy_expire: OptionalDuration = _life("waits for the TLS that is required", 2 * _DAY)
-    reputation_schedule: tuple[Duration, ...] = _waits(
-        "the host takes for spam", 30 * _MINUTE, _HOUR, 2 * _HOUR, 4 * _HOUR
-    )
-    reputation_expire: OptionalDuration = _life("the host takes for spam", 2 * _DAY)
-    mailbox_full_schedule: tuple[Duration, ...] = _waits("finds the mailbox full", _HOUR, 2 * _HOUR, 4 * _HOUR)
-    mailbox_full_expire: OptionalDuration = _life("finds the mailbox full", 3 * _DAY)
+    tls_policy_expire: OptionalDuration = _life("the required TLS is not there", 2 * _DAY)
+    reputation_schedule: tuple[Duration, ...] = _waits("taken for spam", 30 * _MINUTE, _HOUR, 2 * _HOUR, 4 * _HOUR)
+    reputation_expire: OptionalDuration = _life("taken for spam", 2 * _DAY)
+    mailbox_full_schedule: tuple[Duration, ...] = _waits("the mailbox is full", _HOUR, 2 * _HOUR, 4 * _HOUR)
+    mailbox_full_expire: OptionalDuration = _life("the mailbox is full", 3 * _DAY)
     login_schedule: tuple[Duration, ...] = _waits(
-        "the next hop takes no login for", 5 * _MINUTE, 10 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE
+        "the login is refused", 5 * _MINUTE, 10 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE
     )
-    login_expire: OptionalDuration = _life("the next hop takes no login for")
+    login_expire: OptionalDuration = _life("the login is refused")
     local_schedule: tuple[Duration, ...] = _waits(
-        "waits because this machine is short of something", _MINUTE, 2 * _MINUTE, 5 * _MINUTE
+        "this machine is short of something", _MINUTE, 2 * _MINUTE, 5 * _MINUTE
     )
-    local_expire: OptionalDuration = _life("waits because this machine is short of something")
-    unknown_schedule: tuple[Duration, ...] = _waits("may have arrived", 15 * _MINUTE, _HOUR, 4 * _HOUR)
-    unknown_expire: OptionalDuration = _life("may have arrived")
+    local_expire: OptionalDuration = _life("this machine is short of something")
+    unknown_schedule: tuple[Duration, ...] = _waits("it may have arrived", 15 * _MINUTE, _HOUR, 4 * _HOUR)
+    unknown_expire: OptionalDuration = _life("it may have arrived")
 
     @property
     def schedules(self) -> Schedules:

@@ -6,43 +6,69 @@ Replies and addresses come from strangers: what is shown on a terminal is cleane
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+import textwrap
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
 from typing import TextIO
 
 from relay.policy.words import in_words
-from relay.queue.store import QueueEntry
+from relay.queue.store import QueueEntry, Rest
 
 _HEADINGS = ("ID", "AGE", "SENDER -> RECIPIENT", "STATE", "TRIES", "NEXT ATTEMPT", "CAUSE")
-_PEOPLE = 2  # the column that is cut when the line is too long
-_NARROWEST = 20  # of that column
+_PEOPLE = 2  # the column that gets a line of its own where one line is too short for all
 _INDENT = "    "
 
 
-def table(entries: Sequence[QueueEntry], now: datetime, width: int | None, headings: bool = True) -> str:
+def table(
+    entries: Sequence[QueueEntry],
+    now: datetime,
+    width: int | None,
+    headings: bool = True,
+    rests: Mapping[str, Rest] = MappingProxyType({}),
+) -> str:
     """A line for each recipient, and under it what was said last. `width`: of the terminal, None for no limit."""
-    rows = [_HEADINGS, *(_row(entry, now) for entry in entries)]
+    rows = [_HEADINGS, *(_row(entry, now, rests) for entry in entries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    if width is not None:
-        others = sum(widths) - widths[_PEOPLE] + 2 * (len(widths) - 1)
-        widths[_PEOPLE] = min(widths[_PEOPLE], max(_NARROWEST, width - others))
-    lines = [_line(_HEADINGS, widths)] if headings else []
+    under = width is not None and sum(widths) + 2 * (len(widths) - 1) > width
+    if under:
+        rows, widths = [_without_people(row) for row in rows], [*widths[:_PEOPLE], *widths[_PEOPLE + 1 :]]
+    lines = [_line(rows[0], widths)] if headings else []
     for row, entry in zip(rows[1:], entries, strict=True):
         lines.append(_line(row, widths))
-        lines += [_INDENT + text for text in _remarks(entry)]
+        remarks = [_people(entry), *_remarks(entry)] if under else _remarks(entry)
+        lines += [fold(_INDENT + text, 2 * len(_INDENT), width) for text in remarks]
     return "\n".join(lines)
 
 
-def _row(entry: QueueEntry, now: datetime) -> tuple[str, ...]:
+def fold(line: str, indent: int, width: int | None) -> str:
+    """The line in as many as it takes in a terminal of this width, those after the first indented; words stay whole."""
+    if width is None or len(line) <= width:
+        return line
+    return textwrap.fill(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _without_people(row: tuple[str, ...]) -> tuple[str, ...]:
+    return (*row[:_PEOPLE], *row[_PEOPLE + 1 :])
+
+
+def _people(entry: QueueEntry) -> str:
+    return clean(f"{entry.sender or '<>'} -> {entry.recipient}")
+
+
+def _next_attempt(entry: QueueEntry, now: datetime, rest: Rest | None) -> str:
     if entry.next_attempt is None:
-        next_attempt = "under way" if entry.under_way else "-"
-    else:
-        wait = entry.next_attempt - now
-        next_attempt = f"in {in_words(wait)}" if wait > timedelta(0) else "now"
-    people = clean(f"{entry.sender or '<>'} -> {entry.recipient}")
+        return "under way" if entry.under_way else "-"
+    if rest is not None and rest.until > max(now, entry.next_attempt):
+        return f"rests, {in_words(rest.until - now)}"
+    return f"in {in_words(entry.next_attempt - now)}" if entry.next_attempt > now else "now"
+
+
+def _row(entry: QueueEntry, now: datetime, rests: Mapping[str, Rest]) -> tuple[str, ...]:
+    next_attempt = _next_attempt(entry, now, rests.get(entry.destination))
     age = in_words(now - entry.arrived)
     cause = "-" if entry.cause is None else entry.cause.value
-    return (str(entry.id), age, people, entry.state.value, str(entry.attempts), next_attempt, cause)
+    return (str(entry.id), age, _people(entry), entry.state.value, str(entry.attempts), next_attempt, cause)
 
 
 def _remarks(entry: QueueEntry) -> list[str]:
@@ -57,8 +83,7 @@ def _remarks(entry: QueueEntry) -> list[str]:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    cut = [cell if len(cell) <= width else f"{cell[: width - 2]}.." for cell, width in zip(cells, widths, strict=True)]
-    return "  ".join(f"{cell:{width}}" for cell, width in zip(cut, widths, strict=True)).rstrip()
+    return "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def clean(text: str) -> str:

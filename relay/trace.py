@@ -15,6 +15,7 @@ from relay.mail.message import TlsDemand
 from relay.mail.outcome import State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
 from relay.policy.words import in_words, utc
+from relay.queue.control import AS_SET
 from relay.queue.history import KEPT_FIRST, KEPT_NEWEST, ActEntry, AttemptEntry, MessageTrace, NoticeSent, Result
 from relay.queue.objects import of_trace
 from relay.queue.store import QueueEntry
@@ -77,7 +78,7 @@ def act_words(act: ActEntry) -> str:
     """What an operator did, and why: `held by root: under attack`."""
     done = _ACTS.get(act.act, act.act)
     if act.act == "reroute":
-        return f"{done} by {act.who} to {act.detail}"
+        return f"{done} by {act.who} {f'to {act.detail}' if act.detail != AS_SET else AS_SET}"
     return f"{done} by {act.who}: {act.detail}" if act.detail else f"{done} by {act.who}"
 
 

@@ -21,7 +21,7 @@ from relay.policy.words import in_words, utc
 from relay.queue.history import AttemptEntry, MessageTrace
 from relay.queue.store import QueueEntry, Rest
 from relay.remedies import because, remedy
-from relay.show import clean, count
+from relay.show import clean, count, fold
 from relay.trace import DEMANDS, act_words
 
 _TITLE: Final = 14  # columns of the words in front
@@ -38,9 +38,9 @@ class Scene:
     limits: DestinationLimits = field(default_factory=DestinationLimits)
 
 
-def page(trace: MessageTrace, scene: Scene) -> str:
-    """Everything about one message that waits, or has left."""
-    return "".join(f"{clean(line)}\n" for line in _lines(trace, scene))
+def page(trace: MessageTrace, scene: Scene, width: int | None = None) -> str:
+    """Everything about one message that waits, or has left. `width`: of the terminal, None for no limit."""
+    return "".join(f"{fold(clean(line), _TITLE + 3, width)}\n" for line in _lines(trace, scene))
 
 
 def why(entry: QueueEntry, scene: Scene) -> str:
@@ -95,7 +95,7 @@ def _lines(trace: MessageTrace, scene: Scene) -> Iterator[str]:
 def _recipient(entry: QueueEntry, trace: MessageTrace, scene: Scene) -> Iterator[str]:
     yield entry.recipient
     tries = "not tried yet" if not entry.attempts else f"tried {count(entry.attempts, 'time')}"
-    yield _line("state", f"{entry.state.value}, {tries}, so since {utc(entry.changed)}")
+    yield _line("state", f"{entry.state.value} since {utc(entry.changed)}, {tries}")
     cause = f" ({entry.cause.value})" if entry.cause is not None else ""
     yield _line("ended" if entry.state.closed else "waits because", f"{why(entry, scene)}{cause}")
     yield from _said(entry)

@@ -20,7 +20,7 @@ from aiohttp.typedefs import Handler
 from relay.admin import openapi
 from relay.admin.requests import FieldError, page_filter, read_action, read_rule, stats_filter
 from relay.admin.tokens import Scope, Token, Tokens
-from relay.events import AdminRefused, DefectFound, Emit, QueueAction
+from relay.events import AdminRefused, Emit, FileRefused, QueueAction
 from relay.mail.message import MessageId
 from relay.queue.control import Act
 from relay.queue.controls import Controls
@@ -32,6 +32,7 @@ from relay.queue.store import StoreUnavailable
 PREFIX = "/v1/"
 MAX_BODY = 64 << 10  # octets of a request
 BODY_SECONDS = 10.0
+_LOGGED = 200  # characters of what somebody without a token asked for
 _HEADERS = {"Server": "Relay", "Cache-Control": "no-store"}
 _TOKEN = web.RequestKey("token", Token)
 
@@ -111,7 +112,7 @@ class Api:
             return self._refuse(request, 403, "there are no tokens: admin.tokens_file is not set")
         problem = tokens.refresh()
         if problem is not None:
-            self._desk.emit(DefectFound("tokens file; the old one stays in force", problem))
+            self._desk.emit(FileRefused(problem))
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not text.strip():
             return self._refuse(request, 401, "a token is needed: Authorization: Bearer TOKEN", "Bearer")
@@ -125,7 +126,7 @@ class Api:
         return None
 
     def _refuse(self, request: web.Request, status: int, reason: str, challenge: str | None = None) -> web.Response:
-        self._desk.emit(AdminRefused(request.remote or "", f"{request.method} {request.path}", reason))
+        self._desk.emit(AdminRefused(request.remote or "", f"{request.method} {request.path}"[:_LOGGED], reason))
         headers = {} if challenge is None else {"WWW-Authenticate": challenge}
         return _json(status, {"error": reason}, headers)
 

@@ -15,7 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from relay import events
 from relay.events import Emit, Event
-from relay.mail.outcome import State, TlsUsed
+from relay.mail.outcome import Cause, State, TlsUsed
 from relay.queue.control import Act
 from relay.queue.store import Depth
 
@@ -56,10 +56,16 @@ class Metrics:
         self._deferrals = self._per_status()
         recipients = self._gauge(
             "relay_queue_recipients",
-            "Recipients in the queue: due now, waiting for their time, in an attempt.",
+            "Recipients in the queue: due now, waiting for their time, in an attempt, on hold.",
             "state",
         )
-        self._due, self._waiting, self._under_way = map(recipients.labels, ("due", "waiting", "under_way"))
+        states = ("due", "waiting", "under_way", "held")
+        self._due, self._waiting, self._under_way, self._held = map(recipients.labels, states)
+        causes = self._gauge(
+            "relay_queue_causes", "Recipients in the queue that were tried, by why they still wait.", "cause"
+        )
+        self._causes = {cause: causes.labels(cause.value) for cause in Cause}
+        self._resting = self._gauge("relay_queue_resting_destinations", "Destinations that are down and rest.")
         self._oldest = self._gauge("relay_queue_oldest_seconds", "Age of the oldest message with an open recipient.")
         self._counts: dict[type[Event], Count] = self._table()
 
@@ -81,12 +87,16 @@ class Metrics:
         """Set the gauges of the queue. None: it could not be read, which is shown as NaN."""
         self._under_way.set(under_way)
         if depth is None:
-            self._due.set(_NOT_READ)
-            self._waiting.set(_NOT_READ)
-            self._oldest.set(_NOT_READ)
+            for gauge in (self._due, self._waiting, self._held, self._oldest, self._resting, *self._causes.values()):
+                gauge.set(_NOT_READ)
             return
         self._due.set(depth.due)
         self._waiting.set(max(0, depth.open - depth.due - under_way))  # read at two moments
+        self._held.set(depth.held)
+        self._resting.set(depth.resting)
+        waiting = dict(depth.causes)
+        for cause, gauge in self._causes.items():
+            gauge.set(waiting.get(cause, 0))
         age = now - depth.oldest if depth.oldest is not None else None
         self._oldest.set(0.0 if age is None else max(0.0, age.total_seconds()))
 
@@ -115,6 +125,9 @@ class Metrics:
             events.CertificateRenewed: _nothing,
             events.CertificateRefused: self._plain(
                 "relay_certificate_refused", "Changed certificate files that could not be used."
+            ),
+            events.FileRefused: self._plain(
+                "relay_file_refused", "Changed files of users or tokens that could not be used."
             ),
             events.DnssecTrust: lambda event: trusted.set(event.trusted),
             events.MessageAccepted: self._plain("relay_messages_accepted", "Messages taken from clients."),

@@ -72,9 +72,9 @@ def _paths() -> dict[str, Any]:
         "/v1/queue/stats": {
             "get": _operation(
                 "queueStats",
-                "What waits, in figures, by destination and by cause.",
+                "What waits, in figures, by destination, by cause and by sender.",
                 "Stats",
-                parameters=_filters("the largest so many destinations and causes"),
+                parameters=_filters(f"the largest so many of each, {DEFAULT_PAGE} unless given"),
                 errors=(400,),
             )
         },
@@ -85,7 +85,7 @@ def _paths() -> dict[str, Any]:
                     "act",
                     "Do something with all mail that fits a filter, or count what would be done.",
                     "Tally",
-                    errors=(400, 413),
+                    errors=(400, 408, 413),
                 ),
             )
         },
@@ -97,7 +97,7 @@ def _paths() -> dict[str, Any]:
                     "addHoldRule",
                     "Hold new mail that fits all that is given.",
                     "HoldRule",
-                    errors=(400, 413),
+                    errors=(400, 408, 413),
                     status=201,
                 ),
             ),
@@ -121,6 +121,7 @@ _ERRORS = {
     401: "There is no token, or one that is not known.",
     403: "The token may only read, or the server has no tokens.",
     404: "There is no such thing.",
+    408: "The request did not come in time.",
     413: "The request is too large.",
     503: "The queue cannot be read or written now.",
 }
@@ -250,6 +251,7 @@ def _queue() -> dict[str, Schema]:
                 "states": states,
                 "destinations": _list(_ref("Group")),
                 "causes": _list(_ref("Group")),
+                "senders": _list(_ref("Group")),
                 "resting": _list(_ref("Rest")),
             }
         ),
@@ -297,7 +299,7 @@ def _history() -> dict[str, Schema]:
                 "tried": _list(_ref("Host")),
                 "tried_left_out": _NUMBER,
                 "results": _list(_ref("Result")),
-                "notices": _list(_fields({"id": _TEXT, "state": {"type": ["string", "null"]}})),
+                "notices": _list(_fields({"id": _TEXT, "kind": _MAYBE_TEXT, "state": {"type": ["string", "null"]}})),
             }
         ),
         "Host": _fields(

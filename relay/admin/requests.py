@@ -43,10 +43,10 @@ def page_filter(query: Mapping[str, Sequence[str]], now: datetime) -> QueueFilte
     return replace(found, limit=limit)
 
 
-def stats_filter(query: Mapping[str, Sequence[str]], now: datetime) -> tuple[QueueFilter, int | None]:
+def stats_filter(query: Mapping[str, Sequence[str]], now: datetime) -> tuple[QueueFilter, int]:
     """The filter of GET /v1/queue/stats, and how many groups. Raises FieldError."""
     found = _filter(query, now)
-    return replace(found, limit=None), found.limit
+    return replace(found, limit=None), DEFAULT_PAGE if found.limit is None else found.limit
 
 
 def read_action(body: Any, who: str, now: datetime) -> tuple[Action, str | None]:
@@ -78,7 +78,7 @@ def read_rule(body: Any, now: datetime) -> HoldRule:
     """The rule of POST /v1/queue/hold-rules. Raises FieldError."""
     given = _object(body, RULE_FIELDS)
     reason = _text(given, "reason")
-    if not reason:
+    if not (reason and reason.strip()):
         raise FieldError("reason", "must be given")
     names = [name for name in RULE_FIELDS if name != "reason" and given.get(name) is not None]
     found = _filter({name: (_text(given, name) or "",) for name in names}, now)

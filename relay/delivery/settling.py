@@ -136,6 +136,7 @@ def _finished(claim: Claim, settled: SettledRecipient) -> AttemptFinished:
         state=settled.state.value,
         attempts=settled.recipient.attempts,
         status=str(outcome.status),
+        cause=None if settled.cause is None else settled.cause.value,
         host=outcome.host,
         tls=outcome.tls.value,
         reason=None if isinstance(outcome, Delivered) else outcome.reason,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, Flag, IntEnum
 from pathlib import Path
+from typing import Final
 
 from relay.mail.address import Address
 from relay.mail.outcome import Deferred
@@ -53,6 +54,9 @@ class Notify(Flag):
         return tuple(word for word, event in named if event in self) or ("NEVER",)
 
 
+_UNSAID = Notify.FAILURE | Notify.DELAY  # what counts where nothing was said
+
+
 class Ret(Enum):
     """How much of the message a failure notice gives back. RFC 3461 section 4.3."""
 
@@ -78,7 +82,10 @@ class RecipientDsn:
 
     @property
     def _events(self) -> Notify:
-        return Notify.FAILURE | Notify.DELAY if self.notify is None else self.notify
+        return _UNSAID if self.notify is None else self.notify
+
+
+NOTHING_ASKED: Final = RecipientDsn()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +163,7 @@ class Envelope:
     @property
     def asked(self) -> tuple[RecipientDsn, ...]:
         """What was asked for, for each recipient."""
-        return self.dsn or (RecipientDsn(),) * len(self.recipients)
+        return self.dsn or (NOTHING_ASKED,) * len(self.recipients)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +194,7 @@ class Recipient:
     address: Address
     attempts: int
     delay_notices: int = 0
-    dsn: RecipientDsn = RecipientDsn()
+    dsn: RecipientDsn = NOTHING_ASKED
     last: Deferred | None = None
 
 

@@ -11,7 +11,7 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -224,6 +224,13 @@ def file_of(folder: Path, id: MessageId, size: int) -> FileBody:
 def remove(folder: Path, id: MessageId) -> None:
     """Remove the file of a message whose last recipient is closed, if it has one. Blocking; raises OSError."""
     (folder / _FINAL / str(id)).unlink(missing_ok=True)
+
+
+def chunks_of(path: Path) -> Iterator[bytes]:
+    """The octets of a file. Blocking; raises OSError."""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
 
 
 def _read_chunk(path: Path, offset: int) -> bytes:

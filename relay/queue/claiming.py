@@ -25,7 +25,7 @@ from relay.mail.outcome import State
 from relay.policy.retry import SettledRecipient, Settlement
 from relay.queue.lines import Line
 from relay.queue.rows import (
-    IS_OPEN,
+    CLOSE_MESSAGE,
     RECIPIENT_COLUMNS,
     SEE_RECIPIENT,
     SETTLE_RECIPIENT,
@@ -61,7 +61,6 @@ _RELEASE = (
     "UPDATE recipient SET next_attempt = ?, attempts = attempts - ?, lease = NULL WHERE message = ? AND lease = ?"
 )
 _MOVE = "UPDATE recipient SET route = ?, destination = ? WHERE message = ? AND number = ?"
-_ANY_OPEN = f"SELECT 1 FROM recipient WHERE message = ? AND {IS_OPEN} LIMIT 1"  # noqa: S608  (constants of ours)
 _KINDS = {False: State.QUEUED.value, True: State.DEFERRED.value}  # by whether the line is one of retries
 
 
@@ -108,9 +107,8 @@ def first_claims(
     """
     groups: dict[str, list[Recipient]] = {}
     envelope = message.envelope
-    for index, (address, dsn, destination) in enumerate(
-        zip(envelope.recipients, envelope.asked, destinations, strict=True)
-    ):
+    places = zip(envelope.recipients, envelope.asked, destinations, strict=True)
+    for index, (address, dsn, destination) in enumerate(places):
         if destination in wanted:
             groups.setdefault(destination, []).append(Recipient(index, address, attempts=1, dsn=dsn))
     return tuple(
@@ -200,9 +198,8 @@ def settle(transaction: Transaction, ending: Ending, grouping: Grouping) -> bool
             (turns.note_retry if settled.state is State.DEFERRED else turns.note_fresh)(line, time)
     if not any(settled.state.closed for settled in settlement.recipients):
         return False
-    if connection.execute(_ANY_OPEN, (id,)).fetchone():
+    if not connection.execute(CLOSE_MESSAGE, (now, id)).rowcount:
         return False
-    connection.execute("UPDATE message SET closed = ? WHERE id = ?", (now, id))
     connection.execute("DELETE FROM body WHERE message = ?", (id,))
     return True
 

@@ -18,7 +18,7 @@ from relay.mail.message import MessageId
 from relay.mail.outcome import State
 from relay.queue import giving_up, transactions
 from relay.queue.giving_up import Compose
-from relay.queue.rows import IS_OPEN, Row, storable, to_address, to_micros
+from relay.queue.rows import CLOSE_MESSAGE, Row, storable, to_address, to_micros
 from relay.queue.selection import OPEN, Cursor, QueueFilter
 from relay.queue.store import FileOf, Grouping
 from relay.queue.writer import Transaction
@@ -26,6 +26,7 @@ from relay.queue.writer import Transaction
 PIECE = 5000  # recipients in one transaction: some tenths of a second
 PIECE_WITH_NOTICES = 500
 
+AS_SET = "as the settings say"  # what is written down of a reroute to the default
 _SELECT = (
     "SELECT r.message, r.number, r.state, r.lease IS NOT NULL, r.destination, r.address, r.domain, m.sender,"
     " m.sender_domain, m.login"
@@ -51,10 +52,6 @@ _REROUTE = (
 _CLOSE = (
     "UPDATE recipient SET state = ?, next_attempt = NULL, lease = NULL, hold = NULL, status = ?, reply = NULL,"
     " reason = ?, host = NULL, cause = NULL, rule = NULL, review = NULL, changed = ? WHERE message = ? AND number = ?"
-)
-_CLOSE_MESSAGE = (
-    "UPDATE message SET closed = ?1"  # noqa: S608  (constants of ours)
-    f" WHERE id = ?2 AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?2 AND {IS_OPEN})"
 )
 _WAKE = "DELETE FROM rest WHERE destination = ?"
 _REMEMBER = "INSERT OR REPLACE INTO operator_act VALUES (?, ?, ?, ?, ?, ?)"
@@ -228,7 +225,7 @@ def _write(connection: sqlite3.Connection, action: Action, desk: Desk, rows: Seq
             connection.executemany(_CLOSE, [(state.value, status, reason, now, *place) for place in places])
         case Act.REROUTE:
             connection.executemany(_REROUTE, [_rerouted(row, action.route, desk.grouping, now) for row in rows])
-    detail = storable(action.route or "as the settings say" if action.act is Act.REROUTE else action.reason)
+    detail = storable(action.route or AS_SET if action.act is Act.REROUTE else action.reason)
     who = storable(action.who)
     connection.executemany(_REMEMBER, [(*place, action.act.value, now, who, detail) for place in places])
 
@@ -261,6 +258,6 @@ def _tell(transaction: Transaction, action: Action, desk: Desk, rows: Sequence[R
 def _close(connection: sqlite3.Connection, messages: Iterable[int], desk: Desk) -> list[int]:
     """Close the messages that have no open recipient any more. Returns them; their bodies are gone from the tables."""
     now = to_micros(desk.now)
-    closed = [one for one in sorted(messages) if connection.execute(_CLOSE_MESSAGE, (now, one)).rowcount]
+    closed = [one for one in sorted(messages) if connection.execute(CLOSE_MESSAGE, (now, one)).rowcount]
     connection.executemany("DELETE FROM body WHERE message = ?", [(message,) for message in closed])
     return closed

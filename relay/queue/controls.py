@@ -102,7 +102,7 @@ class Controls:
 
     async def add_hold_rule(self, rule: HoldRule) -> int:
         """Hold what the rule says from now on. Returns its id."""
-        return await self._write(lambda transaction: hold_rules.add_hold_rule(transaction.connection, rule))
+        return await self._write(lambda transaction: transactions.add_hold_rule(transaction, rule))
 
     async def remove_hold_rule(self, id: int) -> bool:
         """Hold no more what the rule says; what it has held stays held. False: there is none of that number."""

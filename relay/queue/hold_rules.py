@@ -60,12 +60,15 @@ def load_hold_rules(connection: sqlite3.Connection) -> tuple[HoldRule, ...]:
     )
 
 
+def any_hold_rule(connection: sqlite3.Connection) -> bool:
+    """Whether there are rules at all."""
+    return connection.execute("SELECT 1 FROM hold_rule LIMIT 1").fetchone() is not None
+
+
 def held(connection: sqlite3.Connection, message: NewMessage) -> dict[int, str]:
     """Which recipients of a message that comes in are held, by place in the envelope, and why."""
     rules = load_hold_rules(connection)
     found: dict[int, str] = {}
-    if not rules:
-        return found
     sender, login = message.envelope.sender, message.login
     for number, recipient in enumerate(message.envelope.recipients):
         rule = next((rule for rule in rules if rule.holds(sender, login, recipient)), None)

@@ -69,6 +69,7 @@ def of_stats(stats: QueueStats) -> Object:
         "states": {state.value: number for state, number in stats.states.items()},
         "destinations": [_of_group(group) for group in stats.destinations],
         "causes": [_of_group(group) for group in stats.causes],
+        "senders": [_of_group(group) for group in stats.senders],
         "resting": [_of_rest(name, rest) for name, rest in stats.resting.items()],
     }
 

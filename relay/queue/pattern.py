@@ -78,7 +78,9 @@ def parse_pattern(text: str) -> AddressPattern:
     if not at:
         if text.lower() == "postmaster":
             return AddressPattern("postmaster", "")
-        raise ValueError(f"must be an address, or a domain with an @ in front, such as @example.org (got {text!r})")
+        raise ValueError(
+            f"must be an address or a domain with an @ in front; * is anything, as in news*@* (got {text!r})"
+        )
     if local and "*" not in text:
         try:
             address = parse_address(text.encode("utf-8", "surrogateescape"))

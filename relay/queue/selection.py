@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from relay.mail.address import AddressError, parse_domain
@@ -27,6 +27,7 @@ from relay.setting_types import parse_duration
 OPEN: Final = tuple(state for state in State if not state.closed)
 MAX_IDS: Final = 1000
 _STATUS = re.compile(r"[245](\.[0-9]{1,3}){0,2}\Z")
+_AGE = re.compile(r"[0-9]{1,12}[smhdw]\Z")
 _LARGEST_LIMIT = 1_000_000_000
 
 T = TypeVar("T")
@@ -165,8 +166,8 @@ def read_filter(given: Mapping[str, Sequence[str]], now: datetime) -> QueueFilte
         cause=one("cause", _named(Cause)),
         states=many("state", _named(State)),
         status=one("status", _status),
-        arrived_by=one("older_than", lambda text: now - parse_duration(text)),
-        arrived_since=one("younger_than", lambda text: now - parse_duration(text)),
+        arrived_by=one("older_than", lambda text: now - _age(text)),
+        arrived_since=one("younger_than", lambda text: now - _age(text)),
         login=one("login", _not_empty),
         limit=one("limit", _limit),
         after=one("after", Cursor.parse),
@@ -196,6 +197,12 @@ def _destination(text: str) -> str:
         return parse_domain(text.removesuffix("."))
     except AddressError as error:
         raise ValueError(f"is no destination: {error}") from None
+
+
+def _age(text: str) -> timedelta:
+    if not _AGE.match(text):
+        raise ValueError(f"must be a number and a unit (s, m, h, d, w), such as 15m or 5d (got {text!r})")
+    return parse_duration(text)
 
 
 def _status(text: str) -> str:

@@ -18,7 +18,7 @@ from typing import TypeVar
 from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
-from relay.queue import claiming, database, hold_rules, reviewing, transactions
+from relay.queue import claiming, database, reviewing, transactions
 from relay.queue.bodies import Bodies, FileOrMemory
 from relay.queue.claiming import Ending, LeaseLostError, Order
 from relay.queue.controls import Controls
@@ -118,7 +118,7 @@ class SqliteStore:
         def work(transaction: Transaction) -> tuple[Claim, ...]:
             self._check_room(transaction, message.body.size)
             # What a rule holds is not claimed; then the rest of the message goes the long way.
-            free = () if hold_rules.held(transaction.connection, message) else wanted
+            free = () if transactions.held(transaction, message) else wanted
             claims = claiming.first_claims(message, destinations, free, lease_until, self._lease_numbers)
             transactions.put(transaction, message, destinations, claims)
             return claims

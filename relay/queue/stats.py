@@ -1,4 +1,4 @@
-"""The queue in figures: how much waits for which destination and why, how old it is, and which destinations rest.
+"""The queue in figures: how much waits for which destination, why and from whom, how old it is, and what rests.
 
 One pass over what is open. Rows in, values out.
 """
@@ -20,17 +20,18 @@ from relay.queue.store import Rest
 
 AGES: Final = tuple(timedelta(minutes=minutes) for minutes in (5, 15, 60, 4 * 60, 24 * 60))
 NOT_TRIED: Final = "not tried"
+NO_SENDER: Final = "<>"
 UNNAMED: Final = "not known"  # of mail that an older version has tried
 
 _OPEN = (
-    "SELECT r.message, r.destination, r.cause, r.state, r.status, r.next_attempt, r.lease IS NOT NULL, m.arrived"
-    " FROM message m JOIN recipient r ON r.message = m.id WHERE {} ORDER BY m.id, r.number LIMIT ?"
+    "SELECT r.message, r.destination, r.flow, r.cause, r.state, r.status, r.next_attempt, r.lease IS NOT NULL,"
+    " m.arrived FROM message m JOIN recipient r ON r.message = m.id WHERE {} ORDER BY m.id, r.number LIMIT ?"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What is open for one destination, or for one cause. Times are aware UTC.
+    """What is open for one destination, for one cause, or from one sender. Times are aware UTC.
 
     `ages`: recipients whose message is as old as each of AGES at most, and those that are older. `next_attempt`: the
     first; None when all are held or in an attempt. `rest`: of a destination that rests at this moment.
@@ -49,7 +50,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """All that is open. The groups with the most recipients come first. `states`: recipients in each."""
+    """All that is open. The groups with the most recipients come first. `states`: recipients in each.
+
+    `senders`: by login, or by address without what changes from message to message.
+    """
 
     recipients: int
     messages: int
@@ -59,6 +63,7 @@ class QueueStats:
     states: dict[State, int]
     destinations: tuple[Group, ...]
     causes: tuple[Group, ...]
+    senders: tuple[Group, ...]
     resting: dict[str, Rest]
 
 
@@ -108,14 +113,16 @@ def load_stats(connection: sqlite3.Connection, selection: QueueFilter, now: date
     rows = connection.execute(_OPEN.format(sql), (*values, limit))
     bounds = [to_micros(now - age) for age in AGES]
     time = to_micros(now)
-    whole, destinations, causes, states, due = _Sum(), dict[str, _Sum](), dict[str, _Sum](), Counter[str](), 0
-    for message, destination, cause, state, status, next_attempt, leased, arrived in rows:
+    whole, destinations, causes, senders = _Sum(), dict[str, _Sum](), dict[str, _Sum](), dict[str, _Sum]()
+    states, due = Counter[str](), 0
+    for message, destination, sender, cause, state, status, next_attempt, leased, arrived in rows:
         age = next((number for number, bound in enumerate(bounds) if arrived >= bound), len(bounds))
         why = cause or (UNNAMED if status else NOT_TRIED)
         for one in (
             whole,
             destinations.get(destination) or destinations.setdefault(destination, _Sum()),
             causes.get(why) or causes.setdefault(why, _Sum()),
+            senders.get(sender) or senders.setdefault(sender, _Sum()),
         ):
             one.add(message, state, next_attempt, leased, arrived)
             one.ages[age] += 1
@@ -131,6 +138,7 @@ def load_stats(connection: sqlite3.Connection, selection: QueueFilter, now: date
         states={State(state): number for state, number in sorted(states.items())},
         destinations=_sorted((one.group(name, rests.get(name)) for name, one in destinations.items()), top),
         causes=_sorted((one.group(name) for name, one in causes.items()), top),
+        senders=_sorted((one.group(name or NO_SENDER) for name, one in senders.items()), top),
         resting=rests,
     )
 

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from relay.mail.address import Address
-from relay.mail.message import Body, Claim, FileBody, MessageId, NewMessage, RecipientDsn
+from relay.mail.message import NOTHING_ASKED, Body, Claim, FileBody, MessageId, NewMessage, RecipientDsn
 from relay.mail.outcome import Cause, State, TlsUsed
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
@@ -38,9 +38,6 @@ class QueueError(Exception):
 
     The text is one line that names the path and what is wrong.
     """
-
-
-_NOTHING_ASKED = RecipientDsn()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class QueueEntry:
     rule: str | None = None  # what gave next_attempt, in words
     review: datetime | None = None  # expires or is late then
     hold: str | None = None  # why it is held
-    dsn: RecipientDsn = _NOTHING_ASKED
+    dsn: RecipientDsn = NOTHING_ASKED
     delay_notices: int = 0
 
     @property
@@ -82,11 +79,14 @@ class QueueEntry:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much mail there is. Held recipients are left out."""
+    """How much mail there is, in recipients. Those that are held count in `held`, `causes` and `oldest` alone."""
 
-    open: int  # recipients that wait or are in an attempt
+    open: int  # that wait or are in an attempt
     due: int  # those of them that could be tried now
     oldest: datetime | None  # when the oldest message with an open recipient arrived
+    held: int = 0
+    causes: tuple[tuple[Cause, int], ...] = ()  # that were tried, by what came of the last attempt
+    resting: int = 0  # destinations
 
 
 @dataclass(frozen=True, slots=True)

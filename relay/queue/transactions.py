@@ -10,6 +10,7 @@ from relay.mail.message import Claim, MessageId, NewMessage
 from relay.mail.outcome import State
 from relay.queue import hold_rules
 from relay.queue.history import DROP_MIDDLE, INSERT_ATTEMPT, middle_of
+from relay.queue.hold_rules import HoldRule
 from relay.queue.rows import (
     INSERT_BODY,
     INSERT_MESSAGE,
@@ -66,10 +67,22 @@ _OLD = "SELECT id FROM message WHERE closed < ? ORDER BY closed LIMIT ?"
 
 
 def load_turns(transaction: Transaction) -> None:
-    """Read from the tables what is due when and where, and which destinations rest."""
+    """Read from the tables what is due when and where, which destinations rest, and whether rules hold anything."""
     ask = transaction.connection.execute
     transaction.turns.load(ask(_LINES, (State.QUEUED.value,)), ask(_LINES, (State.DEFERRED.value,)))
     transaction.turns.rests = dict(ask(_RESTS))
+    transaction.turns.holds = hold_rules.any_hold_rule(transaction.connection)
+
+
+def held(transaction: Transaction, message: NewMessage) -> dict[int, str]:
+    """Which recipients of a message that comes in a rule holds, by place in the envelope, and why."""
+    return hold_rules.held(transaction.connection, message) if transaction.turns.holds else {}
+
+
+def add_hold_rule(transaction: Transaction, rule: HoldRule) -> int:
+    """Hold what the rule says from now on. Returns its id."""
+    transaction.turns.holds = True
+    return hold_rules.add_hold_rule(transaction.connection, rule)
 
 
 def put(
@@ -89,10 +102,10 @@ def put(
     except sqlite3.IntegrityError as error:
         raise StoreUnavailable(f"the queue id {message.id} is taken") from error
     connection.execute(INSERT_BODY, body_row(message))
-    connection.executemany(INSERT_RECIPIENT, recipient_rows(message, destinations, claims))
-    held = hold_rules.held(connection, message).items()
-    connection.executemany(_HOLD, [(reason, message.id.number, number) for number, reason in held])
     flow = flow_of(message.envelope.sender, message.login)
+    connection.executemany(INSERT_RECIPIENT, recipient_rows(message, destinations, flow, claims))
+    for number, reason in held(transaction, message).items():
+        connection.execute(_HOLD, (reason, message.id.number, number))
     leased = {claim.destination: claim for claim in claims}
     for destination in set(destinations):
         if destination in leased:

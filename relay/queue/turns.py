@@ -18,12 +18,13 @@ _SLACK = 64
 class Turns:
     """Whose turn it is. Times are microseconds UTC.
 
-    `rests`: destinations where nothing is tried before a time. `damaged`: it may be later than the truth, and is to be
-    loaded anew.
+    `rests`: destinations where nothing is tried before a time. `holds`: there may be rules that hold what comes in.
+    `damaged`: it may be later than the truth, and is to be loaded anew.
     """
 
     def __init__(self) -> None:
         self.rests: dict[str, int] = {}
+        self.holds = True
         self.damaged = False
         self._fresh = Lines()
         self._retries = Lines()

@@ -5,8 +5,10 @@ The lock of the folder is not taken. Looking needs no right to write beyond SQLi
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
@@ -14,9 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from relay.mail.message import MessageId
-from relay.mail.outcome import State
+from relay.mail.outcome import Cause, State
 from relay.queue import control, database, hold_rules, reviewing, transactions
-from relay.queue.bodies import file_of, remove
+from relay.queue.bodies import chunks_of, file_of, remove
 from relay.queue.control import Action, Desk, Progress, Tally
 from relay.queue.folder import held_if_free
 from relay.queue.giving_up import Compose
@@ -40,6 +42,7 @@ from relay.queue.writer import Transaction
 
 LEAVE_SECONDS = 0.2  # for the service between the pieces of an act
 
+_BODY = "SELECT octets FROM body WHERE message = ?"
 _ORDER = "ORDER BY m.id, r.number"
 _ALL = f"{SELECT_ENTRY} {_ORDER}"
 _ALL_OPEN = f"{SELECT_ENTRY} WHERE m.closed IS NULL AND r.{IS_OPEN} {_ORDER}"
@@ -49,14 +52,22 @@ _ONE_OPEN = f"{SELECT_ENTRY} WHERE m.id = ? AND r.{IS_OPEN} {_ORDER}"
 _DEPTH = (
     "SELECT count(*), total(next_attempt <= ?) FROM recipient INDEXED BY recipient_due WHERE next_attempt IS NOT NULL"
 )
+# Of the messages that are open, by an index: closed ones cost nothing here either.
+_BY_CAUSE = (
+    "SELECT r.state = 'held', r.cause, count(*) FROM message m JOIN recipient r ON r.message = m.id"
+    " WHERE m.closed IS NULL AND (r.state = 'held' OR (r.next_attempt IS NOT NULL AND r.cause IS NOT NULL))"
+    " GROUP BY 1, 2"
+)
+_RESTING = "SELECT count(*) FROM rest WHERE until > ?"
 _OLDEST = "SELECT arrived FROM message WHERE closed IS NULL ORDER BY id LIMIT 1"
 
 
 class QueueReader:
     """A look into a queue. Close it soon after use."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
         self._connection = connection
+        self._folder = folder
 
     def find(self, id: MessageId | None, history: bool) -> tuple[QueueEntry, ...]:
         """Entries by arrival (ids grow with it); of one message when `id` is given; closed ones only with `history`.
@@ -77,12 +88,23 @@ class QueueReader:
 
         Raises StoreUnavailable.
         """
-        try:
-            waiting, due = self._connection.execute(_DEPTH, (to_micros(now),)).fetchone()
-            oldest = self._connection.execute(_OLDEST).fetchone()
-        except sqlite3.Error as error:
-            raise database.unavailable(error) from error
-        return Depth(waiting, int(due), None if oldest is None else from_micros(oldest[0]))
+        held, causes = 0, Counter[Cause]()
+        with self._asking() as ask:
+            waiting, due = ask(_DEPTH, (to_micros(now),)).fetchone()
+            oldest = ask(_OLDEST).fetchone()
+            for is_held, cause, number in ask(_BY_CAUSE):
+                held += number * is_held
+                if cause is not None:
+                    causes[Cause(cause)] += number
+            (resting,) = ask(_RESTING, (to_micros(now),)).fetchone()
+        return Depth(
+            waiting,
+            int(due),
+            None if oldest is None else from_micros(oldest[0]),
+            held,
+            tuple(sorted(causes.items(), key=lambda one: one[0].value)),
+            resting,
+        )
 
     def select(self, selection: QueueFilter) -> tuple[QueueEntry, ...]:
         """The entries of a filter, by arrival. Raises StoreUnavailable."""
@@ -128,6 +150,18 @@ class QueueReader:
         except sqlite3.Error as error:
             raise database.unavailable(error) from error
 
+    def octets(self, id: MessageId) -> Iterator[bytes] | None:
+        """A message as it was taken, in pieces; None when there is none, or it has left. Raises StoreUnavailable.
+
+        The pieces of a large one raise OSError when its file has gone meanwhile.
+        """
+        with self._asking() as ask:
+            row = ask(_BODY, (id.number,)).fetchone()
+        if row is None:
+            return None
+        (octets,) = row
+        return iter((octets,)) if octets is not None else chunks_of(file_of(self._folder, id, 0).path)
+
     def trace(self, name: str) -> tuple[MessageTrace, ...]:
         """All that is known of the message with this queue id, or of those with this Message-ID in their header.
 
@@ -164,7 +198,7 @@ class QueueReader:
 
 def open_reader(folder: Path) -> QueueReader:
     """Look into the queue in `folder`. Raises QueueError, in one line, when there is none or it cannot be read."""
-    return QueueReader(_visit(folder, database.connect_read_only))
+    return QueueReader(_visit(folder, database.connect_read_only), folder)
 
 
 def schema(folder: Path) -> tuple[int, int]:
@@ -179,7 +213,7 @@ def schema(folder: Path) -> tuple[int, int]:
         with closing(database.connect_read_only(folder)) as connection:
             return database.schema_version(connection, path), database.newest_version()
     except (sqlite3.Error, OSError) as error:
-        raise QueueError(f"the queue {path} cannot be opened: {database.describe(error)}") from error
+        raise _refused(path, error) from error
 
 
 def perform(folder: Path, action: Action, now: datetime, compose: Compose, grouping: Grouping) -> Tally:
@@ -231,6 +265,15 @@ def _writing(folder: Path, only_look: bool = False) -> Iterator[sqlite3.Connecti
             raise database.unavailable(error) from error
 
 
+def _refused(path: Path, error: sqlite3.Error | OSError) -> QueueError:
+    """What is said of a queue that cannot be opened; to who lacks the right, SQLite says much less."""
+    no_right = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+    may = os.access(path, os.R_OK | os.W_OK, effective_ids=True)
+    if isinstance(error, PermissionError) or (no_right and not may):
+        return QueueError(f"the queue {path} is not for this user: run this as the user of the service, or as root")
+    return QueueError(f"the queue {path} cannot be opened: {database.describe(error)}")
+
+
 def _visit(folder: Path, connect: Callable[[Path], sqlite3.Connection]) -> sqlite3.Connection:
     path = folder / database.FILE_NAME
     try:
@@ -238,7 +281,7 @@ def _visit(folder: Path, connect: Callable[[Path], sqlite3.Connection]) -> sqlit
             raise QueueError(f"there is no queue in {folder}")
         connection = connect(folder)
     except (sqlite3.Error, OSError) as error:
-        raise QueueError(f"the queue {path} cannot be opened: {database.describe(error)}") from error
+        raise _refused(path, error) from error
     try:
         version = database.schema_version(connection, path)
         if version == 0:
@@ -247,7 +290,7 @@ def _visit(folder: Path, connect: Callable[[Path], sqlite3.Connection]) -> sqlit
             raise QueueError(f"the queue {path} is of an older version of Relay: start the service once to convert it")
     except sqlite3.Error as error:
         connection.close()
-        raise QueueError(f"the queue {path} cannot be opened: {database.describe(error)}") from error
+        raise _refused(path, error) from error
     except BaseException:
         connection.close()
         raise

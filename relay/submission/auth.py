@@ -11,7 +11,7 @@ import binascii
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from relay.events import AuthenticationFailed, DefectFound, Emit
+from relay.events import AuthenticationFailed, Emit, FileRefused
 from relay.mail.status import Reply
 from relay.submission import replies
 from relay.submission.users import Users
@@ -73,7 +73,7 @@ class Authenticator:
         """AUTHENTICATED, LOGIN_REFUSED or LOGIN_BUSY."""
         problem = self._users.refresh()
         if problem is not None:
-            self._emit(DefectFound("users file; the old one stays in force", problem))
+            self._emit(FileRefused(problem))
         if self._users.remembers(given.name, given.password):
             return replies.AUTHENTICATED
         if self._checking >= _MAX_CHECKS:

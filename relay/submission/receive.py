@@ -17,7 +17,16 @@ from typing import Any, TypeVar
 
 from relay.events import DefectFound, MessageAccepted, StoreFailed, SubmissionRefused
 from relay.mail.address import Address, AddressError, parse_domain
-from relay.mail.message import Envelope, MessageDsn, MessageId, NewMessage, RecipientDsn, SmtpUtf8, TlsDemand
+from relay.mail.message import (
+    NOTHING_ASKED,
+    Envelope,
+    MessageDsn,
+    MessageId,
+    NewMessage,
+    RecipientDsn,
+    SmtpUtf8,
+    TlsDemand,
+)
 from relay.mail.status import Reply
 from relay.queue.store import BodyWriter, StoreUnavailable
 from relay.submission import replies
@@ -30,7 +39,6 @@ from relay.submission.verbs import Rcpt
 MAX_HOPS = 100  # Received lines; RFC 5321 §6.3: a large limit, normally at least 100
 _MAX_LINE = 77
 _NO_DSN = MessageDsn()
-_NOTHING_ASKED = RecipientDsn()
 _HELO_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]")
 
 T = TypeVar("T")
@@ -62,17 +70,17 @@ class Transaction:
         """One more recipient, or more to ask for one that is there: `key` is its local part and domain."""
         if key not in self.recipients:
             self.recipients[key] = rcpt.recipient
-            if rcpt.dsn != _NOTHING_ASKED:
+            if rcpt.dsn != NOTHING_ASKED:
                 self._asked[key] = rcpt.dsn
-        elif rcpt.dsn != _NOTHING_ASKED or key in self._asked:
+        elif rcpt.dsn != NOTHING_ASKED or key in self._asked:
             # RFC 3461 §4 does not say what holds for an address given twice. The sender hears of all that it asked for
             # in either place, and the first ORCPT stays, as the first spelling of the address does.
-            self._asked[key] = self._asked.get(key, _NOTHING_ASKED).union(rcpt.dsn)
+            self._asked[key] = self._asked.get(key, NOTHING_ASKED).union(rcpt.dsn)
 
     @property
     def envelope(self) -> Envelope:
         """For the queue."""
-        asked = tuple(self._asked.get(key, _NOTHING_ASKED) for key in self.recipients) if self._asked else ()
+        asked = tuple(self._asked.get(key, NOTHING_ASKED) for key in self.recipients) if self._asked else ()
         return Envelope(self.sender, tuple(self.recipients.values()), asked)
 
 

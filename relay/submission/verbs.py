@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from relay.mail.address import Address, AddressError, parse_address
-from relay.mail.message import MessageDsn, Notify, RecipientDsn, Ret
+from relay.mail.message import NOTHING_ASKED, MessageDsn, Notify, RecipientDsn, Ret
 from relay.mail.status import Reply
 from relay.mail.xtext import decode_utf8_address, decode_xtext
 from relay.submission import replies
@@ -56,7 +56,6 @@ RCPT_PARAMETERS: Parameters = {
 _NONE: Parameters = {}  # after HELO there are no extensions
 _MAX_ORCPT = 500  # characters; RFC 3461 §4.2
 _NO_DSN = MessageDsn()
-_NOTHING_SAID = RecipientDsn()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Rcpt:
     """What RCPT said."""
 
     recipient: Address
-    dsn: RecipientDsn = _NOTHING_SAID
+    dsn: RecipientDsn = NOTHING_ASKED
 
 
 def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:

@@ -44,7 +44,7 @@ def wanted_tables() -> str:
     for section, entries in groupby(reference(), lambda entry: entry.section):
         about = _section(section).__doc__ if section else "In front of the first section."
         text += f"\n### {f'[{section}]' if section else 'hostname'}\n\n{about}\n\n"
-        text += "| setting | allowed | default | what it is | variable |\n|---|---|---|---|---|\n"
+        text += "| setting | allowed | default | what it is |\n|---|---|---|---|\n"
         text += "".join(map(_row, entries))
     for section, entries in groupby(table_reference(), lambda entry: entry.section):
         about = f"{_table(section).__doc__} {EXAMPLES[section]} has examples."
@@ -65,7 +65,7 @@ def _table_row(entry: Reference) -> str:
 
 
 def _row(entry: Reference) -> str:
-    cells = [f"`{entry.name}`", _allowed(entry), f"`{entry.default}`", entry.description, f"`{entry.variable}`"]
+    cells = [f"`{entry.name}`", _allowed(entry), f"`{entry.default}`", entry.description]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
 

@@ -14,14 +14,14 @@ import pytest
 
 from relay.mail.address import parse_address
 from relay.mail.message import Body, Claim, InlineBody, MessageId, NewMessage, SmtpUtf8, TlsDemand
-from relay.mail.outcome import State, TlsUsed
+from relay.mail.outcome import Cause, State, TlsUsed
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
 from relay.queue import visitor
 from relay.queue.control import Act, Action
 from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import BodyWriter, Depth, QueueStore, StoreUnavailable
+from relay.queue.store import BodyWriter, Depth, QueueStore, Rest, StoreUnavailable
 
 pytestmark = pytest.mark.asyncio
 
@@ -621,6 +621,21 @@ async def test_the_depth_counts_what_is_open_and_what_is_due(
     (again,) = await claim(store, NOW + timedelta(hours=1), skip=("c.test", "d.test"))
     await settle(store, again, settlement(again, State.FAILED), (), NOW)
     assert await store.depth(NOW + LEASE) == Depth(2, 2, NOW + MINUTE)
+
+
+async def test_the_depth_counts_what_is_held_why_mail_waits_and_what_rests(
+    store: SqliteStore, message: MakeMessage, settlement: MakeSettlement
+) -> None:
+    await store.put((message(1, "a@a.test"), message(2, "b@b.test"), message(3, "c@c.test"), message(4, "d@d.test")))
+    for cause in (Cause.OUTAGE, Cause.OUTAGE, Cause.LOGIN):
+        (one,) = await claim(store, limit=1)
+        settled = settlement(one, State.DEFERRED)
+        with_cause = tuple(replace(recipient, cause=cause) for recipient in settled.recipients)
+        await settle(store, one, replace(settled, recipients=with_cause), (), NOW)
+    await store.controls.perform(Action(Act.HOLD, QueueFilter(cause=Cause.LOGIN), "root"), NOW, lambda *_: None)
+    await store.rest("a.test", Rest(NOW + MINUTE, NOW, 1, "4.4.1", "down"))
+    await store.rest("b.test", Rest(NOW, NOW, 1, "4.4.1", "over"))
+    assert await store.depth(NOW) == Depth(3, 1, NOW, 1, ((Cause.LOGIN, 1), (Cause.OUTAGE, 2)), 1)
 
 
 async def test_a_check_writes_and_changes_nothing(store: SqliteStore, message: MakeMessage, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -119,3 +119,29 @@ async def test_what_no_rule_holds_is_claimed_at_once(store: SqliteStore, message
     await store.controls.add_hold_rule(rule(domain="example.net"))
     claims = await store.put_claimed(message(1, "a@example.org"), NOW + timedelta(minutes=30), ("example.org",))
     assert [claim.destination for claim in claims] == ["example.org"]
+
+
+@pytest.mark.asyncio
+async def test_a_rule_of_another_process_holds_the_next_message(
+    store: SqliteStore, folder: Path, message: Callable[..., NewMessage]
+) -> None:
+    async def claimed(number: int) -> int:
+        put = message(number, "a@example.org")
+        return len(await store.put_claimed(put, NOW + timedelta(minutes=30), ("example.org",)))
+
+    assert await claimed(1) == 1
+    made = visitor.add_hold_rule(folder, rule(domain="example.org"))
+    assert await claimed(2) == 0
+    visitor.remove_hold_rule(folder, made)
+    assert await claimed(3) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_rule_from_before_the_start_holds_the_first_message(
+    store: SqliteStore,
+    reopen: Callable[[SqliteStore, datetime], Awaitable[SqliteStore]],
+    message: Callable[..., NewMessage],
+) -> None:
+    await store.controls.add_hold_rule(rule(domain="example.org"))
+    again = await reopen(store, NOW)
+    assert await again.put_claimed(message(1, "a@example.org"), NOW + timedelta(minutes=30), ("example.org",)) == ()

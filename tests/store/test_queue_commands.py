@@ -199,6 +199,21 @@ async def test_an_act_needs_to_be_told_which_mail(store: SqliteStore, folder: Pa
     assert (everything.exit_code, everything.output.split()[:2]) == (0, ["0", "recipients"])
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("act", ["hold", "release", "retry", "fail", "drop"])
+@pytest.mark.parametrize("option", ["--domain", "--sender", "--older-than", "--limit", "--state", "--cause"])
+async def test_an_option_without_a_value_is_a_mistake_and_not_everything(
+    store: SqliteStore, message: MakeMessage, folder: Path, act: str, option: str
+) -> None:
+    await store.put((message(1),))  # a script with `--domain "$DOMAIN"`, and no DOMAIN
+    for more in ([], [FIRST], ["--sender", "from@sender.example"][: 0 if option == "--sender" else 2]):
+        found = command(folder, act, option, "", *more)
+        assert found.exit_code == 2
+        assert found.output.startswith(f"relay: {option} ")
+    assert command(folder, act, option, "", "--all").exit_code == 2
+    assert [entry.state for entry in entries(folder)] == [State.QUEUED]
+
+
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
@@ -206,7 +221,7 @@ async def test_an_act_needs_to_be_told_which_mail(store: SqliteStore, folder: Pa
         (("hold", "--status", "9"), "relay: --status must be a status such as 4.7.5, or its beginning (got '9')\n"),
         (
             ("drop", "--older-than", "5"),
-            'relay: --older-than must be a number and a unit (s, m, h, d, w) in quotes, such as "15m" or "5d"\n',
+            "relay: --older-than must be a number and a unit (s, m, h, d, w), such as 15m or 5d (got '5')\n",
         ),
         (("list",), "relay: there is no queue in {folder}\n"),
         (("drop", "--all"), "relay: there is no queue in {folder}\n"),
@@ -218,6 +233,17 @@ def test_mistakes_are_told_in_one_line(folder: Path, arguments: tuple[str, ...],
         assert f"relay: {found.exception}\n" == wanted.format(folder=folder)  # what `main` prints
         return
     assert (found.exit_code, found.output) == (2, wanted)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("list",), ("stats",), ("show", FIRST), ("drop", "--all"), ("hold-rule", "list")]
+)
+def test_who_names_no_settings_file_is_told_of_it(folder: Path, arguments: tuple[str, ...]) -> None:
+    found = CliRunner().invoke(relay, ["queue", *arguments], env={"RELAY_STATE": str(folder), "RELAY_CONFIG": None})
+    assert (found.exit_code, found.output) == (
+        2,
+        f"relay: there is no queue in {folder}; the settings file says where it is: --config FILE or RELAY_CONFIG\n",
+    )
 
 
 @pytest.mark.asyncio
@@ -236,11 +262,34 @@ async def test_a_message_is_explained(store: SqliteStore, seldom: tuple[NewMessa
     command(folder, "drop", FIRST)
     assert "  state:         dropped" in command(folder, "show", FIRST).output
     nothing = command(folder, "show", str(MessageId(9)))
-    assert (nothing.exit_code, nothing.output) == (1, f"relay: no mail waits under the id {MessageId(9)}\n")
+    assert (nothing.exit_code, nothing.output) == (1, f"relay: no mail is kept under the id {MessageId(9)}\n")
     assert command(folder, "show").exit_code == 2
     await store.close()
     command(folder, "retry", str(MessageId(2)))
     assert "no service runs: nothing is tried before" in command(folder, "show", str(MessageId(2))).output
+
+
+@pytest.mark.asyncio
+async def test_a_message_is_printed_as_it_was_taken(store: SqliteStore, message: MakeMessage, folder: Path) -> None:
+    octets = b"Subject: \xff\r\n\r\nx\r\n"
+    writer = store.new_body(MessageId(2))
+    await writer.write(octets * 20_000)
+    await store.put((message(1, body=octets), replace(message(2), body=await writer.finish())))
+    assert command(folder, "cat", FIRST).stdout_bytes == octets
+    assert command(folder, "cat", str(MessageId(2))).stdout_bytes == octets * 20_000
+    command(folder, "drop", FIRST)
+    for gone in (FIRST, str(MessageId(9))):
+        found = command(folder, "cat", gone)
+        assert (found.exit_code, found.output) == (1, f"relay: no mail waits under the id {gone}\n")
+    assert command(folder, "cat", "x").output == "relay: 'x' is not a queue id; `relay queue list` shows them\n"
+
+
+@pytest.mark.asyncio
+async def test_the_list_says_when_no_service_runs(store: SqliteStore, message: MakeMessage, folder: Path) -> None:
+    await store.put((message(1),))
+    assert "No service runs" not in command(folder, "list").output
+    await store.close()
+    assert command(folder, "list").output.endswith("\nNo service runs: nothing is tried before it is started.\n")
 
 
 @pytest.mark.asyncio
@@ -269,6 +318,7 @@ async def test_hold_rules_from_the_command_line(store: SqliteStore, folder: Path
     (found,) = json.loads(rule("list", "--json").output)
     assert (found["domain"], found["login"], found["sender"]) == ("*.example.org", "jo", None)
     assert rule("add", "--reason", "x").exit_code == 2
+    assert rule("add", "--login", "jo", "--reason", " ").exit_code == 2
     assert rule("add", "--sender", "x", "--reason", "x").output.startswith("relay: --sender must be an address")
     assert rule("remove", "1").output == "hold rule 1 is removed\n"
     gone = rule("remove", "1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -69,6 +70,24 @@ async def test_what_is_counted(store: SqliteStore, message: MakeMessage, settlem
     assert groups["example.com"].rest is not None and groups["example.org"].rest is None
     assert list(stats.resting) == ["example.com"]
     assert [(cause.name, cause.recipients) for cause in stats.causes] == [("not tried", 4), ("not known", 1)]
+    assert [(sender.name, sender.recipients) for sender in stats.senders] == [("from@sender.example", 5)]
+
+
+@pytest.mark.asyncio
+async def test_senders_are_told_apart_by_login_and_not_by_what_changes(
+    store: SqliteStore, message: MakeMessage
+) -> None:
+    senders = ("news+1@s.example", "news+2@s.example", "jo@s.example", None, "x@s.example")
+    await store.put([message(number, "a@example.org", sender=sender) for number, sender in enumerate(senders, 1)])
+    await store.put((replace(message(6, "a@example.org", "b@example.org", sender="y@s.example"), login="jo"),))
+    stats = await store.controls.stats(QueueFilter(), NOW, None)
+    assert [(one.name, one.recipients, one.messages) for one in stats.senders] == [
+        ("jo", 2, 1),
+        ("news@s.example", 2, 2),
+        ("<>", 1, 1),
+        ("jo@s.example", 1, 1),
+        ("x@s.example", 1, 1),
+    ]
 
 
 @pytest.mark.asyncio
@@ -98,6 +117,19 @@ async def test_the_page(store: SqliteStore, message: MakeMessage, settlement: Ma
         "example.com: nothing is tried before 2030-01-01 12:01:00 UTC, in 60 s",
         "    down since 2030-01-01 11:59:00 UTC, 2 failures in a row: 4.4.1 refused",
     ]
+
+
+@pytest.mark.asyncio
+async def test_the_page_in_a_narrow_window_and_cut_short(
+    store: SqliteStore, message: MakeMessage, settlement: MakeSettlement
+) -> None:
+    await fill(store, message, settlement)
+    whole = page(await store.controls.stats(QueueFilter(), NOW, None), NOW, 200)
+    assert "<=5m" in whole and "more" not in whole
+    narrow = page(await store.controls.stats(QueueFilter(), NOW, 1), NOW, 80).splitlines()
+    assert max(map(len, narrow[:-2])) <= 80
+    assert narrow[3].split()[-2:] == ["ATTEMPT", "HELD"]
+    assert narrow[5] == "and 3 recipients more: --limit NUMBER shows more lines"
 
 
 def test_a_hundred_thousand_are_counted_listed_and_held_within_seconds(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.config import ConfigError, example, hostname, load, load_without_files, reference, state_folder
+from relay.config import (
+    ConfigError,
+    example,
+    hostname,
+    load,
+    load_without_files,
+    reference,
+    state_folder,
+    table_reference,
+)
 from relay.settings import HostPort, Settings
 
 Write = Callable[[str | bytes], Path]
@@ -325,14 +335,23 @@ def test_mistakes_in_the_environment_name_the_variable(tmp_path: Path) -> None:
         == "RELAY_MTA_STS__PROT: unknown setting; known here: RELAY_MTA_STS__PORT (did you mean RELAY_MTA_STS__PORT?)"
     )
     assert found[1].startswith(
-        "RELAY_WRONG__SUCH: unknown setting; known here: RELAY_HOSTNAME, RELAY_SUBMISSION__LISTEN,"
+        "RELAY_WRONG__SUCH: unknown setting; known here: RELAY_HOSTNAME, RELAY_SUBMISSION__..., RELAY_QUEUE__..., "
     )
+    assert len(found[1]) < 400
     assert found[2].startswith("RELAY_submission__listen: unknown setting; ")
     assert found[3].startswith("RELAY_SUBMISSION__LISTEN[1]: must be host:port")
     assert found[4:] == (
         'RELAY_DELIVERY__ALLOW_PRIVATE_ADDRESSES: must be true or false (got "1")',
         'RELAY_DELIVERY__CONCURRENCY: must be a whole number (got "many")',
         f"RELAY_TLS__CA_FILE: {tmp_path}/none cannot be read: No such file or directory",
+    )
+
+
+@pytest.mark.parametrize("table", ["route", "destination", "override", "source"])
+def test_tables_do_not_come_from_the_environment(table: str) -> None:
+    variable = f"RELAY_{table.upper()}__NAME"
+    assert problems(None, {variable: "x"}) == (
+        f"{variable}: is no setting: [[{table}]] can stand in the settings file only",
     )
 
 
@@ -408,6 +427,14 @@ def test_the_example_is_a_file_of_defaults(write: Write) -> None:
     every_line = re.sub(r"^#(?! )", "", example(), flags=re.MULTILINE)
     assert load(write(every_line), {}) == Settings()
     assert len(re.findall(r"^[a-z0-9_]+ = ", every_line, re.MULTILINE)) == len(reference())
+
+
+def test_the_tables_of_the_example_can_be_taken_in() -> None:
+    text = re.sub(r"^# (\[\[|[a-z0-9_]+ = )", r"\1", example(), flags=re.MULTILINE).replace(" = ...", ' = "x"')
+    tables = {name: value[0] for name, value in tomllib.loads(text).items() if isinstance(value, list)}
+    assert {(name, key) for name, table in tables.items() for key in table} == {
+        (entry.section, entry.key) for entry in table_reference()
+    }
 
 
 def test_every_setting_is_described() -> None:

@@ -32,6 +32,7 @@ def test_what_is_not_known_is_left_out_and_strangers_words_stay_on_one_line() ->
         state="deferred",
         attempts=2,
         status="4.7.5",
+        cause="tls-policy",
         host=None,
         tls="none",
         reason='a "quoted"\nline',
@@ -43,6 +44,10 @@ def test_what_is_not_known_is_left_out_and_strangers_words_stay_on_one_line() ->
     assert text.startswith("level=info event=attempt-finished id=1 recipient=a@b.test state=deferred attempts=2 ")
     assert text.endswith(" next_attempt=2026-01-01T00:00:00Z")
     assert "host" not in text
+
+
+def test_strangers_words_move_no_cursor() -> None:
+    assert line(DnssecTrust(True, "a\x1b[2J\0\r\x85\udcff ü")).endswith(r'reason="a\x1b[2J\x00\r\x85\udcff ü"')
 
 
 def test_a_log_that_cannot_be_written_stops_nothing() -> None:

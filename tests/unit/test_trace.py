@@ -11,6 +11,7 @@ import pytest
 from relay.mail.message import MessageId, TlsDemand
 from relay.mail.outcome import State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
+from relay.queue.control import AS_SET
 from relay.queue.history import ActEntry, AttemptEntry, MessageTrace, NoticeSent, Result
 from relay.queue.store import QueueEntry
 from relay.trace import as_json, page
@@ -296,6 +297,7 @@ def test_what_operators_did_stands_between_the_attempts() -> None:
         ActEntry(1, "hold", NOW + HOUR / 2, "root", "their change window"),
         ActEntry(0, "reroute", NOW + 2 * HOUR, "ops", "backup"),
         ActEntry(1, "drop", NOW + 2 * HOUR, "ops", None),
+        ActEntry(0, "reroute", NOW + 3 * HOUR, "ops", AS_SET),
     )
     attempts = attempt(1, WAITS), attempt(2, WAITS, began=NOW + HOUR)
     lines = body(replace(message(*people, attempts=attempts), acts=acts), NOW)
@@ -305,5 +307,6 @@ def test_what_operators_did_stands_between_the_attempts() -> None:
         "2030-01-01 13:00:00 UTC  attempt 2 for example.org, took 2.3 s",
         "2030-01-01 14:00:00 UTC  bob@example.org: rerouted by ops to backup",
         "2030-01-01 14:00:00 UTC  x@example.org: dropped by ops",
+        "2030-01-01 15:00:00 UTC  bob@example.org: rerouted by ops as the settings say",
         "x@example.org: dropped, and nobody was told (4.7.5 it waits)",
     ]

@@ -81,7 +81,7 @@ def test_a_whole_page() -> None:
   asked:         RET=HDRS ENVID=QQ314159
 
 bob@example.org
-  state:         deferred, tried 3 times, so since 2030-01-01 11:35:00 UTC
+  state:         deferred since 2030-01-01 11:35:00 UTC, tried 3 times
   waits because: example.org rests: mx.example.org: connection refused (outage)
   last result:   4.4.1 mx.example.org [192.0.2.1]: connection refused (host mx.example.org, TLS none)
   next attempt:  2030-01-01 12:05:00 UTC, in 5 min

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ from relay.admin import openapi
 from relay.admin.api import MAX_BODY
 from relay.admin.tokens import Scope, Tokens, add_token
 from relay.app import App
-from relay.events import AdminRefused, AdminStarted, DefectFound, Event, QueueAction
+from relay.events import AdminRefused, AdminStarted, DefectFound, Event, FileRefused, QueueAction
 from relay.lab.zones import Zones
 from relay.mail.address import parse_address
 from relay.mail.message import Envelope, InlineBody, MessageId, NewMessage, Notify, RecipientDsn
-from relay.mail.outcome import Cause, Deferred, State
+from relay.mail.outcome import Cause, Deferred, Failed, State
 from relay.mail.record import AttemptRecord, HostRecord
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.retry import SettledRecipient, Settlement
@@ -184,8 +185,9 @@ async def test_a_changed_file_counts_at_once_and_a_broken_one_is_told(tmp_path: 
         assert (await at.raw("GET", "/v1/queue", headers=headers))[0] == 200
         at.path.write_text("x")
         assert (await at.raw("GET", "/v1/queue", headers=headers))[0] == 200
-        (defect,) = [event for event in at.there.events if isinstance(event, DefectFound)]
-        assert "line 1" in defect.error
+        (refused,) = [event for event in at.there.events if isinstance(event, DefectFound | FileRefused)]
+        assert isinstance(refused, FileRefused)  # the administrator's mistake, not ours
+        assert "line 1" in refused.reason
 
 
 # reading
@@ -242,6 +244,25 @@ async def test_one_message_is_explained(tmp_path: Path) -> None:
             *(404, {"error": f"no message with the queue id {MessageId(9)} is kept"}),
         )
         assert (await at.ask("GET", "/v1/queue/x"))[0] == 400
+
+
+async def test_the_notices_of_an_attempt_are_documented(tmp_path: Path) -> None:
+    async with client(tmp_path) as at:
+        await at.store.put((make_message(1, "a@example.org"),))
+        (claim,) = await at.store.claim(1, timedelta(minutes=30), NOW, {}, 100)
+        outcome = Failed(Status(Kind.PERMANENT, 1, 1), "no such user")
+        settled = SettledRecipient(claim.recipients[0], State.FAILED, outcome, None, 0)
+        notice = replace(make_message(2, "from@sender.example"), notice="failure")
+        await at.store.settle(claim, Settlement((settled,)), (notice,), NOW, record=AttemptRecord(), began=NOW)
+        found = await at.get(f"/v1/queue/{FIRST}")
+        assert found["attempts"][0]["notices"] == [{"id": SECOND, "kind": "failure", "state": "queued"}]
+
+
+async def test_what_is_asked_without_a_token_is_not_logged_at_any_length(tmp_path: Path) -> None:
+    async with client(tmp_path) as at:
+        assert (await at.raw("GET", f"/v1/queue/{'x' * 5000}"))[0] == 401
+        (refused,) = [event for event in at.there.events if isinstance(event, AdminRefused)]
+        assert len(refused.request) == 200
 
 
 async def test_figures(tmp_path: Path) -> None:
@@ -367,6 +388,7 @@ async def test_a_wrong_act_names_its_field_and_does_nothing(tmp_path: Path, body
     [
         ({"domain": "example.org"}, "reason"),
         ({"domain": "example.org", "reason": ""}, "reason"),
+        ({"domain": "example.org", "reason": " "}, "reason"),
         ({"reason": "x"}, None),
         ({"domain": "a b", "reason": "x"}, "domain"),
         ({"login": "", "reason": "x"}, "login"),

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from relay import events
 from relay.admin.metrics import OTHER, OWN_STATUSES, REMOTE, Metrics
 from relay.events import AttemptFinished, Event
-from relay.mail.outcome import TlsUsed
+from relay.mail.outcome import Cause, TlsUsed
 from relay.queue.store import Depth
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -32,7 +32,7 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 
 def attempt(state: str, status: str, reply: str | None = None, tls: str = "none") -> AttemptFinished:
-    return AttemptFinished("1", "a@b.test", state, 1, status, None, tls, None, reply, None)
+    return AttemptFinished("1", "a@b.test", state, 1, status, None, None, tls, None, reply, None)
 
 
 ACCEPTED = events.MessageAccepted("1", None, "a@b.test", 3, 100, "127.0.0.1", None)
@@ -58,6 +58,7 @@ COUNTED: list[tuple[Event, dict[str, float]]] = [
     (events.NoticeQueued("1", "2", "failure", "a@b.test"), {"relay_notices_total{failure}": 1}),
     (events.NoticeQueued("1", "2", "delay", "a@b.test"), {"relay_notices_total{delay}": 1}),
     (events.CertificateRefused("why"), {"relay_certificate_refused_total": 1}),
+    (events.FileRefused("why"), {"relay_file_refused_total": 1}),
     (events.StoreFailed("why"), {"relay_store_failures_total": 1}),
     (events.DefectFound("here", "why"), {"relay_defects_total": 1}),
     (events.DnssecTrust(True, "why"), {"relay_dnssec_trusted": 1}),
@@ -131,12 +132,16 @@ def test_every_series_is_there_from_the_start() -> None:
 QUEUE: list[tuple[Depth | None, int, dict[str, float]]] = [
     (Depth(0, 0, None), 0, {}),
     (
-        Depth(10, 3, NOW - timedelta(hours=1)),
+        Depth(10, 3, NOW - timedelta(hours=1), 4, ((Cause.LOGIN, 2), (Cause.OUTAGE, 5)), 6),
         2,
         {
             "relay_queue_recipients{due}": 3,
             "relay_queue_recipients{waiting}": 5,
             "relay_queue_recipients{under_way}": 2,
+            "relay_queue_recipients{held}": 4,
+            "relay_queue_causes{login}": 2,
+            "relay_queue_causes{outage}": 5,
+            "relay_queue_resting_destinations": 6,
             "relay_queue_oldest_seconds": 3600,
         },
     ),
@@ -157,5 +162,6 @@ def test_a_queue_that_cannot_be_read_is_not_shown_as_empty() -> None:
     metrics.show_queue(None, 1, NOW)
     shown = samples(metrics)
     assert shown.pop("relay_queue_recipients{under_way}") == 1
-    assert len(shown) == 3
+    assert len(shown) == 5 + len(Cause)
+    assert all(math.isnan(value) for value in shown.values())
     assert all(map(math.isnan, shown.values()))
