@@ -43,7 +43,10 @@ def of_answer(answer: Reply | Lost, stage: Stage, host: str, tls: TlsUsed) -> tu
                 # RFC 5321 §4.2.5, RFC 1047: the outcome is unknown; another host now could mean a double.
                 reason = f"{host} {answer.reason}; {MAY_HAVE_ARRIVED}"
                 return Deferred(BROKEN_4_4_2, reason, host, tls=tls, cause=Cause.UNKNOWN), False
-            broken = f"{host} {answer.reason}"
+            reason = answer.reason
+            if stage is Stage.OTHER_RCPT:
+                reason = reason.replace(Stage.RCPT.value, stage.value, 1)
+            broken = f"{host} {reason}"
             return Deferred(BROKEN_4_4_2, broken, host, tls=tls, cause=Cause.OUTAGE), True
 
 
