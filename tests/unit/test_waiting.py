@@ -267,6 +267,13 @@ def test_what_is_closed_has_no_next_step() -> None:
     assert not [line for line in shown if line.startswith(("next attempt", "goes to", "rest", "expires"))]
 
 
+def test_recipients_with_the_same_to_say_say_it_once() -> None:
+    others = [replace(DEFERRED, recipient=f"{name}@example.org", number=number) for number, name in enumerate("xyz", 1)]
+    shown = lines(DEFERRED, others[0], replace(others[1], cause=Cause.MAILBOX_FULL), others[2])
+    assert [line for line in shown if "@example.org" in line] == [f"{name}@example.org" for name in ("bob", *"xzy")]
+    assert sum(line.startswith("waits because:") for line in shown) == 2
+
+
 def test_mail_without_a_sender() -> None:
     shown = page(message(DEFERRED, sender=""), RUNNING)
     assert shown.startswith("0000000000001  <> -> 1 recipient\n")
