@@ -80,9 +80,13 @@ def _lines(trace: MessageTrace, scene: Scene) -> Iterator[str]:
         yield _line("service", "none runs: nothing is tried, and nothing expires, before it is started")
     if trace.about is not None:
         yield _line("notice", f"it speaks of {trace.about}")
+    alike: dict[tuple[str, ...], list[str]] = {}  # of a thousand recipients most have the same to say
     for entry in trace.recipients:
+        alike.setdefault(tuple(_recipient(entry, trace, scene)), []).append(entry.recipient)
+    for said, recipients in alike.items():
         yield ""
-        yield from _recipient(entry, trace, scene)
+        yield from recipients
+        yield from said
     newest = {attempt.domain: attempt for attempt in trace.attempts}
     for destination in dict.fromkeys(entry.destination for entry in trace.recipients if not entry.state.closed):
         if destination in newest:
@@ -93,7 +97,6 @@ def _lines(trace: MessageTrace, scene: Scene) -> Iterator[str]:
 
 
 def _recipient(entry: QueueEntry, trace: MessageTrace, scene: Scene) -> Iterator[str]:
-    yield entry.recipient
     tries = "not tried yet" if not entry.attempts else f"tried {count(entry.attempts, 'time')}"
     yield _line("state", f"{entry.state.value} since {utc(entry.changed)}, {tries}")
     cause = f" ({entry.cause.value})" if entry.cause is not None else ""

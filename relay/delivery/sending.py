@@ -107,7 +107,9 @@ class _Sending:
         """Each transaction has fewer recipients before it than the last one, or gives up BDAT: it comes to an end."""
         session = self._session
         while waiting:
+            waiting, apart = _set_apart(waiting)
             batch, rest = _divide(waiting, session, max_recipients)
+            rest += apart
             if not batch:
                 self.full = True
                 self._leave(rest, self._more_later("domains"))
@@ -232,6 +234,23 @@ def without_552(answers: Sequence[Answer], taken: bool) -> Sequence[Answer]:
         Reply.of(452, one.lines) if refused and isinstance(one, Reply) else one
         for one, refused in zip(answers, too_many, strict=True)
     ]
+
+
+def _ended_it(recipient: Recipient) -> bool:
+    """Whether the last session ended with this recipient, by 421 or without a word: it may do so each time."""
+    last = recipient.last
+    if last is None or (last.reply is not None and last.reply.code != 421):
+        return False
+    return Stage.RCPT.value in last.reason and Stage.OTHER_RCPT.value not in last.reason
+
+
+def _set_apart(waiting: list[Recipient]) -> tuple[list[Recipient], list[Recipient]]:
+    """Those that keep nobody from the message, and those that may, for later and one by one."""
+    apart = [recipient for recipient in waiting if _ended_it(recipient)]
+    if not apart or len(waiting) == 1:
+        return waiting, []
+    others = [recipient for recipient in waiting if not _ended_it(recipient)]
+    return (others, apart) if others else (apart[:1], apart[1:])
 
 
 def _divide(

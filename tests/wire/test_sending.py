@@ -165,7 +165,7 @@ async def test_what_is_lost_after_the_message_has_a_cause_and_words() -> None:
             (found,) = await there.attempt(make_claim("b@a.test"))
             assert isinstance(found, Deferred)
             assert found.cause is Cause.UNKNOWN
-            assert found.reason.endswith("after the end of the message; it may have taken the message all the same")
+            assert found.reason.endswith("after the end of the message; it may have arrived all the same")
 
 
 # Hosts that take so much at a time
@@ -356,3 +356,24 @@ async def test_a_session_is_closed_when_a_defect_ends_the_message() -> None:
             await send_message(claim, claim.recipients, session, Allow(TlsUsed.NONE, Rule.OPPORTUNISTIC), read)
         assert not session.reusable()
     await sink.stop()
+
+
+@pytest.mark.parametrize("extensions", [BASE, BASE[1:]], ids=["pipelining", "one by one"])
+async def test_a_recipient_that_ends_the_session_does_not_keep_the_others_back(extensions: tuple[str, ...]) -> None:
+    """At the next attempt it comes last, and by itself."""
+    async with world() as there:
+        script = SinkScript(extensions=extensions, rcpt={"1@a.test": ("421 4.3.2 not for that one",)})
+        (sink,) = await there.domain("a.test", script)
+        claim = make_claim("0@a.test", "1@a.test", "2@a.test")
+        first = await there.attempt(claim)
+        own = "mx1.a.test asks us to come again later, after RCPT TO"
+        other = f"{own} for another recipient"
+        assert [one.reason for one in first if isinstance(one, Deferred)] == [other, own, other]
+        again = [
+            replace(recipient, attempts=2, last=outcome)
+            for recipient, outcome in zip(claim.recipients, first, strict=True)
+            if isinstance(outcome, Deferred)
+        ]
+        second = await there.attempt(replace(claim, recipients=tuple(again)))
+        assert [in_words(one).split()[0] for one in second] == ["delivered", "deferred", "delivered"]
+        assert recipients([sink]) == [["0@a.test 2@a.test"]]
