@@ -34,6 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _dry_run = click.option("--dry-run", is_flag=True, help="count what would be done, and change nothing")
 _all = click.option("--all", "everything", is_flag=True, help="all mail that waits")
 _reason = click.option("--reason", metavar="TEXT", help="why, for whoever looks later")
+_reason_told = click.option("--reason", metavar="TEXT", help="why: the sender reads it in the notice")
 
 
 def _act(name: str, meaning: str) -> Callable[[F], click.Command]:
@@ -68,14 +69,14 @@ def queue_retry(**given: Any) -> None:
     _perform("retry", given)
 
 
-@_act("fail", "Give mail up: it is not tried again, and its sender gets a notice.")
-@_reason
+@_act("fail", "Give mail up: its sender gets a notice.")
+@_reason_told
 def queue_fail(reason: str | None, **given: Any) -> None:
     """Return mail."""
     _perform("fail", given, reason=reason)
 
 
-@_act("drop", "Drop mail: it is not tried again, and nobody is told.")
+@_act("drop", "Drop mail: nobody is told.")
 @_reason
 def queue_drop(reason: str | None, **given: Any) -> None:
     """Throw mail away."""

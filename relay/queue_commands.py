@@ -67,7 +67,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
 
 @click.group()
 def queue() -> None:
-    """The mail that waits."""
+    """What waits, why, and what is to be done about it."""
 
 
 @queue.command("list")
@@ -76,7 +76,7 @@ def queue() -> None:
 @json_option
 @config_option
 def queue_list(ids: tuple[str, ...], history: bool, as_json: bool, file: Path | None, **options: Any) -> None:
-    """Show each recipient of each waiting message: what was tried, what was said, and when it goes on."""
+    """Show what waits: what was tried, what was said, and when it goes on, for each recipient of each message."""
     from relay import show
     from relay.mail.outcome import State
     from relay.queue.visitor import open_reader
@@ -145,7 +145,10 @@ def _pages(reader: QueueReader, wanted: QueueFilter) -> Iterator[tuple[QueueEntr
 @json_option
 @config_option
 def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options: Any) -> None:
-    """Explain why a message waits, for each recipient: cause, words, rule, next attempt, route, holds, notices."""
+    """Explain why a message waits.
+
+    For each recipient: cause, words, rule, next attempt, route, holds, notices.
+    """
     from relay.mail.outcome import State
     from relay.queue.folder import holder
     from relay.queue.objects import of_message
@@ -206,7 +209,10 @@ def queue_cat(id: str, file: Path | None) -> None:
 @json_option
 @config_option
 def queue_stats(ids: tuple[str, ...], as_json: bool, file: Path | None, limit: str | None, **options: Any) -> None:
-    """Show what waits in figures, by destination, by cause and by sender. --limit: the largest so many of each."""
+    """Show what waits in figures.
+
+    By destination, by cause and by sender, with ages. --limit: the largest so many of each.
+    """
     from relay import figures
     from relay.queue.objects import of_stats
     from relay.queue.visitor import open_reader

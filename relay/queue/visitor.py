@@ -50,7 +50,8 @@ _ONE = f"{SELECT_ENTRY} WHERE m.id = ? {_ORDER}"
 _ONE_OPEN = f"{SELECT_ENTRY} WHERE m.id = ? AND {IS_OPEN} {_ORDER}"
 # Both are answered from an index alone, whatever the history is; the message with the smallest id is the oldest.
 _DEPTH = (
-    "SELECT count(*), total(next_attempt <= ?) FROM recipient INDEXED BY recipient_due WHERE next_attempt IS NOT NULL"
+    "SELECT count(*), total(next_attempt <= ?1 AND destination NOT IN (SELECT destination FROM rest WHERE until > ?1))"
+    " FROM recipient INDEXED BY recipient_due WHERE next_attempt IS NOT NULL"
 )
 # Of the messages that are open, by an index: closed ones cost nothing here either.
 _BY_CAUSE = (

@@ -245,6 +245,18 @@ def test_every_cause_says_what_to_do(cause: Cause) -> None:
             "what to do:    `relay explain example.org --connect` shows what TLS with it comes to; when that is mended: "
             "`relay queue retry 0000000000001`",
         ),
+        # Mail that was never tried waits for what its destination rests for, and that can be mended too.
+        (
+            replace(QUEUED, destination="route:smart"),
+            replace(RUNNING, rests={"route:smart": replace(REST, reason="refused the login", cause="login")}),
+            "waits because: route:smart rests: refused the login (login)",
+        ),
+        (
+            replace(DEFERRED, cause=Cause.GREYLISTING, reply="451 4.7.1 come again", destination="route:smart"),
+            replace(RUNNING, rests={"route:smart": replace(REST, reason="refused the login", cause="login")}),
+            "what to do:    mend the login of [[route]] smart; its file is read anew at each attempt; then"
+            " `relay queue retry 0000000000001`",
+        ),
         # A rest counts, not the time that the message would be due without it.
         (
             QUEUED,
