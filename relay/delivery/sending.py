@@ -121,8 +121,8 @@ class _Sending:
                 return
             self.idled_out = not self.told and all(_idled_out(one, session.took_mail) for one in answers)
             waiting = self._settle(batch, answers) + rest
-            if not session.took_mail or not session.reusable():
-                self.full = bool(waiting) and (self._taken or session.exhausted)
+            if waiting and not (session.took_mail and session.reusable()):
+                self.full = self._taken or session.exhausted
                 if isinstance(answers[0], Reply) and not session.took_mail:
                     self._leave(rest, answers[0])  # it is about the sender, or the session: they would hear the same
                 elif session.exhausted:
