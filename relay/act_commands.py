@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from relay.command import config_option, fail, load_without_files, queue_folder
-from relay.queue_commands import OPTIONS, filter_options, json_option, queue, say_none, selection, typed
+from relay.queue_commands import OPTIONS, filter_options, json_option, options_for, queue, say_none, selection, typed
 
 if TYPE_CHECKING:
     from relay.mail.message import MessageId
@@ -34,6 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _dry_run = click.option("--dry-run", is_flag=True, help="count what would be done, and change nothing")
 _all = click.option("--all", "everything", is_flag=True, help="all mail that waits")
 _reason = click.option("--reason", metavar="TEXT", help="why, for whoever looks later")
+_reason_told = click.option("--reason", metavar="TEXT", help="why: the sender reads it in the notice")
 
 
 def _act(name: str, meaning: str) -> Callable[[F], click.Command]:
@@ -68,14 +69,14 @@ def queue_retry(**given: Any) -> None:
     _perform("retry", given)
 
 
-@_act("fail", "Give mail up: it is not tried again, and its sender gets a notice.")
-@_reason
+@_act("fail", "Give mail up: its sender gets a notice.")
+@_reason_told
 def queue_fail(reason: str | None, **given: Any) -> None:
     """Return mail."""
     _perform("fail", given, reason=reason)
 
 
-@_act("drop", "Drop mail: it is not tried again, and nobody is told.")
+@_act("drop", "Drop mail: nobody is told.")
 @_reason
 def queue_drop(reason: str | None, **given: Any) -> None:
     """Throw mail away."""
@@ -183,12 +184,7 @@ def hold_rule() -> None:
 
 
 @hold_rule.command("add")
-@click.option(
-    "--sender", metavar="ADDRESS", help="from this address, @domain, or <> for the null sender; * is anything"
-)
-@click.option("--recipient", metavar="ADDRESS", help="to this address or @domain; * is anything")
-@click.option("--domain", metavar="DOMAIN", help="to recipients of this domain; * is anything")
-@click.option("--login", metavar="NAME", help="that a client sends under this name")
+@options_for(("sender", "recipient", "domain", "login"))
 @click.option("--reason", metavar="TEXT", required=True, help="why, for whoever looks later")
 @config_option
 def hold_rule_add(file: Path | None, reason: str, **options: Any) -> None:

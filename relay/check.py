@@ -10,6 +10,7 @@ import asyncio
 import os
 import resource
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
@@ -18,6 +19,7 @@ from pathlib import Path
 from relay import findings
 from relay.app import wanted_files
 from relay.delivery.credentials import Login
+from relay.delivery.wire import wording
 from relay.findings import Address, Called, DnssecSeen, Finding, FolderSeen
 from relay.guard import AddressGuard
 from relay.health import from_here, greeting_problem, where_to_ask
@@ -33,7 +35,7 @@ from relay.policy.routing import NEXT_HOP
 from relay.queue import visitor
 from relay.queue.folder import holder
 from relay.queue.room import room
-from relay.queue.store import QueueError
+from relay.queue.store import QueueError, StoreUnavailable
 from relay.settings import DeliverySettings, HostPort, Settings, TrustAd
 from relay.submission.users import Users
 from relay.tls import certificates_in, load_roots, server_context
@@ -97,7 +99,9 @@ def _service(folder: Path) -> int | str | None:
 def _roots(settings: Settings) -> Roots | str:
     try:
         return Roots(load_roots(settings.tls.ca_file))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        return f"{error.filename} cannot be read: {wording(error)}"
+    except ValueError as error:
         return str(error)
 
 
@@ -166,8 +170,12 @@ async def _queue(at: Scene) -> list[Finding]:
     found = findings.folder(seen)
     if seen.parent == seen.path and seen.is_folder and seen.writable:  # else that is the thing to mend
         try:
-            found.append(findings.schema(visitor.schema(at.folder)))
-        except QueueError as error:
+            versions = visitor.schema(at.folder)
+            found.append(findings.schema(versions))
+            if versions[0] == versions[1]:
+                with closing(visitor.open_reader(at.folder)) as reader:
+                    found += findings.holding(reader.depth(at.now).held, len(reader.hold_rules()))
+        except (QueueError, StoreUnavailable) as error:
             found.append(findings.schema(str(error)))
     return [*found, findings.service(at.service)]
 
@@ -243,8 +251,10 @@ async def _connect_problem(address: HostPort) -> str | None:
         async with asyncio.timeout(OWN_GREETING_SECONDS):
             _, writer = await asyncio.open_connection(address.host, address.port)
             writer.close()
-    except (OSError, TimeoutError) as error:
-        return str(error) or f"no connection within {OWN_GREETING_SECONDS:g} s"
+    except TimeoutError:
+        return f"no connection within {OWN_GREETING_SECONDS:g} s"
+    except OSError as error:
+        return wording(error)
     return None
 
 

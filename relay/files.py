@@ -12,13 +12,32 @@ Stamp = tuple[int, int, int]  # mtime in ns, size, inode: what tells a changed f
 def file_stamp(path: Path) -> Stamp | None:
     """What tells whether a file has changed; None when it is not there."""
     try:
-        return stamp_of(path.stat())
+        return _stamp_of(path.stat())
     except OSError:
         return None
 
 
-def stamp_of(seen: os.stat_result) -> Stamp:
-    """The same of a file that is open."""
+def read_entries(path: Path) -> tuple[Stamp, list[tuple[str, str]]]:
+    """The stamp of a file, and its lines but for comments and empty ones, each with its place, in words.
+
+    Raises OSError, and ValueError for a line that is not UTF-8.
+    """
+    with path.open("rb") as file:
+        stamp = _stamp_of(os.fstat(file.fileno()))
+        lines = file.read().splitlines()
+    entries = []
+    for number, line in enumerate(lines, 1):
+        place = f"{path}, line {number}"
+        try:
+            text = line.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            raise ValueError(f"{place}: not UTF-8") from None
+        if text and text[0] != "#":
+            entries.append((place, text))
+    return stamp, entries
+
+
+def _stamp_of(seen: os.stat_result) -> Stamp:
     return seen.st_mtime_ns, seen.st_size, seen.st_ino
 
 

@@ -20,6 +20,7 @@ from relay.policy.chain import EXPIRED, Roots, Trust, check_chain, name_fault
 from relay.policy.override import Override
 from relay.policy.words import of_end, utc
 from relay.settings import DnsSettings, HostPort, TrustAd
+from relay.show import count
 
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # no clock of this program can rightly show less
 EXPIRES_SOON = timedelta(days=14)
@@ -264,6 +265,20 @@ def schema(versions: tuple[int, int] | str) -> Finding:
     if found < newest:
         return ok("queue", f"schema {found}, which the service converts to {newest} when it starts")
     return ok("queue", f"schema {found}")
+
+
+def holding(held: int, rules: int) -> list[Finding]:
+    """What operators keep back: `held` recipients, and new mail by so many hold rules. Nothing: no finding."""
+    found = []
+    if held:
+        text = f"{count(held, 'recipient')} on hold"
+        found.append(
+            warn("queue", text, "`relay queue list --state held` shows them, `relay queue release` lets them go")
+        )
+    if rules:
+        text = f"new mail is put on hold by {count(rules, 'hold rule')}"
+        found.append(warn("queue", text, "`relay queue hold-rule list` shows them; remove those that are over"))
+    return found
 
 
 # Files

@@ -6,6 +6,7 @@ import asyncio
 from ipaddress import ip_address
 from ssl import SSLContext
 
+from relay.delivery.wire import wording
 from relay.settings import HostPort, SubmissionSettings
 from relay.tls import ClientContexts, load_roots
 
@@ -38,7 +39,7 @@ async def greeting_problem(address: HostPort, tls: bool, seconds: float) -> str 
     except TimeoutError:
         return f"no greeting within {seconds:g} s"
     except (OSError, ValueError) as error:  # ValueError: a line without end
-        return str(error)
+        return wording(error)
     if line.startswith((b"220 ", b"220-")):
         return None
     return f"the greeting is {line[:200]!r}" if line else "the connection was closed without a greeting"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -45,12 +45,21 @@ OPTIONS = {
 MANY = ("state",)
 
 
+def options_for(names: Iterable[str]) -> Callable[[F], F]:
+    """These of OPTIONS."""
+
+    def decorate(command: F) -> F:
+        for name in reversed(tuple(names)):
+            (metavar, meaning), option = OPTIONS[name], f"--{name.replace('_', '-')}"
+            command = click.option(option, name, metavar=metavar, multiple=name in MANY, help=meaning)(command)
+        return command
+
+    return decorate
+
+
 def filter_options(command: F) -> F:
     """The options that say which mail is meant, and the ids; the command gets them as `given`."""
-    for name, (metavar, meaning) in reversed(OPTIONS.items()):
-        option = f"--{name.replace('_', '-')}"
-        command = click.option(option, name, metavar=metavar, multiple=name in MANY, help=meaning)(command)
-    return click.argument("ids", nargs=-1, metavar="[ID]...")(command)
+    return click.argument("ids", nargs=-1, metavar="[ID]...")(options_for(OPTIONS)(command))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
@@ -58,7 +67,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
 
 @click.group()
 def queue() -> None:
-    """The mail that waits."""
+    """What waits, why, and what is to be done about it."""
 
 
 @queue.command("list")
@@ -67,7 +76,7 @@ def queue() -> None:
 @json_option
 @config_option
 def queue_list(ids: tuple[str, ...], history: bool, as_json: bool, file: Path | None, **options: Any) -> None:
-    """Show each recipient of each waiting message: what was tried, what was said, and when it goes on."""
+    """Show what waits: what was tried, what was said, and when it goes on, for each recipient of each message."""
     from relay import show
     from relay.mail.outcome import State
     from relay.queue.visitor import open_reader
@@ -136,7 +145,10 @@ def _pages(reader: QueueReader, wanted: QueueFilter) -> Iterator[tuple[QueueEntr
 @json_option
 @config_option
 def queue_show(ids: tuple[str, ...], as_json: bool, file: Path | None, **options: Any) -> None:
-    """Explain why a message waits, for each recipient: cause, words, rule, next attempt, route, holds, notices."""
+    """Explain why a message waits.
+
+    For each recipient: cause, words, rule, next attempt, route, holds, notices.
+    """
     from relay.mail.outcome import State
     from relay.queue.folder import holder
     from relay.queue.objects import of_message
@@ -197,7 +209,10 @@ def queue_cat(id: str, file: Path | None) -> None:
 @json_option
 @config_option
 def queue_stats(ids: tuple[str, ...], as_json: bool, file: Path | None, limit: str | None, **options: Any) -> None:
-    """Show what waits in figures, by destination, by cause and by sender. --limit: the largest so many of each."""
+    """Show what waits in figures.
+
+    By destination, by cause and by sender, with ages. --limit: the largest so many of each.
+    """
     from relay import figures
     from relay.queue.objects import of_stats
     from relay.queue.visitor import open_reader

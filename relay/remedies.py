@@ -48,6 +48,7 @@ _TO_DO: Final[Mapping[Cause, str]] = {
 _TO_DO_AS_IT_SAYS: Final[Mapping[Cause, str]] = {
     Cause.OUTAGE: "nothing: they mend it; {again} does not wait for the next attempt",
     Cause.DNS: "see that our address and name, and the sender's domain, are in DNS: `relay check`",
+    Cause.TLS_POLICY: "{look} shows what TLS with it comes to; when that is mended: {again}",
 }
 
 
@@ -60,7 +61,8 @@ def because(cause: Cause, entry: QueueEntry) -> str:
 def remedy(entry: QueueEntry) -> str | None:
     """What can be done about it; None: nothing but waiting, and it is plain why."""
     if entry.state is State.HELD:
-        return f"`relay queue release {entry.id}` sends it; `relay queue fail` and `relay queue drop` end it"
+        first = "ask the recipient whether it came; " if entry.cause is Cause.UNKNOWN else ""
+        return f"{first}`relay queue release {entry.id}` sends it; `relay queue fail` and `relay queue drop` end it"
     if entry.cause is None or entry.under_way:
         return None
     to_do = (_TO_DO_AS_IT_SAYS.get(entry.cause) if entry.reply else None) or _TO_DO[entry.cause]

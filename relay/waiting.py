@@ -7,13 +7,13 @@ when. What hosts say comes from strangers: it is cleaned of control characters.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from relay.mail.duration import format_duration
 from relay.mail.message import Notify
-from relay.mail.outcome import State
+from relay.mail.outcome import Cause, State
 from relay.policy.limits import DestinationLimits
 from relay.policy.retry import Schedules
 from relay.policy.routing import PREFIX
@@ -80,9 +80,13 @@ def _lines(trace: MessageTrace, scene: Scene) -> Iterator[str]:
         yield _line("service", "none runs: nothing is tried, and nothing expires, before it is started")
     if trace.about is not None:
         yield _line("notice", f"it speaks of {trace.about}")
+    alike: dict[tuple[str, ...], list[str]] = {}  # of a thousand recipients most have the same to say
     for entry in trace.recipients:
+        alike.setdefault(tuple(_recipient(entry, trace, scene)), []).append(entry.recipient)
+    for said, recipients in alike.items():
         yield ""
-        yield from _recipient(entry, trace, scene)
+        yield from recipients
+        yield from said
     newest = {attempt.domain: attempt for attempt in trace.attempts}
     for destination in dict.fromkeys(entry.destination for entry in trace.recipients if not entry.state.closed):
         if destination in newest:
@@ -93,10 +97,10 @@ def _lines(trace: MessageTrace, scene: Scene) -> Iterator[str]:
 
 
 def _recipient(entry: QueueEntry, trace: MessageTrace, scene: Scene) -> Iterator[str]:
-    yield entry.recipient
     tries = "not tried yet" if not entry.attempts else f"tried {count(entry.attempts, 'time')}"
     yield _line("state", f"{entry.state.value} since {utc(entry.changed)}, {tries}")
-    cause = f" ({entry.cause.value})" if entry.cause is not None else ""
+    keeps = _cause(entry, scene)
+    cause = f" ({keeps.value})" if keeps is not None else ""
     yield _line("ended" if entry.state.closed else "waits because", f"{why(entry, scene)}{cause}")
     yield from _said(entry)
     if not entry.state.closed:
@@ -107,6 +111,12 @@ def _recipient(entry: QueueEntry, trace: MessageTrace, scene: Scene) -> Iterator
     for act in trace.acts:
         if act.number == entry.number:
             yield _line("operator", f"{act_words(act)}, {utc(act.made)}")
+
+
+def _cause(entry: QueueEntry, scene: Scene) -> Cause | None:
+    """What keeps it: where its destination rests, that is why it does, whatever came of its own last attempt."""
+    rest = None if entry.state is State.HELD or entry.under_way else _rest(entry, scene)
+    return entry.cause if rest is None or rest.cause is None else Cause(rest.cause)
 
 
 def _said(entry: QueueEntry) -> Iterator[str]:
@@ -127,7 +137,8 @@ def _next(entry: QueueEntry, scene: Scene) -> Iterator[str]:
     if entry.rule and entry.state is not State.HELD:
         yield _line("by the rule", entry.rule)
     yield _line("expires", _end(entry, scene))
-    todo = remedy(entry)
+    keeps = _cause(entry, scene)
+    todo = remedy(entry if keeps is entry.cause else replace(entry, cause=keeps, reply=None))
     if todo is not None:
         yield _line("what to do", todo)
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from relay.files import Stamp, file_stamp, replace_file, stamp_of
+from relay.files import Stamp, file_stamp, read_entries, replace_file
 
 _LINE = re.compile(r"([^:]+):([a-z]+):([0-9a-f]{64})\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -92,23 +91,14 @@ def add_token(path: Path, name: str, scope: Scope) -> str:
 
 
 def _read(path: Path) -> tuple[Stamp, tuple[Token, ...]]:
-    with path.open("rb") as file:
-        seen = os.fstat(file.fileno())
-        octets = file.read()
+    stamp, entries = read_entries(path)
     tokens: dict[str, Token] = {}
-    for number, line in enumerate(octets.splitlines(), 1):
-        place = f"{path}, line {number}"
-        try:
-            text = line.decode("utf-8").strip()
-        except UnicodeDecodeError:
-            raise ValueError(f"{place}: not UTF-8") from None
-        if not text or text[0] == "#":
-            continue
+    for place, text in entries:
         token = _parse(text, place)
         if token.name in tokens:
             raise ValueError(f"{place}: the token {token.name!r} is there twice")
         tokens[token.name] = token
-    return stamp_of(seen), tuple(tokens.values())
+    return stamp, tuple(tokens.values())
 
 
 def _parse(text: str, place: str) -> Token:

@@ -120,10 +120,13 @@ class Attempt:
 
     def _parties(self) -> list[list[Recipient]]:
         """The recipients, apart where overrides for their domains differ: a route may take those of many domains."""
-        overrides, now = self._tools.overrides, self._tools.clock()
+        overrides = self._tools.overrides
+        if not overrides.entries:
+            return [list(self._claim.recipients)]
+        now = self._tools.clock()
         parties: dict[Override | None, list[Recipient]] = {}
         for recipient in self._claim.recipients:
-            override = overrides.find(recipient.address.domain, "", now) if overrides.entries else None
+            override = overrides.find(recipient.address.domain, "", now)
             parties.setdefault(override, []).append(recipient)
         return list(parties.values())
 
@@ -340,7 +343,7 @@ class Attempt:
             return False
         self._full = sent.full
         self._settle(sent, session, need, verdict)
-        await self._put_back(key, session)
+        self._tools.pool.give(key, session)
         return True
 
     async def _remember(self, seen: ObservedSession, need: Requirement, verdict: Verdict) -> None:
@@ -381,12 +384,6 @@ class Attempt:
                 self._outcomes[index] = outcome
                 del self._open[index]
         self._trail.session(need, session.observed, allow, () if sent.delivered else session.dialogue())
-
-    async def _put_back(self, key: SessionKey, session: OpenSession) -> None:
-        if session.reusable():
-            self._tools.pool.give(key, session)
-        else:
-            session.close()
 
     def _note(self, note: Deferred | Failed, index: int | None = None) -> None:
         self._notes.append((frozenset(self._open) if index is None else frozenset({index}), note))

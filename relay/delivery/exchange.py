@@ -22,6 +22,7 @@ class Stage(Enum):
     AUTH = "after AUTH"
     MAIL = "after MAIL FROM"
     RCPT = "after RCPT TO"
+    OTHER_RCPT = "after RCPT TO for another recipient"
     DATA = "after DATA"
     CHUNK = "after BDAT"
     BODY = "in the middle of the message"

@@ -11,7 +11,9 @@ from relay.delivery.opening import ConnectFailed, Target
 from relay.delivery.transaction import Lost, Stage
 from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, TlsUsed
 from relay.mail.status import Kind, Reply, Status
+from relay.policy.retry import MAY_HAVE_ARRIVED
 from relay.policy.verdict import Refuse, Rule
+from relay.queue.store import StoreUnavailable
 
 SHORTAGE_4_3_0 = Status(Kind.TEMPORARY, 3, 0)
 CONNECT_4_4_1 = Status(Kind.TEMPORARY, 4, 1)
@@ -40,9 +42,12 @@ def of_answer(answer: Reply | Lost, stage: Stage, host: str, tls: TlsUsed) -> tu
         case Lost():
             if answer.after_final_dot:
                 # RFC 5321 §4.2.5, RFC 1047: the outcome is unknown; another host now could mean a double.
-                reason = f"{host} {answer.reason}; it may have taken the message all the same"
+                reason = f"{host} {answer.reason}; {MAY_HAVE_ARRIVED}"
                 return Deferred(BROKEN_4_4_2, reason, host, tls=tls, cause=Cause.UNKNOWN), False
-            broken = f"{host} {answer.reason}"
+            reason = answer.reason
+            if stage is Stage.OTHER_RCPT:
+                reason = reason.replace(Stage.RCPT.value, stage.value, 1)
+            broken = f"{host} {reason}"
             return Deferred(BROKEN_4_4_2, broken, host, tls=tls, cause=Cause.OUTAGE), True
 
 
@@ -65,6 +70,11 @@ def connect_failed(failed: ConnectFailed, target: Target) -> Deferred:
         return Deferred(SHORTAGE_4_3_0, what, cause=Cause.LOCAL)
     status = CONNECT_4_4_1 if failed.stage is Stage.CONNECT else BROKEN_4_4_2
     return Deferred(status, f"{where}: {failed.reason}", target.host, cause=Cause.OUTAGE)
+
+
+def not_read(error: StoreUnavailable) -> Deferred:
+    """The queue cannot give the message: it waits."""
+    return Deferred(SHORTAGE_4_3_0, f"the message could not be read: {error}", cause=Cause.LOCAL)
 
 
 def login_failed(failed: LoginFailed | Lost, credentials: Credentials, host: str, tls: TlsUsed) -> Deferred:

@@ -14,11 +14,11 @@ from relay.mail.message import Claim
 from relay.mail.outcome import Cause, Deferred
 from relay.mail.record import AttemptRecord
 from relay.mail.status import Status
-from relay.policy.retry import Settlement, first_review, longest_wait, review
+from relay.policy.retry import Schedules, Settlement, first_review, longest_wait, review, shortest_age
 from relay.policy.words import utc
 from relay.queue.store import QueueStore, Rest, Review, StoreUnavailable
 
-EVERY_SECONDS = 30.0
+EVERY_SECONDS = 30.0  # or more often, where the settings give mail ages as short as that
 BATCH = 100
 
 
@@ -33,7 +33,9 @@ class Reviewer:
     async def run(self) -> None:
         """Look at everything once in a while."""
         while True:
-            await asyncio.sleep(EVERY_SECONDS)  # first: after a start mail is tried once more before it is given up
+            await asyncio.sleep(
+                pause(self._office.schedules)
+            )  # first: after a start mail is tried once more before it is given up
             try:
                 await self.look()
             except StoreUnavailable as error:
@@ -59,6 +61,11 @@ class Reviewer:
         why = None if rest is None or rest.until <= now else _as_deferred(rest)
         settlement = review(one.claim, self._office.schedules, now, why, held=one.held)
         await self._settler.close(one.claim, settlement, _record(one.claim, rest, settlement, now), now)
+
+
+def pause(schedules: Schedules) -> float:
+    """Seconds between two looks: short beside the ages that they look for."""
+    return min(EVERY_SECONDS, max(1.0, shortest_age(schedules).total_seconds() / 4))
 
 
 def _as_deferred(rest: Rest) -> Deferred:

@@ -107,7 +107,7 @@ class Router:
                 return Deferred(found.status.with_kind(Kind.TEMPORARY), what, cause=Cause.DNS)
             return replace(found, hop=hop) if isinstance(found, Route) else found
         if is_address(place.host):
-            return replace(_by_address(place), hop=hop)
+            return _by_address(place, hop)
         return Route(place.host, (MxHost(place.host),), place.port, await self._policies.find(place.host), hop)
 
     async def _by_mx(self, domain: str, port: int) -> Route | Deferred | Failed:
@@ -182,6 +182,6 @@ def own_mx_name(settings: Settings, hostname: str) -> str | None:
     return hostname if settings.delivery.port in ports else None
 
 
-def _by_address(place: Place) -> Route:
+def _by_address(place: Place, hop: Hop | None = None) -> Route:
     """An address named outright, by the operator or by an address literal: no DNS, so no published policy."""
-    return Route(place.host, (MxHost(place.host, addresses=(place.host,)),), place.port, NoSts())
+    return Route(place.host, (MxHost(place.host, addresses=(place.host,)),), place.port, NoSts(), hop)

@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from relay.delivery.body import Outgoing, ReadBody, body_for
 from relay.delivery.capabilities import Capabilities
 from relay.delivery.content import PART_OCTETS
-from relay.delivery.results import BROKEN_4_4_2, of_answer
+from relay.delivery.results import BROKEN_4_4_2, not_read, of_answer
 from relay.delivery.smtp import MailOptions, OpenSession, domain_of
 from relay.delivery.transaction import Lost, Stage
 from relay.mail.message import Claim, Recipient, SmtpUtf8, TlsDemand
 from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome
 from relay.mail.status import Kind, Reply, Status
 from relay.policy.verdict import Allow
+from relay.queue.store import StoreUnavailable
 
 TOO_MANY_4_5_3 = Status(Kind.TEMPORARY, 5, 3)
 TOO_LARGE_5_3_4 = Status(Kind.PERMANENT, 3, 4)
@@ -69,15 +70,19 @@ async def send_message(
     """Send the message of `claim` to these of its recipients, where the host has what it needs.
 
     `read` gives the octets of a body. `max_recipients`: at once, at most; the host's own limit counts too.
-    Raises what `read` raises; the session is closed then.
+    Where the queue cannot be read the message waits; what else `read` raises comes through. The session is closed then.
     """
     can, host = session.capabilities, session.observed.host
+    body: Outgoing | Failed | Deferred
     try:
         body = unfit(claim, can, host) or await body_for(claim, can, host, read)
+    except StoreUnavailable as error:
+        session.close()
+        body = not_read(error)
     except BaseException:
         session.close()
         raise
-    if isinstance(body, Failed):
+    if isinstance(body, Failed | Deferred):
         return Sent({recipient.index: Told(body, may_go_on=True) for recipient in recipients})
     sending = _Sending(claim, session, allow, body)
     await sending.run(list(recipients), max_recipients)
@@ -102,16 +107,22 @@ class _Sending:
         """Each transaction has fewer recipients before it than the last one, or gives up BDAT: it comes to an end."""
         session = self._session
         while waiting:
+            waiting, apart = _set_apart(waiting)
             batch, rest = _divide(waiting, session, max_recipients)
+            rest += apart
             if not batch:
                 self.full = True
                 self._leave(rest, self._more_later("domains"))
                 return
-            answers = await self._transact(batch)
+            try:
+                answers = await self._transact(batch)
+            except StoreUnavailable as error:  # those who have it must not get it again for that
+                self._leave(batch + rest, not_read(error))
+                return
             self.idled_out = not self.told and all(_idled_out(one, session.took_mail) for one in answers)
             waiting = self._settle(batch, answers) + rest
-            if not session.took_mail or not session.reusable():
-                self.full = bool(waiting) and (self._taken or session.exhausted)
+            if waiting and not (session.took_mail and session.reusable()):
+                self.full = self._taken or session.exhausted
                 if isinstance(answers[0], Reply) and not session.took_mail:
                     self._leave(rest, answers[0])  # it is about the sender, or the session: they would hear the same
                 elif session.exhausted:
@@ -223,6 +234,23 @@ def without_552(answers: Sequence[Answer], taken: bool) -> Sequence[Answer]:
         Reply.of(452, one.lines) if refused and isinstance(one, Reply) else one
         for one, refused in zip(answers, too_many, strict=True)
     ]
+
+
+def _ended_it(recipient: Recipient) -> bool:
+    """Whether the last session ended with this recipient, by 421 or without a word: it may do so each time."""
+    last = recipient.last
+    if last is None or (last.reply is not None and last.reply.code != 421):
+        return False
+    return Stage.RCPT.value in last.reason and Stage.OTHER_RCPT.value not in last.reason
+
+
+def _set_apart(waiting: list[Recipient]) -> tuple[list[Recipient], list[Recipient]]:
+    """Those that keep nobody from the message, and those that may, for later and one by one."""
+    apart = [recipient for recipient in waiting if _ended_it(recipient)]
+    if not apart or len(waiting) == 1:
+        return waiting, []
+    others = [recipient for recipient in waiting if not _ended_it(recipient)]
+    return (others, apart) if others else (apart[:1], apart[1:])
 
 
 def _divide(

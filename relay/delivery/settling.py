@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 from relay.delivery.notices import NoticeWriter, lost_bounces
 from relay.events import AttemptFinished, DefectFound, Emit, NoticeQueued, StoreFailed
 from relay.mail.address import Address
-from relay.mail.message import Claim, MessageId, NewMessage
-from relay.mail.outcome import Delivered
+from relay.mail.message import Claim, MessageId, NewMessage, Notify, RecipientDsn
+from relay.mail.outcome import Delivered, State
 from relay.mail.record import Attempted, AttemptRecord
 from relay.policy.requirement import nothing_required
 from relay.policy.retry import Schedules, SettledRecipient, Settlement, settle
 from relay.queue.store import QueueStore, StoreUnavailable
 
 STORE_RETRY_SECONDS = 1.0
+_NO_NOTICE = "it failed for good, and the notice to its sender could not be made"
 
 
 class Moves(Protocol):
@@ -71,7 +72,12 @@ class Settler:
         def write(notices: Sequence[NewMessage]) -> Awaitable[bool]:
             return self._store.settle(claim, settlement, notices, now, record=attempted.record, began=began)
 
-        kept = await self._write(claim, settlement, now, write)
+        try:
+            kept = await self._write(claim, settlement, now, write)
+        except Exception as error:  # noqa: BLE001  a defect in a notice must not have the mail delivered again
+            office.emit(DefectFound(f"notices about {claim.id}", repr(error)))
+            settlement = _untold(settlement)
+            kept = await self._write(claim, settlement, now, write)
         if not kept:
             if kept is False:
                 office.emit(DefectFound(f"delivery of {claim.id}", "the lease was lost before the attempt was over"))
@@ -125,6 +131,22 @@ class Settler:
         with suppress(TimeoutError):
             async with asyncio.timeout(STORE_RETRY_SECONDS):
                 await self.stopping.wait()
+
+
+def _untold(settlement: Settlement) -> Settlement:
+    """The same without any notice: what has failed is held for the operator, since nobody else hears of it."""
+    return Settlement(
+        tuple(
+            replace(
+                one,
+                recipient=replace(one.recipient, dsn=RecipientDsn(Notify.NEVER)),
+                state=State.HELD if one.state is State.FAILED else one.state,
+                hold=_NO_NOTICE if one.state is State.FAILED else one.hold,
+                delay_notices=one.recipient.delay_notices,
+            )
+            for one in settlement.recipients
+        )
+    )
 
 
 def _finished(claim: Claim, settled: SettledRecipient) -> AttemptFinished:

@@ -55,10 +55,11 @@ class Transaction:
         others = await (self._at_once(commands, body) if self._pipelining else self._lock_step(commands, body))
         own = [answer if is_refusal(answer) else others for answer in self._answers]
         rest = len(commands.rcpts) - len(own)
-        self.stages = (
-            *(Stage.RCPT if is_refusal(answer) else self._stage for answer in self._answers),
-            *(self._stage for _ in range(rest)),
-        )
+        common = Stage.OTHER_RCPT if self._stage is Stage.RCPT else self._stage
+        stages = [Stage.RCPT if is_refusal(answer) else common for answer in self._answers] + [common] * rest
+        if rest and common is Stage.OTHER_RCPT:
+            stages[len(own)] = Stage.RCPT  # it was this one that the session ended with
+        self.stages = tuple(stages)
         return (*own, *(others for _ in range(rest)))
 
     # Each of the following returns what all recipients get that were not refused by an answer of their own.

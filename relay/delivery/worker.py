@@ -108,7 +108,11 @@ class Worker:
         stored = destinations.difference(wanted)
         self._lanes.stored |= stored  # it goes first from now on
         try:
-            await self._put(message, lanes)
+            if lanes:
+                await self._put_claimed(message, lanes)
+            else:
+                busy = all(map(self._lanes.is_busy, destinations))
+                await self._store.put((message,), wakes=not busy)
         finally:
             self._lanes.stored |= stored  # once more: a claim that was on its way did not see it
             if any(self._lanes.wants_stored(destination, self._office.clock()) for destination in stored):
@@ -116,12 +120,8 @@ class Worker:
             for lane in lanes:
                 self._lanes.idle(lane)
 
-    async def _put(self, message: NewMessage, wanted: list[Lane]) -> None:
+    async def _put_claimed(self, message: NewMessage, wanted: list[Lane]) -> None:
         """`wanted`: where there is room for it."""
-        if not wanted:
-            busy = all(map(self._lanes.is_busy, self._store.destinations(message)))
-            await self._store.put((message,), wakes=not busy)
-            return
         self._promise(wanted, 1)
         try:
             names = [lane.destination for lane in wanted]
@@ -239,14 +239,15 @@ class Worker:
         """One of the lane's deliverers: works while something waits and it is not one too many."""
         try:
             while lane.waiting and lane.deliverers <= lane.pace.at_once:
-                if lane.pace.may_begin(self._office.clock()) == 0:
+                now = self._office.clock()
+                if lane.pace.may_begin(now) == 0:
                     await self._empty(lane)  # more was claimed than its rate allows
                     break
                 claim = lane.waiting.popleft()
                 lane.running += 1
                 lane.pace.begun()
                 try:
-                    await self._attempt(lane, claim)
+                    await self._attempt(lane, claim, now)
                 finally:
                     lane.running -= 1
                     self._over(claim)
@@ -256,8 +257,7 @@ class Worker:
             self._staff(lane)
             self._lanes.idle(lane)
 
-    async def _attempt(self, lane: Lane, claim: Claim) -> None:
-        began = self._office.clock()
+    async def _attempt(self, lane: Lane, claim: Claim, began: datetime) -> None:
         try:
             settlement = await self._settler.settle(claim, await self._deliver(claim), began)
             if settlement is not None:

@@ -12,13 +12,12 @@ import asyncio
 import base64
 import ssl
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 from relay.lab.auth import decoded, logged_in
 from relay.lab.listener import Listener
 from relay.lab.script import Break, How, SinkScript, Stage
+from relay.lab.server_names import names_of
 from relay.lab.smtp import Answer, Client, parse_path, reply_code
 from relay.settings import HostPort
 
@@ -95,7 +94,7 @@ class Sink:
         self.script = script
         self._uses.clear()
         if script.context is not None:
-            _server_names(script.context).contexts = script.contexts
+            names_of(script.context).contexts = script.contexts
 
     async def wait_for(self, count: int, seconds: float = 10) -> list[ReceivedMail]:
         """Wait until `count` messages have come in all, and return them. Raises TimeoutError after `seconds`."""
@@ -134,28 +133,6 @@ class Sink:
             raise
         except _HangUpError:
             return
-
-
-class _ServerNames:
-    """Notes the name that a client asks for in its handshake (SNI), and chooses the certificate by it."""
-
-    def __init__(self) -> None:
-        self.contexts: Mapping[str, ssl.SSLContext] = {}
-        self.asked: WeakKeyDictionary[ssl.SSLObject, str] = WeakKeyDictionary()
-
-    def __call__(self, tls: ssl.SSLObject, name: str | None, _base: ssl.SSLContext) -> None:
-        """What OpenSSL calls during the handshake; `name` None: the client asks for none."""
-        if name is not None:
-            self.asked[tls] = name.lower()
-            tls.context = self.contexts.get(name.lower(), tls.context)
-
-
-def _server_names(context: ssl.SSLContext) -> _ServerNames:
-    """The one that belongs to this context, which sinks may share."""
-    if not isinstance(context.sni_callback, _ServerNames):
-        context.sni_callback = _ServerNames()
-    names: _ServerNames = context.sni_callback
-    return names
 
 
 class _HangUpError(Exception):
@@ -264,7 +241,7 @@ class _Session:
         except OSError:
             self._sink.sessions.failed_handshakes += 1
             raise _HangUpError from None
-        self._sni = _server_names(script.context).asked.get(self._tls)
+        self._sni = names_of(script.context).asked.get(self._tls)
         self._sink.sessions.handshakes += 1
         self._forget()  # RFC 3207 section 4.2
 

@@ -73,7 +73,9 @@ class RecipientDsn:
 
     def wants(self, event: Notify) -> bool:
         """Whether the sender is to be told of `event`. RFC 3461 section 4.1: unasked, of failure and delay."""
-        return bool(self._events & event)
+        if self.notify is None:
+            return event is not Notify.SUCCESS
+        return bool(self.notify & event)
 
     def union(self, other: RecipientDsn) -> RecipientDsn:
         """What both ask for together; `orcpt` is the first that there is."""

@@ -22,6 +22,7 @@ _STEPS_BY_REASON = {
     "after AUTH": "logging in at the mail host (AUTH)",
     "after MAIL FROM": "naming the sender (MAIL)",
     "after RCPT TO": "naming the recipient (RCPT)",
+    "after RCPT TO for another recipient": "naming another recipient (RCPT)",
     "after DATA": "sending the message (DATA)",
     "after BDAT": "sending the message (BDAT)",
     "in the middle of the message": "sending the message",
@@ -34,6 +35,7 @@ _CONSENT_BY_REASON = {
     "refused EHLO and HELO": "to a session at all (EHLO)",
     "after MAIL FROM": "to the sender (MAIL)",
     "after RCPT TO": "to the recipient (RCPT)",
+    "after RCPT TO for another recipient": "to another recipient of the message (RCPT)",
     "after DATA": "to being sent the message (DATA)",
     "after BDAT": "to the message (BDAT)",
     "in the middle of the message": "to the message, of which it has seen a part",
@@ -47,6 +49,7 @@ _STEPS_BY_CAUSE = {
     Cause.LOCAL: "the work of this server itself",
     Cause.OUTAGE: "reaching the mail host",
 }
+_WHETHER_IT_CAME = "The recipient can tell you whether it came: please ask before you send it again."
 _STEPS_BY_STATUS = {
     (3, 0): "the work of this server itself",
     (4, 1): "connecting to the mail host",
@@ -132,7 +135,8 @@ def _lines(kind: Kind, settled: SettledRecipient, stamp: Stamp) -> Iterator[str]
         yield _prospects(settled)
     # The postmaster is none of those whom the advice is for.
     if kind is not Kind.UNDELIVERABLE and isinstance(outcome, Deferred | Failed):
-        yield f"Who can mend it: {advice(outcome)}"
+        asks = settled.cause is Cause.UNKNOWN
+        yield _WHETHER_IT_CAME if asks else f"Who can mend it: {advice(outcome)}"
     yield f"Code: {status}" if kind is Kind.DELAY else f"Code: {basic_code(outcome)} {status}"
 
 
@@ -160,6 +164,8 @@ def failing_step(settled: SettledRecipient) -> str:
     """Which step of the delivery does not work, in words: from the reason, the reply, the status and the cause."""
     outcome = settled.outcome
     reason = "" if isinstance(outcome, Delivered) else outcome.reason
+    if settled.cause is Cause.UNKNOWN:
+        return _STEPS_BY_CAUSE[Cause.UNKNOWN]
     if outcome.reply is not None:
         to = next((f" {words}" for ending, words in _CONSENT_BY_REASON.items() if reason.endswith(ending)), "")
         return f"the mail host's consent{to}; it wants to be asked again later"

@@ -160,6 +160,12 @@ def first_review(arrived: datetime, schedules: Schedules) -> datetime:
     return min([end, *(arrived + notice for notice in schedules.notices)])
 
 
+def shortest_age(schedules: Schedules) -> timedelta:
+    """Nothing falls due earlier in the life of a message: neither a delay notice nor its end."""
+    lives = [one.expire for one in (schedules.general, *schedules.by_cause.values())]
+    return min([*lives, *schedules.notices])
+
+
 def longest_wait(schedules: Schedules) -> timedelta:
     """No next attempt is further ahead than this; one that is shows a clock that was wrong."""
     return max(max(one.delays) for one in (schedules.general, *schedules.by_cause.values())) * (1 + JITTER / 2)
@@ -269,7 +275,8 @@ def _failed(
 
 def _given_up(last: Deferred, cause: Cause | None, *, expired: bool = True) -> Failed:
     """Giving up keeps the cause of the last attempt: "expired" alone helps nobody."""
-    reason = f"{last.reason}; {MAY_HAVE_ARRIVED}" if cause is Cause.UNKNOWN else last.reason
+    says_so = cause is not Cause.UNKNOWN or last.reason.endswith(MAY_HAVE_ARRIVED)
+    reason = last.reason if says_so else f"{last.reason}; {MAY_HAVE_ARRIVED}"
     return Failed(last.status.with_kind(Kind.PERMANENT), reason, last.host, last.reply, last.tls, expired=expired)
 
 

@@ -163,7 +163,8 @@ class Routes:
         if chosen is not None:
             return recipient.domain if chosen == DIRECT else PREFIX + chosen
         name = self._first(sender, login, recipient)
-        return recipient.domain if isinstance(self._ways.get(name, Direct()), Direct) else PREFIX + name
+        way = self._ways.get(name)
+        return recipient.domain if way is None or isinstance(way, Direct) else PREFIX + name
 
     def _first(self, sender: Address | None, login: str | None, recipient: Address) -> str:
         """The name of the route that takes it; that there is a next hop is another question."""
@@ -208,7 +209,7 @@ class Routes:
         nothing is required of them (`free`: requirement.nothing_required). Else whoever blocks the way to them would
         have the mail go without its policy.
         """
-        if not free:
+        if not free or self._fallback is None:
             return settlement
         return Settlement(tuple([self._settled(claim, one, now) for one in settlement.recipients]))
 

@@ -108,6 +108,7 @@ class _Sum:
 
 def load_stats(connection: sqlite3.Connection, selection: QueueFilter, now: datetime, top: int | None) -> QueueStats:
     """Count what is open and fits. `top`: the most groups of each kind; None: all. Raises sqlite3.Error."""
+    rests = {name: rest for name, rest in transactions.rests(connection).items() if rest.until > now}
     sql, values = selection.condition()
     limit = -1 if selection.limit is None else selection.limit
     rows = connection.execute(_OPEN.format(sql), (*values, limit))
@@ -127,8 +128,7 @@ def load_stats(connection: sqlite3.Connection, selection: QueueFilter, now: date
             one.add(message, state, next_attempt, leased, arrived)
             one.ages[age] += 1
         states[state] += 1
-        due += not leased and next_attempt is not None and next_attempt <= time
-    rests = {name: rest for name, rest in transactions.rests(connection).items() if rest.until > now}
+        due += not leased and next_attempt is not None and next_attempt <= time and destination not in rests
     return QueueStats(
         recipients=whole.recipients,
         messages=whole.messages,

@@ -86,7 +86,7 @@ class Depth:
     """How much mail there is, in recipients. Those that are held count in `held`, `causes` and `oldest` alone."""
 
     open: int  # that wait or are in an attempt
-    due: int  # those of them that could be tried now
+    due: int  # those of them that could be tried now: due, and for no destination that rests
     oldest: datetime | None  # when the oldest message with an open recipient arrived
     held: int = 0
     causes: tuple[tuple[Cause, int], ...] = ()  # that were tried, by what came of the last attempt

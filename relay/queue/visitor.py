@@ -45,12 +45,13 @@ LEAVE_SECONDS = 0.2  # for the service between the pieces of an act
 _BODY = "SELECT octets FROM body WHERE message = ?"
 _ORDER = "ORDER BY m.id, r.number"
 _ALL = f"{SELECT_ENTRY} {_ORDER}"
-_ALL_OPEN = f"{SELECT_ENTRY} WHERE m.closed IS NULL AND r.{IS_OPEN} {_ORDER}"
+_ALL_OPEN = f"{SELECT_ENTRY} WHERE m.closed IS NULL AND {IS_OPEN} {_ORDER}"
 _ONE = f"{SELECT_ENTRY} WHERE m.id = ? {_ORDER}"
-_ONE_OPEN = f"{SELECT_ENTRY} WHERE m.id = ? AND r.{IS_OPEN} {_ORDER}"
+_ONE_OPEN = f"{SELECT_ENTRY} WHERE m.id = ? AND {IS_OPEN} {_ORDER}"
 # Both are answered from an index alone, whatever the history is; the message with the smallest id is the oldest.
 _DEPTH = (
-    "SELECT count(*), total(next_attempt <= ?) FROM recipient INDEXED BY recipient_due WHERE next_attempt IS NOT NULL"
+    "SELECT count(*), total(next_attempt <= ?1 AND destination NOT IN (SELECT destination FROM rest WHERE until > ?1))"
+    " FROM recipient INDEXED BY recipient_due WHERE next_attempt IS NOT NULL"
 )
 # Of the messages that are open, by an index: closed ones cost nothing here either.
 _BY_CAUSE = (

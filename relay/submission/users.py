@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import secrets
 import unicodedata
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import argon2
 
-from relay.files import Stamp, file_stamp, replace_file, stamp_of
+from relay.files import Stamp, file_stamp, read_entries, replace_file
 
 _THREADS = 2
 _REMEMBERED = 1024  # successes
@@ -125,29 +124,18 @@ def _normal(text: str) -> str:
 
 
 def _read(path: Path) -> tuple[Stamp, dict[str, str]]:
-    with path.open("rb") as file:
-        seen = os.fstat(file.fileno())
-        octets = file.read()
+    stamp, entries = read_entries(path)
     hashes: dict[str, str] = {}
-    for number, line in enumerate(octets.splitlines(), 1):
-        entry = _parse(line, f"{path}, line {number}")
-        if entry is None:
-            continue
-        name, hash = entry
+    for place, text in entries:
+        name, hash = _parse(text, place)
         if name in hashes:
-            raise ValueError(f"{path}, line {number}: the user {name!r} is there twice")
+            raise ValueError(f"{place}: the user {name!r} is there twice")
         hashes[name] = hash
-    return stamp_of(seen), hashes
+    return stamp, hashes
 
 
-def _parse(line: bytes, place: str) -> tuple[str, str] | None:
-    """Name and hash; None for an empty line or a comment."""
-    try:
-        text = line.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        raise ValueError(f"{place}: not UTF-8") from None
-    if not text or text[0] == "#":
-        return None
+def _parse(text: str, place: str) -> tuple[str, str]:
+    """Name and hash."""
     name, colon, hash = text.partition(":")
     if not colon or not name or name != name.strip():
         raise ValueError(f"{place}: not of the form name:hash")

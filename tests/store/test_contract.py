@@ -636,6 +636,9 @@ async def test_the_depth_counts_what_is_held_why_mail_waits_and_what_rests(
     await store.rest("a.test", Rest(NOW + MINUTE, NOW, 1, "4.4.1", "down"))
     await store.rest("b.test", Rest(NOW, NOW, 1, "4.4.1", "over"))
     assert await store.depth(NOW) == Depth(3, 1, NOW, 1, ((Cause.LOGIN, 1), (Cause.OUTAGE, 2)), 1)
+    await store.put((message(5, "e@a.test"),))  # would be due, but its destination rests
+    assert await store.depth(NOW) == Depth(4, 1, NOW, 1, ((Cause.LOGIN, 1), (Cause.OUTAGE, 2)), 1)
+    assert (await store.depth(NOW + MINUTE)).due == 2
 
 
 async def test_a_check_writes_and_changes_nothing(store: SqliteStore, message: MakeMessage, folder: Path) -> None:

@@ -305,3 +305,18 @@ def test_memories() -> None:
     assert findings.memories([Path("/q/sts.sqlite3.damaged")]).text == (
         "moved aside, since damaged: /q/sts.sqlite3.damaged; what was in them is learned anew"
     )
+
+
+@pytest.mark.parametrize(
+    ("held", "rules", "words"),
+    [
+        (0, 0, []),
+        (1, 0, ["1 recipient on hold"]),
+        (0, 2, ["new mail is put on hold by 2 hold rules"]),
+        (3, 1, ["3 recipients on hold", "new mail is put on hold by 1 hold rule"]),
+    ],
+)
+def test_what_is_kept_back(held: int, rules: int, words: list[str]) -> None:
+    found = findings.holding(held, rules)
+    assert [one.text for one in found] == words
+    assert all(one.level is Level.WARN for one in found)

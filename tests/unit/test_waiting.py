@@ -233,6 +233,30 @@ def test_every_cause_says_what_to_do(cause: Cause) -> None:
             "what to do:    `relay queue release 0000000000001` sends it; `relay queue fail` and `relay queue drop`"
             " end it",
         ),
+        (
+            replace(HELD, cause=Cause.UNKNOWN),
+            RUNNING,
+            "what to do:    ask the recipient whether it came; `relay queue release 0000000000001` sends it; `relay queue"
+            " fail` and `relay queue drop` end it",
+        ),
+        (
+            replace(DEFERRED, cause=Cause.TLS_POLICY, reply="530 5.7.0 STARTTLS first"),
+            RUNNING,
+            "what to do:    `relay explain example.org --connect` shows what TLS with it comes to; when that is mended: "
+            "`relay queue retry 0000000000001`",
+        ),
+        # Mail that was never tried waits for what its destination rests for, and that can be mended too.
+        (
+            replace(QUEUED, destination="route:smart"),
+            replace(RUNNING, rests={"route:smart": replace(REST, reason="refused the login", cause="login")}),
+            "waits because: route:smart rests: refused the login (login)",
+        ),
+        (
+            replace(DEFERRED, cause=Cause.GREYLISTING, reply="451 4.7.1 come again", destination="route:smart"),
+            replace(RUNNING, rests={"route:smart": replace(REST, reason="refused the login", cause="login")}),
+            "what to do:    mend the login of [[route]] smart; its file is read anew at each attempt; then"
+            " `relay queue retry 0000000000001`",
+        ),
         # A rest counts, not the time that the message would be due without it.
         (
             QUEUED,
@@ -265,6 +289,13 @@ def test_who_held_it_and_why_and_only_for_this_recipient() -> None:
 def test_what_is_closed_has_no_next_step() -> None:
     shown = lines(replace(DEFERRED, state=State.FAILED, next_attempt=None, status="5.7.1", review=None, rule=None))
     assert not [line for line in shown if line.startswith(("next attempt", "goes to", "rest", "expires"))]
+
+
+def test_recipients_with_the_same_to_say_say_it_once() -> None:
+    others = [replace(DEFERRED, recipient=f"{name}@example.org", number=number) for number, name in enumerate("xyz", 1)]
+    shown = lines(DEFERRED, others[0], replace(others[1], cause=Cause.MAILBOX_FULL), others[2])
+    assert [line for line in shown if "@example.org" in line] == [f"{name}@example.org" for name in ("bob", *"xzy")]
+    assert sum(line.startswith("waits because:") for line in shown) == 2
 
 
 def test_mail_without_a_sender() -> None:

@@ -24,6 +24,8 @@ from relay.findings import Finding, Level
 from relay.lab.certs import LabCa
 from relay.lab.sink import Sink
 from relay.lab.zones import Fault, Security, Zone, Zones
+from relay.queue import visitor
+from relay.queue.hold_rules import HoldRule
 from relay.settings import HostPort, Settings
 
 OK, WARN, FAIL = Level
@@ -319,6 +321,11 @@ async def test_while_the_service_runs_it_has_to_answer(tmp_path: Path) -> None:
             assert levels(found["queue"]) == [OK, OK, OK]
             found = await there.check({"submission": {"listen": ["127.0.0.1:1"]}, "admin": {"listen": ["127.0.0.1:2"]}})
             assert levels(found["listeners"]) == [FAIL, FAIL]
+            assert all(one.text.endswith(": connection refused") for one in found["listeners"]), found["listeners"]
+            now = datetime.now(UTC)
+            login = HoldRule(None, None, None, "jo", "odd", now)
+            visitor.add_hold_rule(there.folder, login)
+            assert (await there.check(listen))["queue"][-1].text == "new mail is put on hold by 1 hold rule"
         finally:
             await app.stop()
         found = await there.check(listen)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from worker_desk import LATER, NOON, Desk, desk, make_message
 
-from relay.delivery.reviews import Reviewer
+from relay.delivery.reviews import EVERY_SECONDS, Reviewer, pause
 from relay.events import DefectFound, NoticeQueued
 from relay.mail.message import MessageId
 from relay.mail.outcome import Cause, Deferred, State
@@ -44,6 +44,19 @@ async def hold(at: Desk) -> None:
     schedules = replace(SCHEDULES, on_unknown=OnUnknown.HOLD)
     held = settle(claim, {0: LOST}, schedules, NOON, 0.5)
     await at.store.settle(claim, held, (), NOON, record=AttemptRecord(), began=NOON)
+
+
+@pytest.mark.parametrize(
+    ("schedules", "seconds"),
+    [
+        (SCHEDULES, EVERY_SECONDS),
+        (replace(SCHEDULES, notices=(timedelta(seconds=20),)), 5),
+        (replace(SCHEDULES, by_cause={Cause.DNS: Schedule((HOUR,), timedelta(seconds=40))}), 10),
+        (replace(SCHEDULES, general=Schedule((HOUR,), timedelta(seconds=1))), 1),
+    ],
+)
+def test_short_ages_are_looked_for_more_often(schedules: Schedules, seconds: float) -> None:
+    assert pause(schedules) == seconds
 
 
 @pytest.mark.asyncio

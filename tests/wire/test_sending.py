@@ -165,7 +165,7 @@ async def test_what_is_lost_after_the_message_has_a_cause_and_words() -> None:
             (found,) = await there.attempt(make_claim("b@a.test"))
             assert isinstance(found, Deferred)
             assert found.cause is Cause.UNKNOWN
-            assert found.reason.endswith("after the end of the message; it may have taken the message all the same")
+            assert found.reason.endswith("after the end of the message; it may have arrived all the same")
 
 
 # Hosts that take so much at a time
@@ -312,14 +312,39 @@ async def test_a_caller_may_say_how_many_at_once() -> None:
     await sink.stop()
 
 
-async def test_a_session_is_closed_when_the_message_cannot_be_read() -> None:
-    """Also where it is read before anything is said of it, to make it 7-bit."""
+@pytest.mark.parametrize("eight_bit", [False, True])
+async def test_a_message_that_cannot_be_read_waits_and_nobody_who_has_it_gets_it_again(eight_bit: bool) -> None:
+    """Also where it is read before anything is said of it, to make it 7-bit. The session is closed."""
+    reads = 0
+
+    async def read(_: Body) -> AsyncGenerator[bytes, None]:
+        nonlocal reads
+        reads += 1
+        yield EIGHT_BIT if eight_bit else TEXT
+        if reads > (0 if eight_bit else 1):
+            raise StoreUnavailable("the disk is gone")
+
+    async with world() as there:
+        there.tools = replace(there.tools, read=read)
+        (sink,) = await there.domain("a.test", SinkScript(extensions=("PIPELINING", "LIMITS RCPTMAX=1")))
+        claim = make_claim("1@a.test", "2@a.test", "3@a.test", eight_bit=eight_bit)
+        first, *others = await there.attempt(claim)
+        assert isinstance(first, Deferred if eight_bit else Delivered)
+        for outcome in others:
+            assert isinstance(outcome, Deferred)
+            assert (str(outcome.status), outcome.cause) == ("4.3.0", Cause.LOCAL)
+            assert outcome.reason == "the message could not be read: the disk is gone"
+        assert recipients([sink]) == [[] if eight_bit else ["1@a.test"]]
+        assert there.tools.pool._idle == {}
+
+
+async def test_a_session_is_closed_when_a_defect_ends_the_message() -> None:
     sink = Sink(SinkScript(extensions=("PIPELINING",)))
     at = await sink.start()
 
     async def read(_: Body) -> AsyncGenerator[bytes, None]:
         yield EIGHT_BIT
-        raise StoreUnavailable("the disk is gone")
+        raise RuntimeError("a mistake")
 
     for eight_bit in (False, True):
         session = await open_session(
@@ -327,7 +352,28 @@ async def test_a_session_is_closed_when_the_message_cannot_be_read() -> None:
         )
         assert isinstance(session, OpenSession)
         claim = make_claim("b@a.test", eight_bit=eight_bit)
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(RuntimeError):
             await send_message(claim, claim.recipients, session, Allow(TlsUsed.NONE, Rule.OPPORTUNISTIC), read)
         assert not session.reusable()
     await sink.stop()
+
+
+@pytest.mark.parametrize("extensions", [BASE, BASE[1:]], ids=["pipelining", "one by one"])
+async def test_a_recipient_that_ends_the_session_does_not_keep_the_others_back(extensions: tuple[str, ...]) -> None:
+    """At the next attempt it comes last, and by itself."""
+    async with world() as there:
+        script = SinkScript(extensions=extensions, rcpt={"1@a.test": ("421 4.3.2 not for that one",)})
+        (sink,) = await there.domain("a.test", script)
+        claim = make_claim("0@a.test", "1@a.test", "2@a.test")
+        first = await there.attempt(claim)
+        own = "mx1.a.test asks us to come again later, after RCPT TO"
+        other = f"{own} for another recipient"
+        assert [one.reason for one in first if isinstance(one, Deferred)] == [other, own, other]
+        again = [
+            replace(recipient, attempts=2, last=outcome)
+            for recipient, outcome in zip(claim.recipients, first, strict=True)
+            if isinstance(outcome, Deferred)
+        ]
+        second = await there.attempt(replace(claim, recipients=tuple(again)))
+        assert [in_words(one).split()[0] for one in second] == ["delivered", "deferred", "delivered"]
+        assert recipients([sink]) == [["0@a.test 2@a.test"]]

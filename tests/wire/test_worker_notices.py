@@ -13,7 +13,7 @@ from dsn_parser import Dsn, parse_dsn
 from worker_desk import LATER, NEVER, NOON, Desk, desk, make_message
 
 from relay.delivery.reviews import Reviewer
-from relay.events import BounceUndeliverable, NoticeQueued
+from relay.events import BounceUndeliverable, DefectFound, NoticeQueued
 from relay.mail.message import Claim, InlineBody, MessageDsn, MessageId, NewMessage, Notify, RecipientDsn, Ret
 from relay.queue.store import Rest
 from relay.queue.visitor import open_reader
@@ -151,3 +151,28 @@ async def test_what_expires_without_an_attempt_names_none(tmp_path: Path) -> Non
         for notice in found.values():
             assert "Last-Attempt-Date" not in notice.recipients[0]
             assert f"It was never tried, until its time ran out at {format_datetime(end)}." in notice.words
+
+
+async def test_a_defect_in_a_notice_neither_repeats_nor_loses_the_mail(tmp_path: Path) -> None:
+    """What has arrived is closed, what has failed is kept for the operator, and the sender hears of the delay later."""
+    async with desk(tmp_path, defects=True) as at:
+        at.courier.results = {"never@a.test": NEVER, "later@a.test": LATER}
+        message = make_message(1, "now@a.test", "never@a.test", "later@a.test", arrived=NOON - timedelta(hours=4))
+        everything = Notify.SUCCESS | Notify.FAILURE | Notify.DELAY
+        at.fail_ids = 1
+        at.start()
+        await at.store.put((asking(message, everything, everything, everything),))
+        await at.settled(3)
+        assert await at.states() == {
+            "now@a.test": "delivered 1",
+            "never@a.test": "held 1",
+            "later@a.test": "deferred 1",
+        }
+        assert [event.where for event in at.seen(DefectFound)] == [f"notices about {MessageId(1)}"]
+        held = next(entry for entry in await at.entries() if entry.recipient == "never@a.test")
+        assert held.hold == "it failed for good, and the notice to its sender could not be made"
+        assert (held.status, held.reply) == ("5.1.1", "550 5.1.1 who?")
+        at.pass_time(timedelta(minutes=5))
+        await at.settled(4)
+        assert [event.kind for event in at.seen(NoticeQueued)] == ["delay"]
+        assert at.courier.order()[:2] == [1, 1]

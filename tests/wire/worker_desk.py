@@ -126,6 +126,7 @@ class Desk:
     events: list[Event] = field(default_factory=list)
     now: datetime = NOON
     notices: int = FIRST_NOTICE
+    fail_ids: int = 0  # so many notices break off
     running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -171,6 +172,9 @@ class Desk:
         self.courier.changed.set()
 
     def new_id(self) -> MessageId:
+        if self.fail_ids:
+            self.fail_ids -= 1
+            raise RuntimeError("a mistake")
         self.notices += 1
         return MessageId(self.notices)
 

@@ -87,7 +87,9 @@ def test_whatever_it_is_about_a_strict_reader_takes_it(case: Case) -> None:
         assert dsn.returned == case.original.partition(b"\r\n\r\n")[0] + b"\r\n"
 
 
-TYPED = st.from_regex(r"(rfc822|X400|utf-8);([ -~]|ö|\+[0-9A-F]{2}|\\x\{[0-9A-F]{2,6}\}){1,20}", fullmatch=True)
+XTEXT = r"(rfc822|X400);([!-*,-<>-~]|\+(2[0-9A-F]|[3-6][0-9A-F]|7[0-9A-E])){1,20}"
+UTF8 = r"utf-8;([!-*,-<>-\[\]-~]|ö|\\x\{(20|2B|3D|5C|[A-F][0-9A-F]|[1-9A-C][0-9A-F]{2}|1[0-9A-F]{4})\}){1,20}"
+TYPED = st.from_regex(XTEXT, fullmatch=True) | st.from_regex(UTF8, fullmatch=True)
 
 
 @given(TYPED, st.booleans())

@@ -59,6 +59,10 @@ def test_other_steps(detail: tuple[int, int], reason: str, cause: Cause | None, 
     assert words in step(detail, reason, cause)
 
 
+def test_of_what_may_have_arrived_the_recipient_is_to_be_asked() -> None:
+    assert "may have arrived" in step((4, 2), "mx hung up; it may have arrived all the same", Cause.UNKNOWN)
+
+
 @pytest.mark.parametrize(
     ("reason", "words"),
     [

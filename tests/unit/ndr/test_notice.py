@@ -10,7 +10,7 @@ import pytest
 
 from relay.mail.address import parse_address
 from relay.mail.message import Claim, InlineBody, MessageId, NewMessage, Recipient, SmtpUtf8, TlsDemand
-from relay.mail.outcome import Deferred, Delivered, Failed, Outcome, State, TlsUsed
+from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome, State, TlsUsed
 from relay.mail.status import Kind, Reply, Status
 from relay.ndr.due import Due, Stamp
 from relay.ndr.due import Kind as Notice
@@ -155,6 +155,13 @@ def test_a_delay_notice_says_until_when() -> None:
     assert (bob["Action"], bob["Status"]) == ("delayed", "4.4.1")
     assert email.utils.parsedate_to_datetime(bob["Will-Retry-Until"]) == UNTIL
     assert "You need do nothing" in letter(message)
+
+
+def test_whoever_sent_what_may_have_arrived_is_to_ask_before_sending_it_again() -> None:
+    lost = Failed(Status(Kind.PERMANENT, 4, 2), "mx.b.test hung up; it may have arrived all the same", "mx.b.test")
+    text = letter(notice(replace(settled(lost), cause=Cause.UNKNOWN)))
+    assert "please ask before you send it again" in " ".join(text.split())
+    assert "Who can mend it" not in text
 
 
 def test_one_notice_for_all_that_failed() -> None:

@@ -15,6 +15,8 @@ from relay.ndr.text import one_line, sentence
         ("a\ud800b", "a b"),
         ("Grüße aus 例え", "Grüße aus 例え"),
         ("\r\n", ""),
+        ("x" * 1000, "x" * 1000),
+        ("\n" + "x" * 1001 + "\n" * 40_000, "x" * 1000 + " [...]"),
     ],
 )
 def test_one_line(text: str, line: str) -> None:

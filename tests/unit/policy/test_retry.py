@@ -244,6 +244,8 @@ def test_what_may_have_arrived_says_so_when_it_expires() -> None:
     settled = settled_at(5 * DAY, LOST, claim(9, last=LOST))
     assert isinstance(settled.outcome, Failed) and settled.outcome.expired
     assert settled.outcome.reason == "mx.b.test hung up; it may have arrived all the same"
+    said = replace(LOST, reason=settled.outcome.reason)  # not twice
+    assert settled_at(5 * DAY, said, claim(9, last=said)).outcome == settled.outcome
 
 
 # One by one.
