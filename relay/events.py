@@ -362,9 +362,7 @@ class StoreFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class DefectFound(Event):
-    """A programming error was met (please report it), or the body of a message is missing or damaged on disk; the
-    message concerned stays in the queue.
-    """
+    """A programming error was met; the message concerned stays in the queue. Please report it."""
 
     name = "defect-found"
     level = "error"

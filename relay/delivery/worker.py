@@ -22,7 +22,7 @@ from relay.mail.record import Attempted
 from relay.policy.cause import cause_of
 from relay.policy.limits import DestinationLimits
 from relay.policy.retry import Settlement
-from relay.queue.store import BodyDamaged, QueueStore, Rest, StoreUnavailable
+from relay.queue.store import QueueStore, Rest, StoreUnavailable
 
 LEASE = timedelta(minutes=30)
 RENEW_EVERY_SECONDS = 300.0
@@ -262,8 +262,6 @@ class Worker:
             settlement = await self._settler.settle(claim, await self._deliver(claim), began)
             if settlement is not None:
                 await self._learn(lane, settlement, began)
-        except BodyDamaged as error:
-            self._office.emit(DefectFound(f"delivery of {claim.id}", str(error)))
         except StoreUnavailable as error:
             self._office.emit(StoreFailed(str(error)))
         except Exception as error:  # noqa: BLE001  a defect must not stop other mail, nor become a bounce

@@ -20,7 +20,7 @@ from typing import TypeVar
 from relay.mail.message import Body, FileBody, InlineBody, MessageId
 from relay.queue.database import describe, sync_folder
 from relay.queue.room import check_room
-from relay.queue.store import BodyDamaged, StoreUnavailable
+from relay.queue.store import StoreUnavailable
 
 INLINE_LIMIT = 65536  # octets; from about 100 KB on a file is faster, and a large row holds up those behind it
 BLOCK = 1 << 20
@@ -85,12 +85,12 @@ class Bodies:
     async def read(self, body: Body) -> AsyncGenerator[bytes, None]:
         """The octets of a body in chunks of up to CHUNK octets; a small one in one piece.
 
-        Raises StoreUnavailable when the file cannot be read, BodyDamaged when it is not what was put: perhaps only
+        Raises StoreUnavailable when the file cannot be read, and when it is not what was put: perhaps only
         after the last chunk, so that nobody may take what came for the whole before this ends.
         """
         if isinstance(body, InlineBody):
             if body.crc is not None and zlib.crc32(body.octets) != body.crc:
-                raise BodyDamaged("its body in the database is not what was put")
+                raise StoreUnavailable("its body in the database is not what was put")
             yield body.octets
             return
         offset = crc = 0
@@ -102,9 +102,9 @@ class Bodies:
             yield chunk
         if offset != body.size:
             # Half a message must not pass for a whole one.
-            raise BodyDamaged(f"{body.path} has {offset} octets instead of {body.size}")
+            raise StoreUnavailable(f"{body.path} has {offset} octets instead of {body.size}")
         if body.crc is not None and crc != body.crc:
-            raise BodyDamaged(f"{body.path} is not what was put")
+            raise StoreUnavailable(f"{body.path} is not what was put")
 
     async def in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         """Call a function that waits on disk. Its OSError comes out as StoreUnavailable.
@@ -259,7 +259,7 @@ def _read_chunk(path: Path, offset: int) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise BodyDamaged(f"{path} is missing") from None
+        raise StoreUnavailable(f"{path} is missing") from None
     try:
         return os.pread(descriptor, CHUNK, offset)
     finally:

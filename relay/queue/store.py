@@ -33,10 +33,6 @@ class StoreUnavailable(Exception):  # noqa: N818  (the name says it: submission 
         self.full = full
 
 
-class BodyDamaged(StoreUnavailable):
-    """What is kept of a message is not what was put. It says which file; the message must not go out."""
-
-
 class QueueError(Exception):
     """The queue folder cannot be used at all (in use, not writable, newer version, corrupt). Raised by `open` only.
 

@@ -25,7 +25,6 @@ from service import number_of, numbered
 from relay.app import utc_now
 from relay.events import DefectFound, DestinationRests, StoreFailed
 from relay.lab.sink import Sink
-from relay.mail.message import MessageId
 from relay.mail.outcome import State
 from relay.queue import bodies
 from relay.queue.room import room
@@ -306,10 +305,10 @@ async def test_a_large_body_is_not_what_it_was(harm: Callable[[Path], None], tmp
         harm(path)
         await sink.start(port=address.port)
         here.pass_time(timedelta(hours=1))
-        await here.until(lambda: here.seen(DefectFound))
-        (defect,) = here.seen(DefectFound)
-        assert defect.where == f"delivery of {MessageId.parse(path.name)}"
-        assert str(path) in defect.error
+        await here.until(lambda: len(here.finished("deferred")) == 2)
+        told = here.finished("deferred")[1]
+        assert (told.id, told.cause) == (path.name, "local")
+        assert str(path) in (told.reason or "")
         assert (await here.send(numbered(2, LARGE), recipient=b"r@other.test")).startswith(b"250")
         await here.until(lambda: here.finished("delivered"))
         assert arrivals(sink) == Counter([2])
@@ -330,8 +329,8 @@ async def test_octets_of_a_small_body_were_changed_on_disk(tmp_path: Path) -> No
         connection.close()
         await sink.start(port=address.port)
         here.pass_time(timedelta(hours=1))
-        await here.until(lambda: here.seen(DefectFound))
-        assert here.seen(DefectFound)[0].error == "its body in the database is not what was put"
+        await here.until(lambda: len(here.finished("deferred")) == 2)
+        assert "its body in the database is not what was put" in (here.finished("deferred")[1].reason or "")
         assert sink.received == []
         await asyncio.sleep(0)
     await sink.stop()
