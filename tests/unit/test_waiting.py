@@ -236,14 +236,14 @@ def test_every_cause_says_what_to_do(cause: Cause) -> None:
         (
             replace(HELD, cause=Cause.UNKNOWN),
             RUNNING,
-            "what to do:    ask the recipient whether it came; `relay queue release 0000000000001` sends it; `relay queue"
-            " fail` and `relay queue drop` end it",
+            "what to do:    ask the recipient whether it came; `relay queue release 0000000000001` sends it; `relay"
+            " queue fail` and `relay queue drop` end it",
         ),
         (
             replace(DEFERRED, cause=Cause.TLS_POLICY, reply="530 5.7.0 STARTTLS first"),
             RUNNING,
-            "what to do:    `relay explain example.org --connect` shows what TLS with it comes to; when that is mended: "
-            "`relay queue retry 0000000000001`",
+            "what to do:    `relay explain example.org --connect` shows what TLS with it comes to; when that is mended:"
+            " `relay queue retry 0000000000001`",
         ),
         # Mail that was never tried waits for what its destination rests for, and that can be mended too.
         (
