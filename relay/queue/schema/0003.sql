@@ -38,7 +38,7 @@ CREATE TABLE rest (
 
 -- What is to be held when it comes in. NULL: whatever it is; what is given must all be so.
 CREATE TABLE hold_rule (
-    id        INTEGER PRIMARY KEY,
+    id        INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice: it is how a rule is removed
     sender    TEXT,
     recipient TEXT,
     domain    TEXT,
