@@ -236,6 +236,7 @@ async def test_a_result_is_kept_until_the_disk_takes_it(tmp_path: Path) -> None:
         await at.worker.admit(make_message(FIRST_NOTICE + 1, "old@old.test"))
         await at.settled(1)
         at.courier.results = {"never@a.test": NEVER}
+        at.now = NOON + timedelta(minutes=1)  # so that only the old message is forgotten
         await at.worker.admit(make_message(1, "never@a.test", "now@a.test"))
         await at.until(lambda: bool(at.seen(StoreFailed)))
         assert "taken" in at.seen(StoreFailed)[0].reason
