@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -77,6 +78,8 @@ class Lanes:
         self.stored: set[str] = set()
         self._limits = limits
         self._lanes: dict[str, Lane] = {}  # the longest idle first
+        self._awake: dict[str, Lane] = {}  # those that do not rest; thousands that do must not cost the others time
+        self._rising: list[tuple[datetime, str]] = []  # a heap: when those that rest are awake again
         self._many = 2 * IDLE_KEPT
 
     def __iter__(self) -> Iterator[Lane]:
@@ -86,8 +89,20 @@ class Lanes:
         """The lane of a destination, made when there is none."""
         lane = self._lanes.get(destination)
         if lane is None:
-            lane = self._lanes[destination] = self._new(destination)
+            lane = self._lanes[destination] = self._awake[destination] = self._new(destination)
         return lane
+
+    def rest(self, lane: Lane, until: datetime, since: datetime) -> None:
+        """Nothing is to be tried there before `until`; it is down since `since`."""
+        lane.resting_until, lane.down_since = until, since
+        self._awake.pop(lane.destination, None)
+        heapq.heappush(self._rising, (until, lane.destination))
+
+    def wake(self, lane: Lane) -> None:
+        """It rests no more."""
+        lane.resting_until = None
+        if lane.destination in self._lanes:
+            self._awake[lane.destination] = lane
 
     def take(self, destination: str, now: datetime) -> bool:
         """Whether mail that comes in may go there ahead of the queue."""
@@ -97,18 +112,19 @@ class Lanes:
     def idle(self, lane: Lane) -> None:
         """A lane may have nothing under way any more: forget it when nothing was learned."""
         if lane.is_idle and self._lanes.get(lane.destination) is lane:
-            del self._lanes[lane.destination]
-            if lane.down_since is not None or not lane.pace.is_new:
-                self._lanes[lane.destination] = lane
+            if lane.down_since is None and lane.pace.is_new:
+                self._forget(lane)
+            else:
+                self._lanes[lane.destination] = self._lanes.pop(lane.destination)
 
     def rooms(self, now: datetime) -> Rooms:
         """How many claims to ask for, for each; for one of which nothing is known, what `*` says."""
+        self._rise(now)
         self._forget_some(now)
-        lanes = self._lanes.values()
         return Rooms(
-            known={lane.destination: lane.claims_wanted(now) for lane in lanes if not lane.rests(now)},
+            known={destination: lane.claims_wanted(now) for destination, lane in self._awake.items()},
             share=self._new("").room(now),
-            resting=frozenset(lane.destination for lane in lanes if lane.rests(now)),
+            resting=frozenset(self._lanes.keys() - self._awake.keys()),
         )
 
     def is_busy(self, destination: str) -> bool:
@@ -124,16 +140,25 @@ class Lanes:
         return lane is None or lane.claims_wanted(now) > 0
 
     def emptied(self, rooms: Rooms, claims: Collection[Claim]) -> None:
-        """Less was claimed than was asked for: where there was room, nothing is left on disk that is due."""
+        """Less was claimed than was asked for: where there was room, nothing new is left on disk that is due."""
         taken = Counter(claim.destination for claim in claims)
-        self.stored = {
-            one for one in self.stored if one in rooms.resting or taken[one] >= rooms.known.get(one, rooms.share)
-        }
+        self.stored -= {one for one in self.stored - rooms.resting if taken[one] < rooms.known.get(one, rooms.share)}
 
     def next_begin(self, now: datetime) -> datetime | None:
         """When a rate allows the next message where it allows none now."""
-        times = [time for lane in self._lanes.values() if (time := lane.pace.next_begin(now)) is not None]
+        times = [time for lane in self._awake.values() if (time := lane.pace.next_begin(now)) is not None]
         return min(times, default=None)
+
+    def _rise(self, now: datetime) -> None:
+        while self._rising and self._rising[0][0] <= now:
+            _, destination = heapq.heappop(self._rising)
+            lane = self._lanes.get(destination)
+            if lane is not None and not lane.rests(now):
+                self._awake[destination] = lane
+
+    def _forget(self, lane: Lane) -> None:
+        del self._lanes[lane.destination]
+        self._awake.pop(lane.destination, None)
 
     def _new(self, destination: str) -> Lane:
         limit = self._limits.of(destination)
@@ -145,5 +170,5 @@ class Lanes:
         lanes = self._lanes.values()
         idle = [lane for lane in lanes if lane.is_idle and not lane.rests(now) and lane.pace.has_saved(now)]
         for lane in idle[:-IDLE_KEPT]:
-            del self._lanes[lane.destination]
+            self._forget(lane)
         self._many = 2 * max(IDLE_KEPT, len(self._lanes))  # so that looking for some is rare

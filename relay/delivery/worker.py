@@ -26,6 +26,7 @@ from relay.queue.store import QueueStore, Rest, StoreUnavailable
 
 LEASE = timedelta(minutes=30)
 RENEW_EVERY_SECONDS = 300.0
+JUMP_SECONDS = 60.0  # of the clock, beyond the time that passed
 BATCH = 100  # claims taken from the queue at once
 
 
@@ -55,6 +56,7 @@ class Worker:
         self._lanes = Lanes(limits.destinations)
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[int, Claim] = {}  # everything claimed and not yet settled, by the number of its lease
+        self._looked: tuple[datetime, float] | None = None  # the clock, and the seconds of the event loop
         self._promised = 0  # claims that are on their way to us
         self._room = asyncio.Event()
         self._starved = False  # there is work, but too much under way in all
@@ -151,7 +153,7 @@ class Worker:
         for destination, rest in (await self._store.rests()).items():
             lane = self._lanes.of(destination)
             lane.pace.resumed(rest.failures, rest.since)
-            lane.resting_until, lane.down_since = rest.until, rest.since
+            self._lanes.rest(lane, rest.until, rest.since)
 
     async def _give_back(self, claim: Claim) -> None:
         self._over(claim)
@@ -172,6 +174,7 @@ class Worker:
             self._starved = False
             return
         now = self._office.clock()
+        await self._mind_the_clock(now)
         rooms = self._lanes.rooms(now)
         self._promised += limit
         try:
@@ -182,12 +185,14 @@ class Worker:
             self._lanes.emptied(rooms, claims)
         for claim in claims:
             if claim.destination in rooms.resting:  # somebody has ended that, or it was never written down
-                self._lanes.of(claim.destination).resting_until = None
+                self._lanes.wake(self._lanes.of(claim.destination))
             await self._assign(claim)
         now = self._office.clock()
-        closed = self._lanes.rooms(now).full
+        rooms = self._lanes.rooms(now)
+        closed = rooms.full
         self._lanes.stored.update(closed)  # as far as we know
-        if len(claims) < limit and not any(self._lanes.wants_stored(one, now) for one in self._lanes.stored):
+        stored = self._lanes.stored - rooms.resting
+        if len(claims) < limit and not any(self._lanes.wants_stored(one, now) for one in stored):
             await self._wait_for_work(closed)
 
     async def _wait_for_work(self, closed: list[str]) -> None:
@@ -284,7 +289,7 @@ class Worker:
 
     async def _reached(self, lane: Lane, since: datetime) -> None:
         """It was down, and is not any more. Where that cannot be written down, the next one that arrives tells it."""
-        lane.resting_until = None
+        self._lanes.wake(lane)
         await self._store.rest(lane.destination, None)
         if lane.down_since == since and lane.pace.since is None:  # else another was quicker
             lane.down_since = None
@@ -294,7 +299,7 @@ class Worker:
         """What waits for it goes back into the queue."""
         pace = lane.pace
         assert pace.since is not None  # noqa: S101  (it rests)
-        lane.resting_until, lane.down_since = until, pace.since
+        self._lanes.rest(lane, until, pace.since)
         rest = Rest(until, pace.since, pace.rests, str(last.status), last.reason, cause_of(last).value)
         try:
             await self._store.rest(lane.destination, rest)
@@ -315,6 +320,16 @@ class Worker:
         """An attempt may outlast its lease (a slow host, a large message): keep what we hold."""
         while True:
             await asyncio.sleep(RENEW_EVERY_SECONDS)
-            for claim in tuple(self._held.values()):
-                with suppress(StoreUnavailable):
-                    await self._store.renew(claim, self._office.clock() + LEASE)
+            await self._renew_all()
+
+    async def _renew_all(self) -> None:
+        for claim in tuple(self._held.values()):
+            with suppress(StoreUnavailable):
+                await self._store.renew(claim, self._office.clock() + LEASE)
+
+    async def _mind_the_clock(self, now: datetime) -> None:
+        """A clock that was set forward, or a machine that slept, ends no lease of ours: its mail would go out twice."""
+        passed = asyncio.get_running_loop().time()
+        before, self._looked = self._looked, (now, passed)
+        if before is not None and (now - before[0]).total_seconds() - (passed - before[1]) > JUMP_SECONDS:
+            await self._renew_all()

@@ -6,7 +6,7 @@ that go to the same place. `Body` says where the octets are; only `relay.queue` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, Flag, IntEnum
 from pathlib import Path
@@ -130,9 +130,10 @@ class MessageId:
 
 @dataclass(frozen=True, slots=True)
 class InlineBody:
-    """A small message, header and all, in memory."""
+    """A small message, header and all, in memory. `crc`: the CRC-32 that was stored with it; None: none was."""
 
     octets: bytes
+    crc: int | None = field(default=None, compare=False)
 
     @property
     def size(self) -> int:
@@ -142,10 +143,11 @@ class InlineBody:
 
 @dataclass(frozen=True, slots=True)
 class FileBody:
-    """A large message in a file of the queue folder."""
+    """A large message in a file of the queue folder. `crc`: CRC-32 of its octets; None: an older version wrote it."""
 
     path: Path
     size: int
+    crc: int | None = field(default=None, compare=False)
 
 
 Body = InlineBody | FileBody

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 import threading
+import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -41,6 +42,7 @@ class Bodies:
         self.incoming = folder / "incoming"
         self.final = folder / _FINAL
         self.is_stored = is_stored
+        self._unsure: set[MessageId] = set()  # of files that are to go if their message is not stored
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="queue-bodies")
 
     def prepare(self, stored: Collection[str]) -> None:
@@ -56,9 +58,9 @@ class Bodies:
                 if path.name not in keep and not path.is_dir():
                     path.unlink()
 
-    def file_of(self, id: MessageId, size: int) -> FileBody:
+    def file_of(self, id: MessageId, size: int, crc: int | None = None) -> FileBody:
         """The body of a message that is kept in a file."""
-        return file_of(self.final.parent, id, size)
+        return file_of(self.final.parent, id, size, crc)
 
     def new(self, id: MessageId) -> FileOrMemory:
         """Begin the body of message `id`."""
@@ -68,23 +70,41 @@ class Bodies:
         """Remove the file of a message that is not stored, or no more. Blocking; raises OSError."""
         remove(self.final.parent, id)
 
+    async def remove_unless_stored(self, id: MessageId) -> None:
+        """Remove the file of a message that was to be stored; `sweep` does so when that is not known now."""
+        self._unsure.add(id)
+        if not await self.is_stored(id):
+            await self.in_thread(self.remove, id)
+        self._unsure.discard(id)
+
+    async def sweep(self) -> None:
+        """Remove what could not be removed before, for trouble with the disk. Raises StoreUnavailable."""
+        for id in tuple(self._unsure):
+            await self.remove_unless_stored(id)
+
     async def read(self, body: Body) -> AsyncGenerator[bytes, None]:
         """The octets of a body in chunks of up to CHUNK octets; a small one in one piece.
 
-        Raises StoreUnavailable when the file cannot be read, or is not as long as it was.
+        Raises StoreUnavailable when the file cannot be read, and when it is not what was put: perhaps only
+        after the last chunk, so that nobody may take what came for the whole before this ends.
         """
         if isinstance(body, InlineBody):
+            if body.crc is not None and zlib.crc32(body.octets) != body.crc:
+                raise StoreUnavailable("its body in the database is not what was put")
             yield body.octets
             return
-        offset = 0
+        offset = crc = 0
         ahead = self._submit(_read_chunk, body.path, 0)
         while chunk := await _result(ahead):
             offset += len(chunk)
+            crc = zlib.crc32(chunk, crc)
             ahead = self._submit(_read_chunk, body.path, offset)
             yield chunk
         if offset != body.size:
             # Half a message must not pass for a whole one.
             raise StoreUnavailable(f"{body.path} has {offset} octets instead of {body.size}")
+        if body.crc is not None and crc != body.crc:
+            raise StoreUnavailable(f"{body.path} is not what was put")
 
     async def in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         """Call a function that waits on disk. Its OSError comes out as StoreUnavailable.
@@ -112,7 +132,7 @@ class FileOrMemory:
         self._id = id
         self._pieces: list[bytes | bytearray] = []  # not written yet; a large message is not copied together
         self._waiting = 0  # octets in them
-        self._size = 0
+        self._size = self._crc = 0
         self._file: _File | None = None
 
     async def write(self, octets: bytes) -> None:
@@ -125,6 +145,7 @@ class FileOrMemory:
             self._pieces.append(bytearray(octets))
         self._waiting += len(octets)
         self._size += len(octets)
+        self._crc = zlib.crc32(octets, self._crc)
         if self._waiting <= (INLINE_LIMIT if self._file is None else BLOCK):
             return
         if self._file is None:
@@ -136,7 +157,7 @@ class FileOrMemory:
         if self._file is None:
             return InlineBody(b"".join(self._pieces))
         await self._bodies.in_thread(self._file.finish, self._take_pieces(), self._size)
-        return self._bodies.file_of(self._id, self._size)
+        return self._bodies.file_of(self._id, self._size, self._crc)
 
     async def discard(self) -> None:
         """Throw away what was written, unless the message has been stored: then nothing happens."""
@@ -144,8 +165,8 @@ class FileOrMemory:
         if self._file is None:
             return
         finished = await self._bodies.in_thread(self._file.abandon)
-        if finished and not await self._bodies.is_stored(self._id):
-            await self._bodies.in_thread(self._bodies.remove, self._id)
+        if finished:
+            await self._bodies.remove_unless_stored(self._id)
 
     def _take_pieces(self) -> list[bytes | bytearray]:
         pieces, self._pieces, self._waiting = self._pieces, [], 0
@@ -216,9 +237,9 @@ class _File:
             self._descriptor = None
 
 
-def file_of(folder: Path, id: MessageId, size: int) -> FileBody:
+def file_of(folder: Path, id: MessageId, size: int, crc: int | None = None) -> FileBody:
     """The body of a message that is kept in a file of the queue `folder`."""
-    return FileBody(folder / _FINAL / str(id), size)
+    return FileBody(folder / _FINAL / str(id), size, crc)
 
 
 def remove(folder: Path, id: MessageId) -> None:
@@ -235,7 +256,10 @@ def chunks_of(path: Path) -> Iterator[bytes]:
 
 def _read_chunk(path: Path, offset: int) -> bytes:
     # Opened for each chunk: there is nothing to close when the reader goes away between two of them.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise StoreUnavailable(f"{path} is missing") from None
     try:
         return os.pread(descriptor, CHUNK, offset)
     finally:

@@ -49,7 +49,7 @@ _FIRST_TWO = (
 )
 _MESSAGE = (
     "SELECT id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid,"
-    " size, octets FROM message LEFT JOIN body ON body.message = message.id WHERE id = ?"
+    " size, octets, crc FROM message LEFT JOIN body ON body.message = message.id WHERE id = ?"
 )
 # The plus signs keep the planner to the primary key: the other index would walk all that is due.
 _LEASE = (
@@ -217,8 +217,8 @@ def release(transaction: Transaction, claim: Claim, next_attempt: int, counted: 
 def read_message(transaction: Transaction, message: int, file_of: FileOf) -> tuple[Row, Body]:
     """A message's row and its body."""
     row = transaction.connection.execute(_MESSAGE, (message,)).fetchone()
-    size, octets = row[-2:]
-    return row, file_of(MessageId(message), size) if octets is None else InlineBody(octets)
+    size, octets, crc = row[-3:]
+    return row, file_of(MessageId(message), size, crc) if octets is None else InlineBody(octets, crc)
 
 
 def _lease(transaction: Transaction, message: tuple[Row, Body], destination: str, order: Order) -> Claim:

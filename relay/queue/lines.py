@@ -15,11 +15,17 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 
 Line = tuple[str, str]
 """Destination and sender (rows.flow_of)."""
 
 _SLACK = 64
+
+
+def _never(_destination: str) -> int:
+    """Nobody rests."""
+    return 0
 
 
 @dataclass(slots=True)
@@ -50,6 +56,9 @@ class Lines:
         self._offered: dict[str, _Offers] = {}  # by sender
         self._turns: deque[str] = deque()  # the senders in _offered
         self._aside: dict[str, deque[str]] = {}  # by destination that was closed when looked at: the senders there
+        # Each of those stands in one of these. Thousands may rest at a time, and are not looked at before it is over.
+        self._watched: dict[str, None] = {}
+        self._rising: list[tuple[int, str]] = []  # a heap, with outdated entries
         self._back: dict[str, str] = {}  # by destination: the sender whose line came back from there and is on offer
 
     def load(self, firsts: Iterable[tuple[str, str, int]]) -> None:
@@ -59,6 +68,8 @@ class Lines:
         self._offered.clear()
         self._turns.clear()
         self._aside.clear()
+        self._watched.clear()
+        self._rising.clear()
         self._back.clear()
         self._rebuild()
 
@@ -68,15 +79,29 @@ class Lines:
         if line not in self._ready and (known is None or time < known):
             self._put_off(line, time)
 
-    def advance(self, now: int, closed: Callable[[str], bool]) -> None:
-        """What is due at `now` is ready from here on. `closed`: destinations that take nothing at this moment."""
+    def advance(self, now: int, closed: Callable[[str], bool], rest_of: Callable[[str], int] = _never) -> None:
+        """What is due at `now` is ready from here on. `closed`: destinations that take nothing at this moment.
+
+        `rest_of`: until when a closed destination rests; 0: it does not.
+        """
         while self._later and self._later[0][0] <= now:
             time, line = heapq.heappop(self._later)
             if line not in self._ready and self._times.get(line) == time:
                 self._ready.add(line)
                 self._stand(line)
-        for destination in [one for one in self._aside if one not in self._back and not closed(one)]:
-            self._bring_back(destination)
+        while self._rising and self._rising[0][0] <= now:
+            self.look_again(heapq.heappop(self._rising)[1])
+        for destination in [one for one in self._watched if one not in self._back]:
+            if not closed(destination):
+                self._bring_back(destination)
+            elif until := rest_of(destination):
+                del self._watched[destination]
+                heapq.heappush(self._rising, (until, destination))
+
+    def look_again(self, destination: str) -> None:
+        """It rests no more, or until another time."""
+        if destination in self._aside:
+            self._watched[destination] = None
 
     def next(self, closed: Callable[[str], bool]) -> Line | None:
         """The line that is to be served now; None: none is ready where mail is taken."""
@@ -117,15 +142,21 @@ class Lines:
             offers.back_first = not offers.back_first
             self._turns.rotate(-1)
 
-    def first_time(self, opens: Callable[[str], int | None]) -> int | None:
-        """When the next line may be served; None: none will.
+    def first_time(self, opens: Callable[[str], int | None], now: int) -> int | None:
+        """When the next line may be served, at `now` or later; None: none will.
 
-        `opens`: when a destination opens by itself, now for one that is open; None: not by itself.
+        `opens`: when a destination opens by itself, `now` for one that is open; None: not by itself.
         """
         self._drop_outdated()
-        places = set(self._aside).union(*(offers.back + offers.plain for offers in self._offered.values()))
-        times = [time for place in places if (time := opens(place)) is not None]
-        return min([*times, self._later[0][0]] if self._later else times, default=None)
+        first = min([heap[0][0] for heap in (self._later, self._rising) if heap], default=None)
+        offered = (place for offers in self._offered.values() for place in chain(offers.back, offers.plain))
+        for place in chain(self._watched, offered):
+            time = opens(place)
+            if time is not None and (first is None or time < first):
+                first = time
+            if first is not None and first <= now:
+                break
+        return first
 
     def _stand(self, line: Line) -> None:
         """A line that is ready takes its place behind the others."""
@@ -145,6 +176,7 @@ class Lines:
     def _set_aside(self, destination: str, sender: str) -> None:
         """The destination is closed. What came back from there stands first there again."""
         others = self._aside.setdefault(destination, deque())
+        self._watched[destination] = None
         if self._back.get(destination) == sender:
             del self._back[destination]
             others.appendleft(sender)
@@ -157,6 +189,7 @@ class Lines:
         sender = self._back[destination] = others.popleft()
         if not others:
             del self._aside[destination]
+            self._watched.pop(destination, None)
         self._offers_of(sender).back.append(destination)
 
     def _leave(self) -> None:

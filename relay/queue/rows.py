@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,7 +33,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?)"
-INSERT_BODY = "INSERT INTO body VALUES (?, ?)"
+INSERT_BODY = "INSERT INTO body VALUES (?, ?, ?)"
 INSERT_RECIPIENT = (
     "INSERT INTO recipient (message, number, address, domain, destination, flow, notify, orcpt, state, attempts,"
     " next_attempt, lease, tls, changed, delay_notices)"
@@ -100,7 +101,10 @@ def message_row(message: NewMessage, about: MessageId | None = None) -> Row:
 
 def body_row(message: NewMessage) -> Row:
     """For INSERT_BODY."""
-    return message.id.number, message.body.octets if isinstance(message.body, InlineBody) else None
+    body = message.body
+    if isinstance(body, InlineBody):
+        return message.id.number, body.octets, zlib.crc32(body.octets)
+    return message.id.number, None, body.crc
 
 
 def recipient_rows(message: NewMessage, destinations: Sequence[str], flow: str, claims: Sequence[Claim]) -> list[Row]:

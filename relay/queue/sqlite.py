@@ -318,6 +318,7 @@ class SqliteStore:
         await self._running.run(lambda transaction: transactions.forget_rests(transaction, time))
         while await self._running.run(lambda transaction: database.give_back(transaction.connection)):
             pass
+        await self._bodies.sweep()
 
     @property
     def _running(self) -> Writer:

@@ -124,8 +124,8 @@ def by_domain(sender: Address | None, login: str | None, recipient: Address, cho
     return recipient.domain if chosen is None else f"{PREFIX}{chosen}"
 
 
-FileOf = Callable[[MessageId, int], FileBody]
-"""The body of a message that is kept in a file, from its id and size."""
+FileOf = Callable[[MessageId, int, int | None], FileBody]
+"""The body of a message that is kept in a file, from its id, size and CRC-32."""
 
 
 class BodyWriter(Protocol):

@@ -102,6 +102,8 @@ def put(
     except sqlite3.IntegrityError as error:
         raise StoreUnavailable(f"the queue id {message.id} is taken") from error
     connection.execute(INSERT_BODY, body_row(message))
+    if about is None:
+        turns.came_in(to_micros(message.arrived))
     flow = flow_of(message.envelope.sender, message.login)
     connection.executemany(INSERT_RECIPIENT, recipient_rows(message, destinations, flow, claims))
     for number, reason in held(transaction, message).items():
@@ -160,12 +162,12 @@ def rest(transaction: Transaction, destination: str, rest: Rest | None) -> None:
     """Let a destination rest, or let it be tried again."""
     if rest is None:
         transaction.connection.execute("DELETE FROM rest WHERE destination = ?", (destination,))
-        transaction.turns.rests.pop(destination, None)
+        transaction.turns.rest(destination, None)
         return
     until, since = to_micros(rest.until), to_micros(rest.since)
     row = destination, until, since, rest.failures, rest.status, storable(rest.reason), rest.cause
     transaction.connection.execute("INSERT OR REPLACE INTO rest VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-    transaction.turns.rests[destination] = until
+    transaction.turns.rest(destination, until)
 
 
 def rests(connection: sqlite3.Connection) -> dict[str, Rest]:

@@ -1,7 +1,7 @@
 """What the writer keeps in memory beside the tables: lines of new mail and of retries, leases that run, rests, holds.
 
 New mail goes ahead of retries: of four claims three look at new mail first, the fourth at retries, so that neither
-waits for ever.
+waits for ever. While much new mail comes in, retries have a ration.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable
 
 from relay.queue.lines import Line, Lines
+from relay.queue.ration import Ration
 
 RETRY_TURN = 4  # each so many claims retries come first
 _SLACK = 64
@@ -28,6 +29,8 @@ class Turns:
         self.damaged = False
         self._fresh = Lines()
         self._retries = Lines()
+        self._ration = Ration()
+        self._now = 0  # of the claim under way
         self._claimed = 0
         self._leases: dict[int, tuple[int, Line]] = {}  # by number: its end, and where its recipients stand then
         self._ends: list[tuple[int, int]] = []  # a heap, with outdated entries
@@ -41,6 +44,10 @@ class Turns:
     def note_fresh(self, line: Line, time: int) -> None:
         """New mail in `line` is due at `time`."""
         self._fresh.note(line, time)
+
+    def came_in(self, now: int) -> None:
+        """A new message was put, whoever has it now."""
+        self._ration.note_fresh(now)
 
     def note_retry(self, line: Line, time: int) -> None:
         """Mail that was tried before is due at `time`."""
@@ -63,6 +70,15 @@ class Turns:
         """A lease is over."""
         self._leases.pop(number, None)
 
+    def rest(self, destination: str, until: int | None) -> None:
+        """Nothing is tried there before `until`; None: it is open."""
+        if until is None:
+            self.rests.pop(destination, None)
+        else:
+            self.rests[destination] = until
+        self._fresh.look_again(destination)
+        self._retries.look_again(destination)
+
     def rest_of(self, destination: str, now: int) -> int:
         """Until when nothing is tried there; 0: it does not rest."""
         until = self.rests.get(destination, 0)
@@ -76,13 +92,16 @@ class Turns:
             if lease is not None and lease[0] == end:
                 del self._leases[number]
                 self.note(lease[1], end)
-        self._fresh.advance(now, closed)
-        self._retries.advance(now, closed)
+        self._now = now
+        for lines in (self._fresh, self._retries):
+            lines.advance(now, closed, lambda destination: self.rest_of(destination, now))
 
     def next(self, closed: Callable[[str], bool]) -> tuple[bool, Line] | None:
         """The line to claim from, and whether it is one of retries; None: there is none."""
         kinds = ((True, self._retries), (False, self._fresh))
         for is_retry, lines in kinds if self._claimed % RETRY_TURN == RETRY_TURN - 1 else reversed(kinds):
+            if is_retry and self._ration.opens(self._now) > self._now:
+                continue
             line = lines.next(closed)
             if line is not None:
                 return is_retry, line
@@ -92,6 +111,10 @@ class Turns:
         """After `next`: when the first that is left in that line is due, and whether something was claimed."""
         is_retry, line = turn
         self._claimed += taken
+        if taken and is_retry:
+            self._ration.note_retry()
+        elif taken:
+            self._ration.note_fresh(now)
         (self._retries if is_retry else self._fresh).served(line, following, now, taken)
 
     def first_time(self, closed: Collection[str], now: int) -> int | None:
@@ -102,9 +125,10 @@ class Turns:
 
         while self._ends and self._leases.get(self._ends[0][1], (0,))[0] != self._ends[0][0]:
             heapq.heappop(self._ends)
+        retry = self._retries.first_time(opens, now)
         times = (
-            self._fresh.first_time(opens),
-            self._retries.first_time(opens),
+            self._fresh.first_time(opens, now),
+            None if retry is None else max(retry, self._ration.opens(now)),
             self._ends[0][0] if self._ends else None,
         )
         return min((time for time in times if time is not None), default=None)

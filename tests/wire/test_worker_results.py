@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from worker_desk import DELIVERED, FIRST_NOTICE, LATER, NEVER, NOON, RECORD, desk, make_message
 
+from relay.delivery import worker
 from relay.events import AttemptFinished, DefectFound, NoticeQueued, StoreFailed
 from relay.mail.message import FileBody, InlineBody, MessageId
 from relay.mail.outcome import Cause
@@ -298,8 +300,9 @@ async def test_a_result_is_kept_though_the_header_cannot_be_read(tmp_path: Path)
 
 
 @pytest.mark.asyncio
-async def test_a_lease_that_was_lost_settles_nothing(tmp_path: Path) -> None:
+async def test_a_lease_that_was_lost_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message was claimed anew, since its lease had ended: the first attempt's result comes too late."""
+    monkeypatch.setattr(worker, "JUMP_SECONDS", math.inf)  # else the lease is renewed
     async with desk(tmp_path, defects=True) as at:
         at.courier.shut()
         at.start()

@@ -23,6 +23,8 @@ CREATE INDEX recipient_due ON recipient (state, destination, flow, next_attempt)
 
 ALTER TABLE attempt RENAME COLUMN domain TO destination;
 
+ALTER TABLE body ADD COLUMN crc INTEGER; -- CRC-32 of the octets, here or in the file; NULL: an older version wrote it
+
 -- Destinations that are down: nothing is tried there before `until`. Times as everywhere.
 CREATE TABLE rest (
     destination TEXT PRIMARY KEY,
@@ -36,7 +38,7 @@ CREATE TABLE rest (
 
 -- What is to be held when it comes in. NULL: whatever it is; what is given must all be so.
 CREATE TABLE hold_rule (
-    id        INTEGER PRIMARY KEY,
+    id        INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice: it is how a rule is removed
     sender    TEXT,
     recipient TEXT,
     domain    TEXT,

@@ -28,6 +28,8 @@ class Mail:
     def __init__(self, closed: Iterable[str] = ()) -> None:
         self.due: dict[Line, list[int]] = defaultdict(list)
         self.closed = set(closed)
+        self.rests: dict[str, int] = {}  # until when, by destination; such a one is closed too
+        self.now = 0
         self.lines = Lines()
 
     def put(self, line: Line, *times: int) -> None:
@@ -40,10 +42,15 @@ class Mail:
         return {line for line, times in self.due.items() if times and min(times) <= now and not self.is_closed(line[0])}
 
     def is_closed(self, destination: str) -> bool:
-        return destination in self.closed
+        return destination in self.closed or self.rest_of(destination) > 0
+
+    def rest_of(self, destination: str) -> int:
+        until = self.rests.get(destination, 0)
+        return until if until > self.now else 0
 
     def serve(self, now: int) -> Line | None:
         """One piece of mail, as a claim does it. None: there is none."""
+        self.now = now
         while (line := self.lines.next(self.is_closed)) is not None:
             assert not self.is_closed(line[0])
             times = sorted(self.due[line])
@@ -56,18 +63,23 @@ class Mail:
                 return line
         return None
 
+    def advance(self, now: int) -> None:
+        self.now = now
+        self.lines.advance(now, self.is_closed, self.rest_of)
+
     def serve_all(self, now: int) -> list[Line]:
-        self.lines.advance(now, self.is_closed)
+        self.advance(now)
         return list(iter(lambda: self.serve(now), None))
 
     def opens(self, now: int) -> Callable[[str], int | None]:
-        return lambda destination: None if destination in self.closed else now
+        self.now = now
+        return lambda destination: None if destination in self.closed else self.rest_of(destination) or now
 
 
 def sizes(lines: Lines) -> int:
     """How many things it keeps."""
     offers = sum(len(one.back) + len(one.plain) for one in lines._offered.values())
-    kept = (lines._times, lines._ready, lines._offered, lines._turns, lines._aside, lines._back)
+    kept = (lines._times, lines._ready, lines._offered, lines._turns, lines._aside, lines._back, lines._watched)
     return offers + sum(map(len, kept)) + sum(map(len, lines._aside.values()))
 
 
@@ -101,9 +113,15 @@ class LinesMachine(RuleBasedStateMachine):
     def toggle(self, destination: str) -> None:
         self.mail.closed ^= {destination}
 
+    @rule(destination=st.sampled_from(DESTINATIONS), wait=st.integers(0, 6))
+    def rest(self, destination: str, wait: int) -> None:
+        """For longer than before or for less; not at all with 0."""
+        self.mail.rests[destination] = self.now + wait
+        self.mail.lines.look_again(destination)
+
     @rule(count=st.integers(1, 4))
     def serve_some(self, count: int) -> None:
-        self.mail.lines.advance(self.now, self.mail.is_closed)
+        self.mail.advance(self.now)
         for _ in range(count):
             self.mail.serve(self.now)
 
@@ -120,8 +138,13 @@ class LinesMachine(RuleBasedStateMachine):
     def the_first_time_is_not_too_late(self) -> None:
         if not hasattr(self, "mail"):
             return
-        open_times = [t for line, times in self.mail.due.items() for t in times if line[0] not in self.mail.closed]
-        found = self.mail.lines.first_time(self.mail.opens(self.now))
+        open_times = [
+            max(time, self.mail.rests.get(line[0], 0))
+            for line, times in self.mail.due.items()
+            for time in times
+            if line[0] not in self.mail.closed
+        ]
+        found = self.mail.lines.first_time(self.mail.opens(self.now), self.now)
         if open_times:
             assert found is not None
             assert found <= max(min(open_times), self.now)
@@ -130,10 +153,10 @@ class LinesMachine(RuleBasedStateMachine):
         if not hasattr(self, "mail"):
             return
         self.mail.closed.clear()
-        self.mail.serve_all(self.now + 10)
+        self.mail.serve_all(self.now + 20)
         assert not any(self.mail.due.values())
         assert sizes(self.mail.lines) == 0
-        assert self.mail.lines.first_time(self.mail.opens(self.now)) is None
+        assert self.mail.lines.first_time(self.mail.opens(self.now + 20), self.now + 20) is None
 
 
 LinesMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
@@ -281,7 +304,7 @@ def test_the_earlier_time_counts() -> None:
     lines.note(("x", "a"), 50)
     lines.note(("x", "a"), 20)
     lines.note(("x", "a"), 70)
-    assert lines.first_time(lambda _: 0) == 20
+    assert lines.first_time(lambda _: 0, 0) == 20
     lines.advance(19, never)
     assert lines.next(never) is None
     lines.advance(20, never)
@@ -313,7 +336,7 @@ def test_a_closed_destination_with_many_senders_costs_the_others_nothing() -> No
     for _ in range(1000):
         mail.lines.advance(0, mail.is_closed)
         assert mail.serve(0) == ("open", "a")
-        assert mail.lines.first_time(mail.opens(0)) == 0
+        assert mail.lines.first_time(mail.opens(0), 0) == 0
     assert perf_counter() - began < PATIENCE_SECONDS
 
 
@@ -333,3 +356,31 @@ def test_a_destination_with_many_senders_and_room_for_one_costs_little() -> None
             began = perf_counter()
     assert len(served) == 1001
     assert perf_counter() - began < PATIENCE_SECONDS
+
+
+def test_destinations_that_rest_cost_the_others_nothing() -> None:
+    """They are not looked at before their time, or before somebody says that it has changed."""
+    mail = Mail()
+    asked: list[str] = []
+    mail.rests = {str(number): 1000 for number in range(FEWER)}
+    mail.due.update({(str(number), "a"): [0] for number in range(FEWER)})
+    mail.lines.load([(str(number), "a", 0) for number in range(FEWER)])
+
+    def is_closed(destination: str) -> bool:
+        asked.append(destination)
+        return mail.is_closed(destination)
+
+    assert mail.serve_all(0) == []
+    mail.advance(0)
+    mail.lines.advance(1, is_closed, mail.rest_of)
+    assert asked == []
+    assert mail.lines.first_time(mail.opens(1), 1) == 1000
+    mail.rests.pop("7")
+    mail.lines.look_again("7")
+    assert mail.serve_all(2) == [("7", "a")]
+    mail.rests["8"] = 500
+    mail.lines.look_again("8")
+    assert mail.serve_all(2) == []
+    assert mail.lines.first_time(mail.opens(2), 2) == 500
+    assert mail.serve_all(500) == [("8", "a")]
+    assert len(mail.serve_all(1000)) == FEWER - 2
