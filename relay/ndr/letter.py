@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from email.utils import format_datetime
 
 from relay.mail.message import Claim
@@ -167,13 +167,18 @@ def failing_step(settled: SettledRecipient) -> str:
     if settled.cause is Cause.UNKNOWN:
         return _STEPS_BY_CAUSE[Cause.UNKNOWN]
     if outcome.reply is not None:
-        to = next((f" {words}" for ending, words in _CONSENT_BY_REASON.items() if reason.endswith(ending)), "")
-        return f"the mail host's consent{to}; it wants to be asked again later"
-    for ending, step in _STEPS_BY_REASON.items():
-        if reason.endswith(ending):
-            return step
+        to = _by_ending(_CONSENT_BY_REASON, reason)
+        return f"the mail host's consent{'' if to is None else f' {to}'}; it wants to be asked again later"
+    step = _by_ending(_STEPS_BY_REASON, reason)
+    if step is not None:
+        return step
     by_status = _STEPS_BY_STATUS.get((outcome.status.subject, outcome.status.detail))
     return by_status or _STEPS_BY_CAUSE.get(settled.cause or Cause.OTHER, "the delivery to the mail host")
+
+
+def _by_ending(table: Mapping[str, str], reason: str) -> str | None:
+    """The system's words may follow: `after MAIL FROM: connection reset by peer`."""
+    return next((words for ending, words in table.items() if reason.endswith(ending) or f"{ending}: " in reason), None)
 
 
 def advice(outcome: Deferred | Failed) -> str:

@@ -176,8 +176,7 @@ async def test_a_rest_that_cannot_be_written_down_keeps_nothing_back(tmp_path: P
         await at.store.put([make_message(number, f"{number}@down.test") for number in range(1, 13)])
         at.start()
         await at.settled(12)
-        await at.calm()
-        assert at_rest(at)
+        await come_to_rest(at)
         assert len(at.courier.begun) == 12
         assert at.seen(DestinationRests) == []
         assert at.seen(DefectFound)

@@ -28,6 +28,7 @@ def step(detail: tuple[int, int], reason: str, cause: Cause | None = None, reply
         (Stage.STARTTLS, "STARTTLS"),
         (Stage.MAIL, "MAIL"),
         (Stage.RCPT, "RCPT"),
+        (Stage.OTHER_RCPT, "another recipient (RCPT)"),
         (Stage.DATA, "DATA"),
         (Stage.CHUNK, "BDAT"),
         (Stage.BODY, "sending the message"),
@@ -36,6 +37,7 @@ def step(detail: tuple[int, int], reason: str, cause: Cause | None = None, reply
 )
 def test_a_stage_has_its_words(stage: Stage, words: str) -> None:
     assert words in step((4, 2), f"mx closed the connection {stage.value}")
+    assert words in step((4, 2), f"mx closed the connection {stage.value}: connection reset by peer")
 
 
 def test_no_stage_is_without_words() -> None:
