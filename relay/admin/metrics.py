@@ -37,7 +37,7 @@ OWN_STATUSES = (
     "4.7.10",
 )
 REMOTE, OTHER = "remote", "other"
-_SETTLED = (State.DELIVERED, State.DEFERRED, State.FAILED, State.DROPPED)
+_SETTLED = (State.DELIVERED, State.DEFERRED, State.FAILED, State.DROPPED, State.HELD)
 _NOT_READ = float("nan")
 
 Count = Callable[[Any], None]

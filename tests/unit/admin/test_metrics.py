@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from relay import events
 from relay.admin.metrics import OTHER, OWN_STATUSES, REMOTE, Metrics
 from relay.events import AttemptFinished, Event
-from relay.mail.outcome import Cause, TlsUsed
+from relay.mail.outcome import Cause, State, TlsUsed
 from relay.queue.store import Depth
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -29,6 +29,15 @@ def samples(metrics: Metrics) -> dict[str, float]:
         for sample in family.samples
         if sample.value
     }
+
+
+@pytest.mark.parametrize("tls", TlsUsed)
+@pytest.mark.parametrize("state", [state for state in State if state is not State.QUEUED])
+def test_whatever_an_attempt_comes_to_is_counted(state: State, tls: TlsUsed) -> None:
+    """Held too, where a lost reply is to be looked at by somebody."""
+    metrics = Metrics()
+    metrics.counting(lambda _: None)(attempt(state.value, "4.4.2", None, tls.value))
+    assert samples(metrics)[f"relay_recipients_total{{{state.value},{tls.value}}}"] == 1
 
 
 def attempt(state: str, status: str, reply: str | None = None, tls: str = "none") -> AttemptFinished:
