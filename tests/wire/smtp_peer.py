@@ -166,7 +166,7 @@ def octet_by_octet(octets: bytes) -> Step:
     async def say(peer: Peer) -> None:
         for octet in octets:
             await peer.say(bytes([octet]))
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)  # the other side reads in its turn
 
     return say
 
