@@ -7,7 +7,7 @@ attempt is reported and puts the mail off; it never becomes a bounce.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -131,8 +131,13 @@ class Worker:
             raise
         finally:
             self._promise(wanted, -1)
+        self._take(claims)
         for claim in claims:
             await self._assign(claim)
+
+    def _take(self, claims: Sequence[Claim]) -> None:
+        """All of them are in our hands at once: while one goes back, there is no room for the others twice."""
+        self._held.update((claim.lease, claim) for claim in claims)
 
     def _promise(self, lanes: list[Lane], more: int) -> None:
         self._promised += more * len(lanes)
@@ -167,6 +172,8 @@ class Worker:
     async def _fill_lanes(self) -> None:
         """Claim what is due, as far as there is room, and wait until there may be more."""
         self._room.clear()  # before looking, so that room made while we look is not missed
+        await self._mind_the_clock(self._office.clock())
+        # Nothing may be awaited between here and the promise: mail that comes in would be given the same room.
         limit = min(BATCH, (self._free() + 1) // 2)  # the other half is for mail that comes in meanwhile
         if limit <= 0:
             self._starved = True
@@ -174,13 +181,13 @@ class Worker:
             self._starved = False
             return
         now = self._office.clock()
-        await self._mind_the_clock(now)
         rooms = self._lanes.rooms(now)
         self._promised += limit
         try:
             claims = await self._store.claim(limit, LEASE, now, rooms.known, rooms.share)
         finally:
             self._promised -= limit
+        self._take(claims)
         if len(claims) < limit:  # all was claimed that there was room for
             self._lanes.emptied(rooms, claims)
         for claim in claims:
@@ -224,7 +231,6 @@ class Worker:
             self._lanes.idle(lane)
             return
         lane.waiting.append(claim)
-        self._held[claim.lease] = claim
         self._staff(lane)
 
     def _staff(self, lane: Lane) -> None:

@@ -63,7 +63,7 @@ def test_what_a_claim_may_take() -> None:
     lanes = Lanes(DestinationLimits(20, [LimitEntry(("slow.test",), at_once=1), LimitEntry(("*",), per_minute=240)]))
     lanes.of("slow.test")
     lanes.of("full.test").promised = 10
-    lanes.of("down.test").resting_until = NOON + MINUTE
+    lanes.rest(lanes.of("down.test"), NOON + MINUTE, NOON)
     rooms = lanes.rooms(NOON)
     assert rooms == Rooms({"slow.test": 2, "full.test": 0}, 4, frozenset({"down.test"}))
     assert rooms.full == ["full.test"]
