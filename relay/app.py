@@ -10,7 +10,7 @@ import gc
 import random
 import resource
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -267,8 +267,8 @@ class App:
             logins=logins_of(settings, self._emit),
         )
 
-        async def deliver(claim: Claim) -> Attempted:
-            return await Attempt(claim, tools).run()
+        def deliver(claim: Claim) -> Awaitable[Attempted]:
+            return Attempt(claim, tools).run()
 
         limits = Limits(settings.delivery.concurrency, settings.limits)
         office = Office(

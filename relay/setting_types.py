@@ -9,6 +9,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,6 +157,7 @@ def _is_numeric(name: str) -> bool:
     )  # no top-level domain is a number: it is an address, or half of one
 
 
+@lru_cache(maxsize=1024)  # it is asked for each message
 def is_address(host: str) -> bool:
     """Whether a host is named by its IP address."""
     try:

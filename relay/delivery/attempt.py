@@ -201,7 +201,9 @@ class Attempt:
 
     async def _try_addresses(self, calls: list[_Call]) -> None:
         """An open session with any of them first, then new ones: raced where they ask for the same, else in turn."""
-        calls = [call for call in calls if not await self._reuse(*call)]
+        for call in tuple(calls):
+            if await self._reuse(*call):
+                calls.remove(call)
         while calls and self._open and self._sessions < MAX_SESSIONS and self._addresses < MAX_ADDRESSES:
             need = calls[0][1]
             alike = [target for target, asked in calls if asked == need][: MAX_ADDRESSES - self._addresses]

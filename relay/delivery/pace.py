@@ -35,11 +35,13 @@ class Sign(Enum):
 def sign_of(outcomes: Mapping[int, Outcome], causes: Mapping[int, Cause | None]) -> Sign:
     """What the outcomes of an attempt, by recipient, say of the destination. `causes`: of those that were deferred."""
     deferred = {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Deferred)}
+    if not deferred:
+        return Sign.REACHED if any(map(_was_asked, outcomes.values())) else Sign.NONE
     if any(causes.get(index) is Cause.THROTTLING for index in deferred):
         return Sign.BUSY
     if any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
         return Sign.REACHED
-    if deferred and all(_is_of_all(one, causes.get(index)) for index, one in deferred.items()):
+    if all(_is_of_all(one, causes.get(index)) for index, one in deferred.items()):
         return Sign.TROUBLE
     return Sign.REACHED if any(_was_asked(outcome) for outcome in outcomes.values()) else Sign.NONE
 

@@ -145,8 +145,10 @@ class _Sending:
         answers = without_552(answers, self._taken)
         answered = zip(answers, batch, self._session.stages, strict=True)
         told = [self._of_answer(answer, recipient, stage) for answer, recipient, stage in answered]
-        self.told.update((recipient.index, one) for recipient, one in zip(batch, told, strict=True))
-        delivered = sum(isinstance(one.outcome, Delivered) for one in told)
+        delivered = 0
+        for recipient, one in zip(batch, told, strict=True):
+            self.told[recipient.index] = one
+            delivered += isinstance(one.outcome, Delivered)
         self._taken = self._taken or delivered > 0
         if delivered == len(batch):
             return []
@@ -222,7 +224,7 @@ def without_552(answers: Sequence[Answer], taken: bool) -> Sequence[Answer]:
     Not so a full mailbox (5.2.2), a message too large (5.3.4), or a 552 to all, which is about the message, unless the
     host has `taken` it for others.
     """
-    if all(isinstance(one, Lost) or one.code != 552 for one in answers):
+    if 552 not in [one.code for one in answers if isinstance(one, Reply)]:
         return answers
     too_many = [
         isinstance(one, Reply) and one.code == 552 and (one.status.subject, one.status.detail) in ((0, 0), (5, 3))

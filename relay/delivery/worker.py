@@ -234,8 +234,11 @@ class Worker:
         self._staff(lane)
 
     def _staff(self, lane: Lane) -> None:
-        """As many deliverers as the destination may have and the mail needs."""
-        for _ in range(min(lane.pace.at_once - lane.deliverers, len(lane.waiting))):
+        """As many deliverers as the destination may have and the mail needs, beside those who are free."""
+        if not lane.waiting:
+            return
+        free = lane.deliverers - lane.running
+        for _ in range(min(lane.pace.at_once - lane.deliverers, len(lane.waiting) - free)):
             lane.deliverers += 1
             task = asyncio.create_task(self._run_lane(lane))
             self._tasks.add(task)

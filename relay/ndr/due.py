@@ -13,7 +13,7 @@ from enum import Enum
 
 from relay.mail.address import Address
 from relay.mail.message import Claim, MessageId, Notify, Ret, TlsDemand
-from relay.mail.outcome import Delivered
+from relay.mail.outcome import Delivered, State
 from relay.policy.retry import SettledRecipient, Settlement
 
 FULL_LIMIT = 1 << 20  # octets of a message up to which the whole of it goes back to the sender
@@ -52,6 +52,8 @@ def due(claim: Claim, settlement: Settlement, postmaster: Address | None) -> tup
 
     `postmaster` hears of messages with the null sender that have failed, unless they were for the postmaster.
     """
+    if all(one.state is State.DELIVERED and one.recipient.dsn.notify is None for one in settlement.recipients):
+        return ()  # as nearly always
     sender = claim.sender
     if sender is None:
         # RFC 5321 §4.5.5: never to the null sender. What the postmaster did not get is not told to the postmaster.

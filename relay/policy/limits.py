@@ -40,6 +40,8 @@ class DestinationLimits:
 
     def of(self, destination: str) -> Limit:
         """The limits for a destination (as Claim.destination)."""
+        if not self._entries:
+            return self.plain
         fitting = [entry for entry in self._entries if entry.fits(destination)]
         if not fitting:
             return self.plain

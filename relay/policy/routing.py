@@ -142,6 +142,7 @@ class Routes:
         self._fallback = FALLBACK if isinstance(fallback, Place) else fallback
         self.fallback_after = fallback_after
         self._ways: dict[str, Way] = {entry.name: entry.way for entry in self.entries}
+        self._rejects = any(isinstance(entry.way, Reject) for entry in self.entries)
         if next_hop is not None:
             self._ways[NEXT_HOP] = Hop(NEXT_HOP, (next_hop,))
         if isinstance(fallback, Place):
@@ -162,14 +163,12 @@ class Routes:
         """
         if chosen is not None:
             return recipient.domain if chosen == DIRECT else PREFIX + chosen
-        name = self._first(sender, login, recipient)
+        name = self._first(sender, login, recipient) if self.entries else NEXT_HOP
         way = self._ways.get(name)
         return recipient.domain if way is None or isinstance(way, Direct) else PREFIX + name
 
     def _first(self, sender: Address | None, login: str | None, recipient: Address) -> str:
         """The name of the route that takes it; that there is a next hop is another question."""
-        if not self.entries:
-            return NEXT_HOP
         mail = Mail(_keys(recipient), _keys(sender), () if login is None else (login, ANY))
         return next((one.name for one in self.entries if one.fits(mail)), NEXT_HOP)
 
@@ -186,6 +185,8 @@ class Routes:
 
     def refusal(self, sender: Address | None, login: str | None, recipient: Address) -> str | None:
         """What a client that brings this mail is told, when a route rejects it."""
+        if not self._rejects:
+            return None
         way = self.way(self.destination(sender, login, recipient))
         return way.message if isinstance(way, Reject) else None
 
