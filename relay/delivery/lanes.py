@@ -105,9 +105,15 @@ class Lanes:
             self._awake[lane.destination] = lane
 
     def take(self, destination: str, now: datetime) -> bool:
-        """Whether mail that comes in may go there ahead of the queue."""
+        """Whether mail that comes in may go there ahead of the queue.
+
+        Where some is stored, only while a deliverer has nothing to do: it takes nobody's place then. Else all that
+        comes in under load would go by way of the disk for ever, each behind the one before.
+        """
         lane = self._lanes.get(destination)
-        return destination not in self.stored and (lane is None or lane.room(now) > 0)
+        if lane is None:
+            return destination not in self.stored
+        return lane.room(now) > (lane.pace.at_once if destination in self.stored else 0)
 
     def idle(self, lane: Lane) -> None:
         """A lane may have nothing under way any more: forget it when nothing was learned."""

@@ -98,6 +98,12 @@ def test_what_comes_in_goes_behind_what_is_stored() -> None:
     assert lanes.take("a.test", NOON)
     lanes.stored.add("a.test")
     assert not lanes.take("a.test", NOON)
+    lanes.of("a.test").promised = 5
+    assert not lanes.take("a.test", NOON)
+    lanes.of("a.test").promised = 4  # one of five deliverers has nothing to do
+    assert lanes.take("a.test", NOON)
+    lanes.stored.add("b.test")  # nothing is under way there: it is about to be claimed
+    assert not lanes.take("b.test", NOON)
 
 
 def busy(lane: Lane) -> None:
