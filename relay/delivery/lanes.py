@@ -39,7 +39,7 @@ class Lane:
 
     def claims_wanted(self, now: datetime) -> int:
         """How many claims to ask the queue for: none while half of what may wait does, so that they come together."""
-        return 0 if 2 * (len(self.waiting) + self.promised) > self.pace.at_once else self.room(now)
+        return 0 if 2 * len(self.waiting) > self.pace.at_once else self.room(now)
 
     def rests(self, now: datetime) -> bool:
         """Whether nothing may be tried."""

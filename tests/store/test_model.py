@@ -37,6 +37,7 @@ from relay.queue.control import Act, Action
 from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import Rest, by_domain
+from relay.queue.transactions import SPREAD_EACH_MICROS
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -266,6 +267,24 @@ class QueueMachine(RuleBasedStateMachine):
         for recipient in self.model.values():
             if recipient.lease is not None:
                 recipient.lease, recipient.next_attempt = None, self.now + 5 * min(recipient.attempts, 60) * SECOND
+        self._learn_the_spread()
+
+    def _learn_the_spread(self) -> None:
+        """Retries that fell due while nothing ran come at random times, one in so many milliseconds on average."""
+        overdue = {
+            key: one
+            for key, one in self.model.items()
+            if one.state is State.DEFERRED and one.next_attempt is not None and one.next_attempt < self.now
+        }
+        if len(overdue) < 2:
+            return
+        with closing(visitor.open_reader(self.folder)) as reader:
+            found = {(one.id.number, one.number): one.next_attempt for one in reader.find(None, False)}
+        for key, one in overdue.items():
+            time = found[key]
+            assert time is not None
+            assert self.now <= time <= self.now + len(overdue) * timedelta(microseconds=SPREAD_EACH_MICROS)
+            one.next_attempt = time
 
     @invariant()
     def the_lists_agree(self) -> None:

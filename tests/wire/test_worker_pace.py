@@ -215,6 +215,7 @@ async def test_of_many_that_fail_together_it_rests_once(tmp_path: Path) -> None:
         at.start()
         await at.begun(5)
         at.courier.let_go("down.test")
+        await at.until(lambda: bool(at.seen(DestinationRests)))
         await at.settled(5)
         await at.calm()
         assert [one.until for one in at.seen(DestinationRests)] == [NOON + MINUTE]

@@ -106,6 +106,17 @@ def test_what_comes_in_goes_behind_what_is_stored() -> None:
     assert not lanes.take("b.test", NOON)
 
 
+def test_claims_come_together_and_new_mail_does_not_keep_them_away() -> None:
+    lanes = Lanes(DestinationLimits(20))
+    lane = lanes.of("a.test")
+    lane.waiting.extend([claim("a.test")] * 3)  # of five that may run at once: more than half of what may wait
+    assert lane.claims_wanted(NOON) == 0
+    lane.waiting.pop()
+    assert lane.claims_wanted(NOON) == 8
+    lane.promised = 4  # mail on its way in takes room, but the queue is asked all the same
+    assert lane.claims_wanted(NOON) == 4
+
+
 def busy(lane: Lane) -> None:
     lane.running = lane.deliverers = 1
 
