@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -176,10 +177,11 @@ def fits(row: Row, wanted: QueueFilter) -> bool:
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     folder = tmp_path_factory.mktemp("queue")
     database.prepare(folder)
-    return database.connect(folder)
+    with closing(database.connect(folder)) as connection:
+        yield connection
 
 
 @settings(max_examples=300)
