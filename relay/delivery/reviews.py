@@ -6,7 +6,7 @@ A destination may rest, or an operator hold the mail; the clock may have been se
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from relay.delivery.settling import Office, Settler
 from relay.events import DefectFound, StoreFailed
@@ -20,6 +20,7 @@ from relay.queue.store import QueueStore, Rest, Review, StoreUnavailable
 
 EVERY_SECONDS = 30.0  # or more often, where the settings give mail ages as short as that
 BATCH = 100
+JUMP = timedelta(minutes=1)
 
 
 class Reviewer:
@@ -31,11 +32,18 @@ class Reviewer:
         self._settler = Settler(store, office)
 
     async def run(self) -> None:
-        """Look at everything once in a while."""
+        """Look at everything once in a while.
+
+        Not at first, nor when the clock was set forward or the machine slept: mail is tried once more before it is
+        given up.
+        """
+        last = self._office.clock()
         while True:
-            await asyncio.sleep(
-                pause(self._office.schedules)
-            )  # first: after a start mail is tried once more before it is given up
+            seconds = pause(self._office.schedules)
+            await asyncio.sleep(seconds)
+            before, last = last, self._office.clock()
+            if has_jumped(before, last, seconds):
+                continue
             try:
                 await self.look()
             except StoreUnavailable as error:
@@ -66,6 +74,11 @@ class Reviewer:
 def pause(schedules: Schedules) -> float:
     """Seconds between two looks: short beside the ages that they look for."""
     return min(EVERY_SECONDS, max(1.0, shortest_age(schedules).total_seconds() / 4))
+
+
+def has_jumped(before: datetime, now: datetime, seconds: float) -> bool:
+    """Whether the clock went ahead by much more than the `seconds` that were waited."""
+    return now - before > timedelta(seconds=seconds) + JUMP
 
 
 def _as_deferred(rest: Rest) -> Deferred:

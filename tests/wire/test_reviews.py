@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from worker_desk import LATER, NOON, Desk, desk, make_message
 
-from relay.delivery.reviews import EVERY_SECONDS, Reviewer, pause
+from relay.delivery.reviews import EVERY_SECONDS, JUMP, Reviewer, has_jumped, pause
 from relay.events import DefectFound, NoticeQueued
 from relay.mail.message import MessageId
 from relay.mail.outcome import Cause, Deferred, State
@@ -200,3 +200,17 @@ async def test_what_breaks_every_attempt_expires_all_the_same(tmp_path: Path) ->
         await look(at)
         assert (await at.states())["b@a.test"] == "failed 2"
         assert await notices(at) == ["failure"]
+
+
+@pytest.mark.parametrize(
+    ("passed", "jumped"),
+    [
+        (timedelta(seconds=30), False),
+        (timedelta(seconds=30) + JUMP, False),  # a busy machine
+        (timedelta(seconds=31) + JUMP, True),
+        (7 * DAY, True),  # it slept: mail that is past its life now is tried first
+        (-DAY, False),  # what waits for a time that far away is to be brought forward
+    ],
+)
+def test_a_clock_that_went_ahead_is_noticed(passed: timedelta, jumped: bool) -> None:
+    assert has_jumped(NOON, NOON + passed, 30.0) is jumped
