@@ -42,9 +42,9 @@ from relay.events import (
     ServiceStopped,
     StoreFailed,
     TlsMemoryFailed,
-    log_lines,
 )
 from relay.guard import AddressGuard
+from relay.log import log_lines
 from relay.lookup.resolver import Resolver
 from relay.lookup.sts import StsFinder
 from relay.lookup.sts_cache import StsCache, StsCacheError

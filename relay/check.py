@@ -20,7 +20,8 @@ from relay import findings
 from relay.app import wanted_files
 from relay.delivery.credentials import Login
 from relay.delivery.wire import wording
-from relay.findings import Address, Called, DnssecSeen, Finding, FolderSeen
+from relay.finding import Finding, fail, ok, warn
+from relay.findings import Address, Called, DnssecSeen, FolderSeen
 from relay.guard import AddressGuard
 from relay.health import from_here, greeting_problem, where_to_ask
 from relay.listen import bound_socket
@@ -204,13 +205,13 @@ async def _authorities(at: Scene) -> list[Finding]:
 async def _certificate(at: Scene) -> list[Finding]:
     file, key = at.settings.submission.tls_certificate, at.settings.submission.tls_key
     if file is None or key is None:
-        return [findings.ok("certificate", "none is set: clients have neither TLS nor passwords")]
+        return [ok("certificate", "none is set: clients have neither TLS nor passwords")]
     try:
         server_context(file, key)
         chain = certificates_in(file)
     except (OSError, ValueError) as error:
         remedy = "mend the files that submission.tls_certificate and tls_key name; the service's user must read them"
-        return [findings.fail("certificate", str(error), remedy)]
+        return [fail("certificate", str(error), remedy)]
     if isinstance(at.roots, str):
         return []  # a failure already
     return findings.certificate(chain, at.hostname, Trust(at.roots, at.now))
@@ -272,10 +273,10 @@ async def _sources(at: Scene) -> list[Finding]:
     for address, setting in (one for source in at.settings.sources(at.hostname).all for one in source.addresses):
         problem = _bind_problem(HostPort(host=address, port=0))
         if problem is None:
-            found.append(findings.ok("sources", f"{setting} is {address}"))
+            found.append(ok("sources", f"{setting} is {address}"))
         else:
             why = f"{setting} is {address}, and mail cannot go out from there: {problem.strerror or problem}"
-            found.append(findings.fail("sources", why, "choose an address that this machine has (`ip address`)"))
+            found.append(fail("sources", why, "choose an address that this machine has (`ip address`)"))
     return found
 
 
@@ -289,14 +290,14 @@ async def _routes(at: Scene) -> list[Finding]:
             hosts = await _mail_hosts(at, hop.places[0].host, hop.places[0].port)
         remedy = "see that the settings are right and that it lets this machine in"
         if isinstance(hosts, str):
-            found.append(findings.fail(subject, hosts, remedy))
+            found.append(fail(subject, hosts, remedy))
         else:
             found += findings.reach(subject, await asyncio.gather(*(_call(at, host) for host in hosts)), remedy)
     for route in at.settings.route:
         login = Login(route.user, route.name, route.password_file, route.token_file)
         for path in login.readable_by_others():
             text = f"every user of this machine can read the secret in {path}"
-            found.append(findings.warn(f"route {route.name}", text, f"chmod o= {path}"))
+            found.append(warn(f"route {route.name}", text, f"chmod o= {path}"))
     return found
 
 
@@ -309,7 +310,7 @@ async def _connect(at: Scene) -> list[Finding]:
         else await _mail_hosts(at, at.connect, at.settings.delivery.port)
     )
     if isinstance(hosts, str):
-        return [findings.fail("port 25", hosts, "name a domain that takes mail, or see whether the resolver answers")]
+        return [fail("port 25", hosts, "name a domain that takes mail, or see whether the resolver answers")]
     return findings.reach("port 25", await asyncio.gather(*(_call(at, host) for host in hosts)), _OPEN_PORT_25)
 
 

@@ -101,9 +101,10 @@ def check(target: str | None, as_json: bool, file: Path | None) -> None:
     """Look at everything that Relay needs: name, DNS, DANE, queue, certificate, ports. Says what to do."""
     import asyncio
 
-    from relay import findings
+    from relay import finding
     from relay.check import look, parse_target
     from relay.config import hostname, state_folder
+    from relay.findings import settings_read
 
     settings = load_without_files(file)
     try:
@@ -112,11 +113,11 @@ def check(target: str | None, as_json: bool, file: Path | None) -> None:
         fail([f"relay: {error}"])
     folder = state_folder(settings, os.environ)
     seen = asyncio.run(look(settings, folder, hostname(settings), datetime.now(UTC), call))
-    found = (findings.settings_read(file), *seen)
-    click.echo(findings.as_json(found) if as_json else findings.page(found), nl=as_json)
+    found = (settings_read(file), *seen)
+    click.echo(finding.as_json(found) if as_json else finding.page(found), nl=as_json)
     if call is None and settings.delivery.next_hop is None and not as_json:
         click.echo("\nWhether port 25 goes out was not tried: --connect DOMAIN calls the mail hosts of a domain.")
-    sys.exit(1 if findings.worst(found) is findings.Level.FAIL else 0)
+    sys.exit(1 if finding.worst(found) is finding.Level.FAIL else 0)
 
 
 @relay.command("explain")

@@ -1,18 +1,14 @@
-"""Everything that Relay reports: frozen values, each with its log line. docs/events.md lists them.
+"""Everything that Relay reports: frozen values. docs/events.md lists them.
 
-Facts are logged by emitting one of these and in no other way. One event is one line on standard error.
+Facts are logged by emitting one of these and in no other way; relay.log makes lines of them.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, TextIO
-
-import structlog
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,24 +382,3 @@ def fields(event: Event) -> dict[str, object]:
 
 def _time(time: datetime) -> str:
     return time.isoformat().replace("+00:00", "Z")
-
-
-def log_lines(stream: TextIO = sys.stderr) -> Emit:
-    """An `Emit` that writes one `key=value` line an event to `stream`, time first.
-
-    A line that cannot be written (a closed pipe, a full disk) is lost: the log must not stop the mail.
-    """
-    # structlog's processors without its logger, which would cost more than they do: two events for each message.
-    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    render = structlog.processors.LogfmtRenderer(bool_as_flag=False)
-
-    def emit(event: Event) -> None:
-        line = {"timestamp": "", "level": event.level, "event": event.name, **fields(event)}
-        text = render(None, event.level, stamp(None, event.level, line))
-        if not text.isprintable():  # strangers' words must not move the cursor of who reads the log
-            text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-        with suppress(OSError, ValueError):
-            stream.write(f"{text}\n")
-            stream.flush()
-
-    return emit

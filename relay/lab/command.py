@@ -12,12 +12,12 @@ from pathlib import Path
 
 import click
 
-from relay.events import log_lines
 from relay.lab.catalogue import ALL
 from relay.lab.clock import LabClock
 from relay.lab.play import Progress, Result, play
 from relay.lab.scenario import Scenario
 from relay.lab.world import PASSWORD, SENDER_DOMAIN, USER, Addresses, World
+from relay.log import log_lines
 
 HEADINGS = ("", "scenario", "the domain publishes", "what must become of its mail", "code", "TLS", "time")
 

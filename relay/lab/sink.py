@@ -18,20 +18,12 @@ from relay.lab.auth import decoded, logged_in
 from relay.lab.listener import Listener
 from relay.lab.script import Break, How, SinkScript, Stage
 from relay.lab.server_names import names_of
-from relay.lab.smtp import Answer, Client, parse_path, reply_code
+from relay.lab.smtp import Answer, Client, parse_path, path_fault, reply_code
 from relay.settings import HostPort
 
 __all__ = ["Break", "How", "ReceivedMail", "Sessions", "Sink", "SinkScript", "Stage"]
 
 _LAST_IN_GROUP = ("EHLO", "HELO", "DATA", "STARTTLS", "NOOP", "VRFY", "QUIT")  # RFC 2920 section 3.1
-_PARAMETERS = {  # what an extension allows after MAIL FROM and after RCPT TO
-    ("FROM", "SIZE"): ("SIZE",),
-    ("FROM", "8BITMIME"): ("BODY",),
-    ("FROM", "SMTPUTF8"): ("SMTPUTF8",),
-    ("FROM", "REQUIRETLS"): ("REQUIRETLS",),
-    ("FROM", "DSN"): ("RET", "ENVID"),
-    ("TO", "DSN"): ("NOTIFY", "ORCPT"),
-}
 _GARBAGE = b"\x00\xff\xfe this is neither SMTP nor TLS\r\n"
 
 
@@ -297,19 +289,9 @@ class _Session:
         if path is None:
             await self._blame("501 5.5.4 syntax", f"no path in {rest!r}")
             return None
-        allowed = [
-            name
-            for (where, extension), names in _PARAMETERS.items()
-            if where == keyword and self._offers(extension)
-            for name in names
-        ]
-        for parameter in path[1]:
-            if parameter.partition("=")[0].upper() not in allowed:
-                await self._blame("555 5.5.4 no such parameter", f"{parameter!r} goes with no extension offered")
-                return None
-        declared = path[1] if keyword == "FROM" else self._mail_parameters
-        if not path[0].isascii() and "SMTPUTF8" not in map(str.upper, declared):
-            await self._blame("553 5.6.7 not ASCII", f"{path[0]!r} without SMTPUTF8")
+        fault = path_fault(keyword, path, self._mail_parameters, self._offers)
+        if fault is not None:
+            await self._blame(*fault)
             return None
         return path
 

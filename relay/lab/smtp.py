@@ -18,6 +18,14 @@ Answer = str | bytes
 """A reply, such as `451 4.7.1 later`. A line of the text becomes a line of the reply; octets are sent as they are."""
 
 _PATH = re.compile(r'(FROM|TO):<((?:"(?:[^"\\]|\\.)*"|[^">])*)>(?: (.*))?\Z', re.IGNORECASE)
+_PARAMETERS = {  # what an extension allows after MAIL FROM and after RCPT TO
+    ("FROM", "SIZE"): ("SIZE",),
+    ("FROM", "8BITMIME"): ("BODY",),
+    ("FROM", "SMTPUTF8"): ("SMTPUTF8",),
+    ("FROM", "REQUIRETLS"): ("REQUIRETLS",),
+    ("FROM", "DSN"): ("RET", "ENVID"),
+    ("TO", "DSN"): ("NOTIFY", "ORCPT"),
+}
 _LONG_LINE = re.compile(rb"[^\n]{1000}")  # RFC 5321 section 4.5.3.1.6: 1000 octets with CRLF
 _BARE_ENDING = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _UNSTUFFED = re.compile(rb"\r\n\.[^.]")
@@ -134,6 +142,29 @@ def parse_path(keyword: str, text: str) -> tuple[str, tuple[str, ...]] | None:
     if found is None or found[1].upper() != keyword:
         return None
     return found[2], tuple((found[3] or "").split())
+
+
+def path_fault(
+    keyword: str, path: tuple[str, tuple[str, ...]], of_mail: tuple[str, ...], offers: Callable[[str], bool]
+) -> tuple[str, str] | None:
+    """The reply and the complaint, where a path or its parameters need an extension that was not offered or asked for.
+
+    `of_mail`: the parameters of MAIL, for a path of RCPT.
+    """
+    address, parameters = path
+    allowed = [
+        name
+        for (where, extension), names in _PARAMETERS.items()
+        if where == keyword and offers(extension)
+        for name in names
+    ]
+    for parameter in parameters:
+        if parameter.partition("=")[0].upper() not in allowed:
+            return "555 5.5.4 no such parameter", f"{parameter!r} goes with no extension offered"
+    declared = parameters if keyword == "FROM" else of_mail
+    if not address.isascii() and "SMTPUTF8" not in map(str.upper, declared):
+        return "553 5.6.7 not ASCII", f"{address!r} without SMTPUTF8"
+    return None
 
 
 def _reply(text: str) -> bytes:

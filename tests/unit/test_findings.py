@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from relay import findings
-from relay.findings import Address, Called, DnssecSeen, Finding, FolderSeen, Level
+from relay import finding, findings
+from relay.finding import Finding, Level
+from relay.findings import Address, Called, DnssecSeen, FolderSeen
 from relay.lab.certs import LabCa, Leaf
 from relay.policy.chain import Roots, Trust
 from relay.policy.override import Override, OverrideLevel, OverrideMode
@@ -238,14 +239,14 @@ def test_hosts_that_were_called(hosts: list[Called], levels: list[Level]) -> Non
 
 
 FOUND = (
-    findings.ok("clock", "noon"),
-    findings.warn("dnssec", "DANE is off: no\x1b[1m", "mend it"),
-    findings.fail("dns", "nobody answers", "ask"),
+    finding.ok("clock", "noon"),
+    finding.warn("dnssec", "DANE is off: no\x1b[1m", "mend it"),
+    finding.fail("dns", "nobody answers", "ask"),
 )
 
 
 def test_the_page() -> None:
-    assert findings.page(FOUND) == (
+    assert finding.page(FOUND) == (
         "ok    clock   noon\n"
         "warn  dnssec  DANE is off: no?[1m\n"
         "              -> mend it\n"
@@ -255,14 +256,14 @@ def test_the_page() -> None:
 
 
 def test_the_object() -> None:
-    whole = json.loads(findings.as_json(FOUND))
+    whole = json.loads(finding.as_json(FOUND))
     assert whole["level"] == "fail"
     assert whole["findings"][0] == {"level": "ok", "subject": "clock", "text": "noon", "remedy": None}
     assert [one["level"] for one in whole["findings"]] == ["ok", "warn", "fail"]
 
 
 def test_the_worst_level_counts() -> None:
-    assert [findings.worst(FOUND[:count]) for count in range(4)] == [OK, OK, WARN, FAIL]
+    assert [finding.worst(FOUND[:count]) for count in range(4)] == [OK, OK, WARN, FAIL]
 
 
 @pytest.mark.parametrize(("level", "remedy"), [(OK, "something"), (WARN, None), (FAIL, None)])

@@ -20,7 +20,7 @@ import pytest
 
 from relay.app import App
 from relay.check import CHECKS, look, parse_target
-from relay.findings import Finding, Level
+from relay.finding import Finding, Level
 from relay.lab.certs import LabCa
 from relay.lab.sink import Sink
 from relay.lab.zones import Fault, Security, Zone, Zones

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from relay.events import AttemptFinished, DnssecTrust, ServiceStopped, log_lines
+from relay.events import AttemptFinished, DnssecTrust, ServiceStopped
+from relay.log import log_lines
 
 
 def line(event: DnssecTrust | AttemptFinished | ServiceStopped) -> str:
