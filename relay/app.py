@@ -154,7 +154,7 @@ class App:
         worker = self._worker(resolver, finder, memories, roots_pem)
         refusal = self._routes.refusal
         front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users, refusal)
-        server = SubmissionServer(settings.submission, self._hostname, front)
+        server = SubmissionServer(settings, self._hostname, front)
         admin = self._admin(worker)
         server.bind()  # both before anything on disk is touched
         self._stack.push_async_callback(server.stop, STOP_GRACE)

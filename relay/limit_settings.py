@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from relay.override_settings import domain_pattern
 from relay.policy.limits import LimitEntry
 from relay.policy.routing import ANY, PREFIX
-from relay.setting_types import COUNT_LIMIT, Section, Written, route_name
+from relay.setting_types import OptionalCount, Section, Written, route_name
 
 
 def _destination(value: object) -> str:
@@ -20,21 +20,7 @@ def _destination(value: object) -> str:
     return PREFIX + route_name(value.removeprefix(PREFIX))
 
 
-def _count(value: object) -> int | None:
-    if value is None or value == "":
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= COUNT_LIMIT:
-        raise ValueError(f"must be a whole number from 1 to {COUNT_LIMIT}")
-    return value
-
-
 Destination = Annotated[str, BeforeValidator(_destination), Written("destination")]
-OptionalCount = Annotated[
-    int | None,
-    BeforeValidator(_count),
-    PlainSerializer(lambda value: "" if value is None else value),
-    Written(f"whole number, 1 to {COUNT_LIMIT}, or empty"),
-]
 
 
 class DestinationSettings(Section):

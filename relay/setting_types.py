@@ -25,6 +25,8 @@ _SIZE = re.compile(r"([0-9]{1,12}) *([kmg]?)b?\Z", re.IGNORECASE)
 _SMALLEST_SIZE, _LARGEST_SIZE = 1 << 10, 100 << 30
 _HOST_AND_PORT = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]+))(?::([0-9]{1,10}))?\Z")
 _ROUTE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
+_SYSTEMD = "systemd:"
+_SOCKET_NAME = re.compile(r"[!-9;-~]{1,255}\Z")  # systemd.socket(5): printable ASCII without colon
 COUNT_LIMIT = 1_000_000  # an upper limit for counts: whoever writes more has mistyped
 
 
@@ -44,6 +46,16 @@ class HostPort(BaseModel):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """Sockets that systemd has opened for us, by their name (`FileDescriptorName=`)."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"{_SYSTEMD}{self.name}"
 
 
 def _split_port(text: object, default_port: int | None, lowest: int) -> tuple[str, int]:
@@ -68,6 +80,18 @@ def _listen(text: object) -> HostPort:
         return text
     host, port = _split_port(text, None, lowest=0)  # 0: any free port, for tests
     return HostPort(host=_address(host), port=port)
+
+
+def _listener_address(text: object) -> HostPort | Inherited:
+    """An address, or `systemd:NAME`."""
+    if isinstance(text, Inherited):
+        return text
+    if isinstance(text, str) and text.startswith(_SYSTEMD):
+        name = text.removeprefix(_SYSTEMD)
+        if _SOCKET_NAME.match(name) is None:
+            raise ValueError("must be systemd: and the FileDescriptorName= of a socket unit")
+        return Inherited(name)
+    return _listen(text)
 
 
 def _nameserver(text: object) -> HostPort:
@@ -224,6 +248,10 @@ def _size(value: object) -> int:
     return value
 
 
+def _optional_size(value: object) -> int | None:
+    return None if value in ("", None) else _size(value)
+
+
 def format_size(value: int) -> str | int:
     """How a size is written in the settings: with the largest unit that divides it."""
     for letter, factor in (("G", 1 << 30), ("M", 1 << 20), ("k", 1 << 10)):
@@ -260,6 +288,14 @@ def _mailbox(value: object) -> Address | None:
     return address
 
 
+def _count(value: object) -> int | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= COUNT_LIMIT:
+        raise ValueError(f"must be a whole number from 1 to {COUNT_LIMIT}")
+    return value
+
+
 def _path(value: object) -> Path | None:
     if value is None or value == "" or isinstance(value, Path):
         return value or None  # type: ignore[return-value]
@@ -276,6 +312,9 @@ def _path(value: object) -> Path | None:
 _text: Any = PlainSerializer(lambda value: "" if value is None else str(value), return_type=str)
 _written: Any = PlainSerializer(format_duration, return_type=str)
 Listen = Annotated[HostPort, BeforeValidator(_listen), _text, Written("address:port")]
+ListenerAddress = Annotated[
+    HostPort | Inherited, BeforeValidator(_listener_address), _text, Written("address:port or systemd:NAME")
+]
 Nameserver = Annotated[HostPort, BeforeValidator(_nameserver), _text, Written("address[:port]")]
 RouteHost = Annotated[HostPort, BeforeValidator(_route_host), _text, Written("host[:port]")]
 NextHop = Annotated[HostPort | None, BeforeValidator(_next_hop), _text, Written("host:port")]
@@ -285,6 +324,18 @@ OptionalDuration = Annotated[
     timedelta | None, BeforeValidator(_optional_duration), AfterValidator(_positive), _written, Written("duration")
 ]
 Size = Annotated[int, BeforeValidator(_size), PlainSerializer(format_size), Written("size")]
+OptionalSize = Annotated[
+    int | None,
+    BeforeValidator(_optional_size),
+    PlainSerializer(lambda value: "" if value is None else format_size(value)),
+    Written("size, or empty"),
+]
+OptionalCount = Annotated[
+    int | None,
+    BeforeValidator(_count),
+    PlainSerializer(lambda value: "" if value is None else value),
+    Written(f"whole number, 1 to {COUNT_LIMIT}, or empty"),
+]
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network), _text, Written("network")]
 HostName = Annotated[str, AfterValidator(host_name), Written("host name")]
 OwnName = Annotated[str, AfterValidator(_own_name), Written("host name")]

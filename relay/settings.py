@@ -6,15 +6,16 @@ in docs/config.md. Nothing here reads a file or asks whether one exists.
 
 from __future__ import annotations
 
-import ipaddress
 from datetime import timedelta
 from enum import Enum
 
 from pydantic import Field
 
+from relay.client_settings import ClientSettings
 from relay.limit_settings import DestinationSettings
 from relay.mail.duration import format_duration
 from relay.override_settings import OverrideSettings
+from relay.policy.clients import ANY, Clients, Grant
 from relay.policy.limits import DestinationLimits
 from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Overrides
@@ -32,25 +33,28 @@ from relay.setting_types import (
     Ipv6,
     Listen,
     Nameserver,
-    Network,
     NextHop,
     OptionalMailbox,
     OptionalPath,
     OwnName,
     Port,
     Section,
-    Size,
     Written,
     format_size,
 )
 from relay.source_settings import SourceSettings
+from relay.submission_settings import ListenerSettings, ListenerTls, LoginSettings, SendmailSettings, SubmissionSettings
 
 __all__ = [
     "AdminSettings",
+    "ClientSettings",
     "DeliverySettings",
     "DestinationSettings",
     "DnsSettings",
     "HostPort",
+    "ListenerSettings",
+    "ListenerTls",
+    "LoginSettings",
     "MtaStsSettings",
     "NoticeSettings",
     "OverrideSettings",
@@ -58,6 +62,7 @@ __all__ = [
     "RetrySettings",
     "RouteSettings",
     "Section",
+    "SendmailSettings",
     "Settings",
     "SourceSettings",
     "SubmissionSettings",
@@ -77,31 +82,7 @@ class TrustAd(Enum):
     NO = "no"
 
 
-class SubmissionSettings(Section):
-    """Mail in: who may connect where, and who may send."""
-
-    listen: tuple[Listen, ...] = Field(
-        default=(HostPort(host="127.0.0.1", port=2525),),
-        description="where mail is taken, with STARTTLS when a certificate is set",
-    )
-    listen_tls: tuple[Listen, ...] = Field(default=(), description="where mail is taken with TLS from the first octet")
-    trusted_networks: tuple[Network, ...] = Field(
-        default=(ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
-        description="clients in these networks may send to anyone without a password",
-    )
-    tls_certificate: OptionalPath = Field(default=None, description="PEM file with the certificate and its chain")
-    tls_key: OptionalPath = Field(default=None, description="PEM file with the certificate's private key")
-    users_file: OptionalPath = Field(
-        default=None, description="file of users and argon2 hashes, written by `relay user add`"
-    )
-    max_message_size: Size = Field(default=50 * (1 << 20), description="largest message taken: octets, or with k, M, G")
-    max_recipients: int = Field(
-        default=1000, ge=100, le=COUNT_LIMIT, strict=True, description="most recipients of one message"
-    )
-    max_connections: int = Field(
-        default=1000, ge=1, le=COUNT_LIMIT, strict=True, description="most clients at once; one more gets 421"
-    )
-    timeout: Duration = Field(default=timedelta(minutes=5), description="how long a silent client is kept")
+SHORT_NAME, SHORT_TLS_NAME = "submission", "submission-tls"  # what the listeners of [submission] are called
 
 
 class QueueSettings(Section):
@@ -219,6 +200,8 @@ class Settings(Section):
         default="", description="our name in EHLO, Received and bounces; empty: the machine's full name"
     )
     submission: SubmissionSettings = SubmissionSettings()
+    login: LoginSettings = LoginSettings()
+    sendmail: SendmailSettings = SendmailSettings()
     queue: QueueSettings = QueueSettings()
     dns: DnsSettings = DnsSettings()
     tls: TlsSettings = TlsSettings()
@@ -228,6 +211,8 @@ class Settings(Section):
     retry: RetrySettings = RetrySettings()
     notices: NoticeSettings = NoticeSettings()
     admin: AdminSettings = AdminSettings()
+    listener: tuple[ListenerSettings, ...] = Field(default=(), description="places to take mail, with their rules")
+    client: tuple[ClientSettings, ...] = Field(default=(), description="who may send, as whom, to whom, how much")
     route: tuple[RouteSettings, ...] = Field(default=(), description="ways for some mail")
     destination: tuple[DestinationSettings, ...] = Field(default=(), description="limits for some destinations")
     override: tuple[OverrideSettings, ...] = Field(default=(), description="local rules on TLS for some destinations")
@@ -238,6 +223,25 @@ class Settings(Section):
         given = self.delivery
         default = Source(given.source_ipv4, given.source_ipv6, hostname)
         return Sources(default, (source.value(hostname) for source in self.source))
+
+    @property
+    def listeners(self) -> tuple[ListenerSettings, ...]:
+        """All places where mail is taken: those of [submission], then the tables."""
+        short = (
+            (SHORT_NAME, self.submission.listen, ListenerTls.STARTTLS),
+            (SHORT_TLS_NAME, self.submission.listen_tls, ListenerTls.IMPLICIT),
+        )
+        given = [ListenerSettings(name=name, listen=places, tls=tls) for name, places, tls in short if places]
+        return (*given, *self.listener)
+
+    @property
+    def clients(self) -> Clients:
+        """Who may do what: the tables, then trusted_networks, then, unless a table speaks of users, all of them."""
+        grants = [table.value() for table in self.client]
+        grants.append(Grant("trusted-networks", networks=self.submission.trusted_networks))
+        if not any(table.users for table in self.client):
+            grants.append(Grant("users", users=(ANY,)))
+        return Clients(grants)
 
     @property
     def overrides(self) -> Overrides:

@@ -1,12 +1,10 @@
-"""Who may send through us. Pure: no I/O, no state."""
+"""The address of a client. Pure: no I/O, no state."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+from relay.policy.clients import IPAddress
 
 
 def client_address(host: str) -> IPAddress:
@@ -18,11 +16,3 @@ def client_address(host: str) -> IPAddress:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
-
-
-def may_relay(peer: IPAddress, login: str | None, networks: Iterable[IPNetwork]) -> bool:
-    """Whether a client may send to anyone: it has logged in, or its address is in a trusted network.
-
-    Nothing else opens the relay: not the sender, not the form of a recipient address, not the message.
-    """
-    return login is not None or any(peer in network for network in networks)

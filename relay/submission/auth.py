@@ -16,7 +16,6 @@ from relay.mail.status import Reply
 from relay.submission import replies
 from relay.submission.users import Users
 
-MAX_LINE_OCTETS = 12288  # RFC 4954 §4
 _MAX_CHECKS = 16  # passwords being checked, or waiting for it, at once
 
 Ask = Callable[[str], Awaitable[bytes | Reply]]  # sends a challenge (base64), returns the client's line or a refusal

@@ -20,7 +20,6 @@ from relay.mail.address import Address, AddressError, parse_domain
 from relay.mail.message import (
     NOTHING_ASKED,
     Envelope,
-    MessageDsn,
     MessageId,
     NewMessage,
     RecipientDsn,
@@ -28,17 +27,17 @@ from relay.mail.message import (
     TlsDemand,
 )
 from relay.mail.status import Reply
+from relay.policy.clients import Grant, Peer
 from relay.queue.store import BodyWriter, StoreUnavailable
+from relay.settings import ListenerSettings
 from relay.submission import replies
-from relay.submission.access import IPAddress
 from relay.submission.data import DataReader, Inspection
 from relay.submission.front import Front
 from relay.submission.stream import Stream
-from relay.submission.verbs import Rcpt
+from relay.submission.verbs import Mail, Rcpt
 
 MAX_HOPS = 100  # Received lines; RFC 5321 §6.3: a large limit, normally at least 100
 _MAX_LINE = 77
-_NO_DSN = MessageDsn()
 _HELO_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]")
 
 T = TypeVar("T")
@@ -48,21 +47,19 @@ T = TypeVar("T")
 class Client:
     """Who is sending, as far as we know. `helo` is what it called itself, `tls` version and cipher."""
 
-    address: IPAddress
+    peer: Peer
     helo: str
     extended: bool
     tls: tuple[str, str] | None
-    login: str | None
+    listener: ListenerSettings
+    grant: Grant
 
 
 @dataclass(slots=True)
 class Transaction:
     """What MAIL and RCPT have said so far. Recipients are kept once each, by local part and domain."""
 
-    sender: Address | None
-    smtputf8: bool
-    requiretls: bool = False
-    dsn: MessageDsn = _NO_DSN
+    mail: Mail
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
     _asked: dict[tuple[str, str], RecipientDsn] = field(default_factory=dict, init=False)  # where something was asked
 
@@ -81,29 +78,29 @@ class Transaction:
     def envelope(self) -> Envelope:
         """For the queue."""
         asked = tuple(self._asked.get(key, NOTHING_ASKED) for key in self.recipients) if self._asked else ()
-        return Envelope(self.sender, tuple(self.recipients.values()), asked)
+        return Envelope(self.mail.sender, tuple(self.recipients.values()), asked)
 
 
 def _smtputf8(transaction: Transaction, seen: Inspection) -> SmtpUtf8:
-    if not transaction.smtputf8:
+    if not transaction.mail.smtputf8:
         return SmtpUtf8.UNASKED
     addresses = [*transaction.recipients.values()]
-    if transaction.sender is not None:
-        addresses.append(transaction.sender)
+    if transaction.mail.sender is not None:
+        addresses.append(transaction.mail.sender)
     needed = seen.eight_bit_header or any(address.needs_smtputf8 for address in addresses)
     return SmtpUtf8.NEEDED if needed else SmtpUtf8.ASKED
 
 
 def _demand(transaction: Transaction, seen: Inspection) -> TlsDemand:
     """RFC 8689 section 4.1: the parameter counts more than the header field."""
-    if transaction.requiretls:
+    if transaction.mail.requiretls:
         return TlsDemand.REQUIRED
     return TlsDemand.WAIVED if seen.waives_tls else TlsDemand.DEFAULT
 
 
 def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: datetime) -> bytes:
     """Our trace header, folded, with its CRLF. RFC 5321 section 4.4."""
-    literal = f"[IPv6:{client.address}]" if client.address.version == 6 else f"[{client.address}]"
+    literal = f"[IPv6:{client.peer.address}]" if client.peer.address.version == 6 else f"[{client.peer.address}]"
     words = [
         "Received: from",
         _host(client.helo),
@@ -141,7 +138,7 @@ def _protocol(client: Client, smtputf8: bool) -> str:
     """RFC 3848, RFC 6531 section 4.3: what was spoken, with S for TLS and A for AUTH."""
     if not client.extended:
         return "SMTP"
-    return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{'S' if client.tls else ''}{'A' if client.login else ''}"
+    return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{'S' if client.tls else ''}{'A' if client.peer.login else ''}"
 
 
 class Receiver:
@@ -160,7 +157,7 @@ class Receiver:
         """
         id = self._front.new_id()
         keeper = _Keeper(id, self._front.new_body(id), self._front)
-        trace = received_line(client, self._hostname, transaction.smtputf8, keeper.name, self._front.clock())
+        trace = received_line(client, self._hostname, transaction.mail.smtputf8, keeper.name, self._front.clock())
         stream.say(replies.SEND_DATA)
         try:
             await keeper.write(trace)
@@ -175,8 +172,8 @@ class Receiver:
             await asyncio.shield(self._spawn(keeper.drop()))
         if problem is None:
             return replies.queued(keeper.name)
-        about = replies.printable(f"message from <{transaction.sender or ''}>")
-        self._front.emit(SubmissionRefused(str(client.address), problem.text, about))
+        about = replies.printable(f"message from <{transaction.mail.sender or ''}>")
+        self._front.emit(SubmissionRefused(str(client.peer.address), problem.text, about))
         return problem
 
     async def drain(self) -> None:
@@ -221,8 +218,8 @@ class Receiver:
                 eight_bit=seen.eight_bit,
                 smtputf8=_smtputf8(transaction, seen),
                 demand=_demand(transaction, seen),
-                dsn=transaction.dsn,
-                login=client.login,
+                dsn=transaction.mail.dsn,
+                login=client.peer.login,
             )
             await self._front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored
@@ -232,11 +229,11 @@ class Receiver:
             MessageAccepted(
                 id=keeper.name,
                 message_id=message.message_id,
-                sender=str(transaction.sender or ""),
+                sender=str(transaction.mail.sender or ""),
                 recipients=len(transaction.recipients),
                 size=message.body.size,
-                client=str(client.address),
-                login=client.login,
+                client=str(client.peer.address),
+                login=client.peer.login,
             )
         )
         return None

@@ -14,29 +14,36 @@ from datetime import timedelta
 
 from relay.events import ListenerStarted, SubmissionRefused
 from relay.listen import BACKLOG, listening_socket
-from relay.settings import HostPort, SubmissionSettings
+from relay.policy.clients import Peer
+from relay.setting_types import Inherited
+from relay.settings import HostPort, ListenerSettings, ListenerTls, Settings
 from relay.submission import replies
-from relay.submission.access import IPAddress, client_address
+from relay.submission.access import client_address
 from relay.submission.auth import Authenticator
+from relay.submission.conversation import Arrival
 from relay.submission.front import Front
 from relay.submission.receive import Receiver
-from relay.submission.session import Session, Shared
+from relay.submission.session import Session
+from relay.submission.shared import Shared
 from relay.submission.stream import HANDSHAKE_SECONDS, LINGER_SECONDS, handshake_fault
 
 __all__ = ["Front", "SubmissionServer"]
 
 _ACCEPT_AGAIN_SECONDS = 1.0
+_NEED_CERTIFICATE = (ListenerTls.REQUIRED, ListenerTls.IMPLICIT)
 
 
 class SubmissionServer:
     """All listeners of one relay."""
 
-    def __init__(self, settings: SubmissionSettings, hostname: str, front: Front) -> None:
+    def __init__(self, settings: Settings, hostname: str, front: Front) -> None:
+        given = settings.submission
         authenticator = Authenticator(front.users, front.emit) if front.users is not None else None
-        receiver = Receiver(hostname, settings.max_message_size, front)
-        self._shared = Shared(settings, hostname, front, receiver, front.tls, authenticator)
-        self._bound: list[tuple[socket.socket, bool]] = []  # and whether TLS comes first there
-        self._listeners: list[asyncio.Server] = []
+        receiver = Receiver(hostname, given.max_message_size, front)
+        self._listening = settings.listeners
+        self._shared = Shared(given, settings.clients, hostname, front, receiver, front.tls, authenticator)
+        self._bound: list[tuple[socket.socket, ListenerSettings]] = []
+        self._servers: list[asyncio.Server] = []
         self._handshakes: set[asyncio.Task[None]] = set()
 
     @property
@@ -54,28 +61,27 @@ class SubmissionServer:
         Raises OSError, which names the address, when one cannot be had, and ValueError when TLS is asked for without
         a certificate; then nothing listens.
         """
-        settings = self._shared.settings
-        if settings.listen_tls and self._shared.tls is None:
-            raise ValueError("submission.listen_tls needs a certificate: set tls_certificate and tls_key")
-        wanted = [(address, False) for address in settings.listen] + [
-            (address, True) for address in settings.listen_tls
-        ]
+        if self._shared.tls is None and any(one.tls in _NEED_CERTIFICATE for one in self._listening):
+            raise ValueError("a listener with TLS needs a certificate: set tls_certificate and tls_key")
         with ExitStack() as undo:
-            for address, implicit in wanted:
-                self._bound.append((undo.enter_context(listening_socket(address)), implicit))
+            for listener in self._listening:
+                for address in listener.listen:
+                    if isinstance(address, Inherited):
+                        raise ValueError(f"{address}: systemd gave no socket of this name")
+                    self._bound.append((undo.enter_context(listening_socket(address)), listener))
             undo.pop_all()
 
     async def start(self) -> tuple[HostPort, ...]:
-        """Take clients. Returns the addresses really bound, `listen` before `listen_tls`. After `bind`."""
-        return tuple([await self._serve(sock, implicit) for sock, implicit in self._bound])
+        """Take clients. Returns the addresses really bound, in the order of the settings. After `bind`."""
+        return tuple([await self._serve(sock, listener) for sock, listener in self._bound])
 
     async def stop(self, grace: timedelta) -> None:
         """Take no new clients, let messages under way end, for `grace` at most, then cut; wait for commits begun."""
         self._shared.stopping = True
-        for listener in self._listeners:
-            listener.close()
-        for sock, implicit in self._bound:
-            if implicit and sock.fileno() >= 0:
+        for server in self._servers:
+            server.close()
+        for sock, listener in self._bound:
+            if listener.tls is ListenerTls.IMPLICIT and sock.fileno() >= 0:
                 asyncio.get_running_loop().remove_reader(sock)
             sock.close()
         unfinished = tuple(self._handshakes)
@@ -94,19 +100,21 @@ class SubmissionServer:
             await asyncio.wait([session.lost for session in sessions], timeout=LINGER_SECONDS)
         await self._shared.receiver.drain()
 
-    async def _serve(self, sock: socket.socket, implicit: bool) -> HostPort:
-        if implicit:
-            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
+    async def _serve(self, sock: socket.socket, listener: ListenerSettings) -> HostPort:
+        loop = asyncio.get_running_loop()
+        if listener.tls is ListenerTls.IMPLICIT:
+            loop.add_reader(sock, self._accept, sock, listener)
         else:
-            loop = asyncio.get_running_loop()
-            self._listeners.append(await loop.create_server(lambda: Session(self._shared), sock=sock, backlog=BACKLOG))
+            arrival = Arrival(listener)
+            server = await loop.create_server(lambda: Session(self._shared, arrival), sock=sock, backlog=BACKLOG)
+            self._servers.append(server)
         host, port = sock.getsockname()[:2]
         address = HostPort(host=host, port=port)
-        kind = "implicit" if implicit else "starttls" if self._shared.tls is not None else "none"
-        self._shared.front.emit(ListenerStarted(str(address), kind))
+        kind = listener.tls if self._shared.tls is not None else ListenerTls.NONE
+        self._shared.front.emit(ListenerStarted(str(address), kind.value))
         return address
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, sock: socket.socket, listener: ListenerSettings) -> None:
         """Take the clients that wait where TLS comes first, and shake hands with each in a task of its own.
 
         Not left to `create_server`, which would neither count half-made handshakes nor take a new certificate.
@@ -114,29 +122,29 @@ class SubmissionServer:
         loop = asyncio.get_running_loop()
         for _ in range(BACKLOG):
             try:
-                client, address = listener.accept()
+                client, address = sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:  # no more files to be had: clients wait in the backlog
-                loop.remove_reader(listener)
-                loop.call_later(_ACCEPT_AGAIN_SECONDS, self._accept_again, listener)
+                loop.remove_reader(sock)
+                loop.call_later(_ACCEPT_AGAIN_SECONDS, self._accept_again, sock, listener)
                 return
             client.setblocking(False)
-            self._begin_handshake(client, client_address(address[0]))
+            self._begin_handshake(client, Peer(client_address(address[0]), listener.name), listener)
 
-    def _accept_again(self, listener: socket.socket) -> None:
+    def _accept_again(self, sock: socket.socket, listener: ListenerSettings) -> None:
         if not self._shared.stopping:
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+            asyncio.get_running_loop().add_reader(sock, self._accept, sock, listener)
 
-    def _begin_handshake(self, client: socket.socket, peer: IPAddress) -> None:
+    def _begin_handshake(self, client: socket.socket, peer: Peer, listener: ListenerSettings) -> None:
         shared, ticket = self._shared, object()
         shared.handshakes.add(ticket)
-        if shared.tls is None or shared.is_crowded(shared.is_trusted(peer)):
+        if shared.tls is None or shared.is_crowded(shared.clients.grant(peer) is not None):
             shared.handshakes.discard(ticket)
             client.close()  # never in clear text
-            shared.front.emit(SubmissionRefused(str(peer), replies.TOO_MANY_CONNECTIONS.text, "connection"))
+            shared.front.emit(SubmissionRefused(str(peer.address), replies.TOO_MANY_CONNECTIONS.text, "connection"))
             return
-        task = asyncio.create_task(self._shake_hands(client, str(peer), shared.tls, ticket))
+        task = asyncio.create_task(self._shake_hands(client, Arrival(listener, peer.address, ticket), shared.tls))
         self._handshakes.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -147,11 +155,11 @@ class SubmissionServer:
 
         task.add_done_callback(ended)
 
-    async def _shake_hands(self, client: socket.socket, peer: str, context: ssl.SSLContext, ticket: object) -> None:
+    async def _shake_hands(self, client: socket.socket, arrival: Arrival, context: ssl.SSLContext) -> None:
         shared = self._shared
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Session(shared, ticket),
+                lambda: Session(shared, arrival),
                 client,
                 ssl=context,
                 ssl_handshake_timeout=min(HANDSHAKE_SECONDS, shared.settings.timeout.total_seconds()),
@@ -160,4 +168,4 @@ class SubmissionServer:
         except OSError as error:
             client.close()
             about = f"TLS handshake failed: {handshake_fault(error)}"
-            shared.front.emit(SubmissionRefused(peer, "connection closed", about))
+            shared.front.emit(SubmissionRefused(str(arrival.address), "connection closed", about))

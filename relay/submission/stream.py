@@ -85,6 +85,10 @@ class Stream(SMTP, asyncio.BufferedProtocol):
     async def converse(self) -> None:
         """What the handler does with the client until one of them leaves."""
 
+    @abstractmethod
+    def leave_when_idle(self) -> None:
+        """Say goodbye as soon as nothing is under way."""
+
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next octets land: one buffer for all spares a 256 KiB allocation for each read."""
         return self._landing

@@ -106,7 +106,8 @@ def test_a_broken_file_does_not_hide_the_mistakes_of_the_environment(tmp_path: P
 
 
 SECTIONS = (
-    "hostname, submission, queue, dns, tls, delivery, mta_sts, tls_memory, retry, notices, admin, route, destination,"
+    "hostname, submission, login, sendmail, queue, dns, tls, delivery, mta_sts, tls_memory, retry, notices, admin, "
+    "listener, client, route, destination,"
     " override, source"
 )
 VALUES: list[tuple[str, str]] = [
@@ -335,7 +336,7 @@ def test_mistakes_in_the_environment_name_the_variable(tmp_path: Path) -> None:
         == "RELAY_MTA_STS__PROT: unknown setting; known here: RELAY_MTA_STS__PORT (did you mean RELAY_MTA_STS__PORT?)"
     )
     assert found[1].startswith(
-        "RELAY_WRONG__SUCH: unknown setting; known here: RELAY_HOSTNAME, RELAY_SUBMISSION__..., RELAY_QUEUE__..., "
+        "RELAY_WRONG__SUCH: unknown setting; known here: RELAY_HOSTNAME, RELAY_SUBMISSION__..., RELAY_LOGIN__..., "
     )
     assert len(found[1]) < 400
     assert found[2].startswith("RELAY_submission__listen: unknown setting; ")

@@ -19,7 +19,7 @@ from relay.mail.address import Address
 from relay.mail.message import Body, Claim, MessageId, NewMessage
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import BodyWriter
-from relay.settings import HostPort, SubmissionSettings
+from relay.settings import HostPort, Settings, SubmissionSettings
 from relay.submission.server import Front, SubmissionServer
 from relay.submission.users import Users
 
@@ -149,7 +149,8 @@ def split_trace(octets: bytes) -> tuple[bytes, bytes]:
 class Wanted:
     """How the server shall be."""
 
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of [submission]
+    tables: Mapping[str, Any] = field(default_factory=dict)  # and the others: listener, client
     tls: ssl.SSLContext | None = None
     users: Users | None = None
     loopback_trusted: bool = True
@@ -184,7 +185,8 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         users=wanted.users,
         refusal=wanted.refusal,
     )
-    server = SubmissionServer(SubmissionSettings(**options), HOSTNAME, front)
+    settings = Settings(submission=SubmissionSettings(**options), **wanted.tables)
+    server = SubmissionServer(settings, HOSTNAME, front)
     try:
         server.bind()
         addresses = await server.start()

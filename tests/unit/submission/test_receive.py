@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 
 from relay.mail.address import parse_address
 from relay.mail.message import SmtpUtf8
+from relay.policy.clients import Grant, Peer
+from relay.settings import HostPort, ListenerSettings
 from relay.submission.data import Inspection
 from relay.submission.receive import Client, Transaction, _smtputf8, received_line
+from relay.submission.verbs import Mail
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
 ID = "01abcdefghjkm"
 HOST = "relay.example.test"
+LISTENER = ListenerSettings(name="x", listen=(HostPort(host="127.0.0.1", port=0),))
 TLS = ("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 
 
@@ -31,7 +35,8 @@ def client(
     tls: tuple[str, str] | None = None,
     login: str | None = None,
 ) -> Client:
-    return Client(ipaddress.ip_address(address), helo, extended, tls, login)
+    peer = Peer(ipaddress.ip_address(address), "x", login=login)
+    return Client(peer, helo, extended, tls, LISTENER, Grant("x"))
 
 
 def unfolded(line: bytes) -> str:
@@ -163,7 +168,7 @@ def test_what_needs_smtputf8(name: str, header: str) -> None:
     seen = Inspection()
     seen.look(HEADERS[header])
     for asked in (False, True):
-        transaction = Transaction(sender, asked)
+        transaction = Transaction(Mail(sender, asked))
         transaction.recipients[address.local, address.domain] = address
         wanted = SmtpUtf8.NEEDED if header == "UTF-8" else expected
         assert _smtputf8(transaction, seen) is (wanted if asked else SmtpUtf8.UNASKED)

@@ -9,11 +9,14 @@ import pytest
 from relay.mail.address import parse_address
 from relay.mail.message import MessageDsn, Notify, RecipientDsn, Ret
 from relay.mail.status import Reply
+from relay.policy.clients import Grant, Peer
+from relay.settings import HostPort, ListenerSettings
 from relay.submission import replies
 from relay.submission.receive import Client, Transaction
 from relay.submission.verbs import Mail, Rcpt, parse_mail, parse_rcpt
 
-CLIENT = Client(ipaddress.ip_address("192.0.2.1"), "client.test", True, None, None)
+LISTENER = ListenerSettings(name="x", listen=(HostPort(host="127.0.0.1", port=0),))
+CLIENT = Client(Peer(ipaddress.ip_address("192.0.2.1"), "x"), "client.test", True, None, LISTENER, Grant("x"))
 ALL = Notify.SUCCESS | Notify.FAILURE | Notify.DELAY
 
 MAIL: dict[str, MessageDsn | str] = {
@@ -126,7 +129,7 @@ def test_nothing_of_it_after_helo(tail: bytes) -> None:
 
 
 def asked(*given: tuple[str, RecipientDsn]) -> tuple[RecipientDsn, ...]:
-    transaction = Transaction(None, False)
+    transaction = Transaction(Mail(None, False))
     for text, dsn in given:
         address = parse_address(text.encode())
         transaction.add((address.local, address.domain), Rcpt(address, dsn))

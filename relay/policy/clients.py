@@ -1,0 +1,154 @@
+"""Who may do what: which table of the settings a client comes under, and what that allows it. Pure.
+
+Nothing else opens the relay: not the sender, not the form of a recipient address, not the message.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from relay.mail.address import Address, AddressError, parse_domain
+
+ANY = "*"
+NULL_SENDER = "<>"
+USER = "{user}"  # in a sender pattern: the name under which the client logged in
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Headers(Enum):
+    """What becomes of a message whose header lacks what RFC 5322 wants. RFC 6409 section 8."""
+
+    FIX = "fix"
+    REFUSE = "refuse"
+    LEAVE = "leave"
+
+
+class LineEnds(Enum):
+    """What becomes of a bare CR, a bare LF or a NUL in a message."""
+
+    REFUSE = "refuse"
+    NORMALISE = "normalise"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A client as far as it is known: its address, the listener it came to, and what it has proved to be.
+
+    `certificates`: the names in its certificate, once OpenSSL has verified it; `login`: as whom it has logged in.
+    """
+
+    address: IPAddress
+    listener: str
+    certificates: tuple[str, ...] = ()
+    login: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much a client may send; None: any amount. Each user, or else each address, has its own."""
+
+    messages_per_minute: int | None = None
+    recipients_per_day: int | None = None
+    new_recipients_per_day: int | None = None
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether nothing has to be counted."""
+        return self.messages_per_minute is self.recipients_per_day is self.new_recipients_per_day is None
+
+
+NO_QUOTA = Quota()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One [[client]] of the settings. Whom it is for: everything that is given must be so.
+
+    `users` are logins, `*` every one; `certificates` names in a verified client certificate, `*` every one. Patterns of
+    `senders`, `header_from` and `recipients`: an address, a domain, `.example.org` for all below it, `*`; empty: any.
+    `headers` and `line_ends` None: as the listener says. `max_message_size` None: as for all.
+    """
+
+    name: str
+    networks: tuple[IPNetwork, ...] = ()
+    users: tuple[str, ...] = ()
+    certificates: tuple[str, ...] = ()
+    listeners: tuple[str, ...] = ()
+    senders: tuple[str, ...] = ()
+    header_from: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+    max_message_size: int | None = None
+    quota: Quota = NO_QUOTA
+    headers: Headers | None = None
+    line_ends: LineEnds | None = None
+
+    def fits(self, peer: Peer) -> bool:
+        """Whether it is for this client."""
+        if not (self.networks or self.users or self.certificates):
+            return False
+        return (
+            (not self.networks or any(peer.address in network for network in self.networks))
+            and (not self.users or (peer.login is not None and not {ANY, peer.login}.isdisjoint(self.users)))
+            and (not self.certificates or _has_one(peer.certificates, self.certificates))
+            and (not self.listeners or peer.listener in self.listeners)
+        )
+
+    def allows_sender(self, sender: Address | None, login: str | None) -> bool:
+        """Whether mail may come from this envelope sender; None is the null sender."""
+        return not self.senders or _matches(sender, self.senders, login)
+
+    def allows_author(self, author: Address, login: str | None) -> bool:
+        """Whether a From, Sender or Resent-From field of the header may name this address."""
+        return not self.header_from or _matches(author, self.header_from, login)
+
+    def allows_recipient(self, recipient: Address) -> bool:
+        """Whether mail may go to this address."""
+        return not self.recipients or _matches(recipient, self.recipients, None)
+
+
+def _has_one(names: Collection[str], wanted: Collection[str]) -> bool:
+    return bool(names) and (ANY in wanted or not set(wanted).isdisjoint(name.lower() for name in names))
+
+
+def _matches(address: Address | None, patterns: Iterable[str], login: str | None) -> bool:
+    """Domains compare without regard to case, local parts with it: what differs may be somebody else."""
+    if address is None:
+        return NULL_SENDER in patterns
+    for pattern in patterns:
+        if pattern == ANY:
+            return True
+        if USER in pattern:
+            own = None if login is None else pattern.replace(USER, login)
+            if own is not None and own.rpartition("@")[0] == address.local and _domain_of(own) == address.domain:
+                return True
+            continue
+        local, at, domain = pattern.rpartition("@")
+        if at and local != address.local:
+            continue
+        if domain == address.domain or (not at and domain.startswith(".") and address.domain.endswith(domain)):
+            return True
+    return False
+
+
+def _domain_of(text: str) -> str:
+    """As Address.domain, of a login that is an address; empty when it is none."""
+    try:
+        return parse_domain(text.rpartition("@")[2])
+    except AddressError:
+        return ""
+
+
+class Clients:
+    """All tables, in their order: the first that fits a client holds. What comes last is for all the others."""
+
+    def __init__(self, grants: Iterable[Grant]) -> None:
+        self.grants = tuple(grants)
+
+    def grant(self, peer: Peer) -> Grant | None:
+        """What this client may do; None: it may not send anything."""
+        return next((grant for grant in self.grants if grant.fits(peer)), None)

@@ -1,0 +1,249 @@
+# ruff: noqa: N802  (verbs are named as aiosmtpd names them: smtp_EHLO)
+"""The talk with one client from greeting to goodbye: commands in, replies out, and the verbs that carry no mail.
+
+RFC 5321 section 4.1 (commands), RFC 3207 (STARTTLS), RFC 2920 (pipelining). `login` logs in, `session` takes mail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from relay.events import DefectFound, SubmissionRefused
+from relay.mail.status import Reply
+from relay.policy.clients import Grant, IPAddress, Peer
+from relay.settings import ListenerSettings, ListenerTls
+from relay.submission import replies
+from relay.submission.access import client_address
+from relay.submission.shared import Shared
+from relay.submission.stream import Gone, Stream
+
+MAX_LINE_OCTETS = 12288  # RFC 4954 §4: of AUTH; other commands are shorter
+_MAX_COMMAND = 2048  # octets; RFC 5321 §4.5.3.1.4 asks for 512, and each extension for more
+_MAX_ERRORS = 20
+# A web page can make a browser in a trusted network send us lines of its choice. A browser begins with one of these.
+_WEB_VERBS = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "PATCH", "DELETE", "TRACE", "PRI"})
+_NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "SEND", "SOML", "SAML", "BDAT", "ATRN"})
+_PROTOCOL_ERRORS = frozenset({500, 501, 502, 503, 504})
+
+Verb = Callable[[str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How a client came: at which listener, and from where, when a proxy or an earlier look has told (else None).
+
+    `handshake`: its entry among the handshakes, when TLS came first.
+    """
+
+    listener: ListenerSettings
+    address: IPAddress | None = None
+    handshake: object = None
+
+
+class Conversation(Stream):
+    """One client. What it may do, `_grant`, is looked up anew whenever we learn more of it."""
+
+    def __init__(self, shared: Shared, arrival: Arrival) -> None:
+        super().__init__(shared.settings.timeout, shared.landing)
+        self._shared = shared
+        self._came = arrival
+        self._listener = arrival.listener
+        self._peer: Peer
+        self._grant: Grant | None = None
+        self._helo: str | None = None
+        self._extended = False
+        self._errors = 0
+        self._at_command = False  # we wait for the next command
+
+    @abstractmethod
+    def offers(self) -> list[str]:
+        """The extensions for EHLO, with their parameters, at this moment."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Give up the mail transaction, if there is one."""
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether a mail transaction is open."""
+
+    async def converse(self) -> None:
+        """Greet, then obey commands until the client or the service leaves."""
+        if not self._admit():
+            return
+        self.say(replies.greeting(self._shared.hostname))
+        while not self.closing:
+            self._at_command = True
+            line = await self.read_line(MAX_LINE_OCTETS)
+            self._at_command = False
+            if isinstance(line, Reply):
+                self._refuse(line)
+            else:
+                await self._obey(line)
+            await self.flush_if_many()
+            if self._shared.stopping and not self.busy:
+                self.hang_up(replies.SHUTTING_DOWN)
+
+    def leave_when_idle(self) -> None:
+        """The service stops: say goodbye, at once when nothing is under way, otherwise after the message."""
+        if self.shaking:
+            self.abort()
+        elif self._at_command and not self.busy:
+            self.dismiss(replies.SHUTTING_DOWN)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client is there."""
+        self._shared.handshakes.discard(self._came.handshake)
+        self._shared.sessions.add(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The client is gone."""
+        self._shared.sessions.discard(self)
+        super().connection_lost(error)
+
+    def _admit(self) -> bool:
+        """Whether there is room for this client."""
+        peer = self._link.get_extra_info("peername")
+        if not peer:
+            self.hang_up()  # it left before we looked
+            return False
+        self._identify(Peer(self._came.address or client_address(peer[0]), self._listener.name))
+        refusal = None
+        if self._shared.stopping:
+            refusal = replies.SHUTTING_DOWN
+        elif self._shared.is_crowded(self._grant is not None):
+            refusal = replies.TOO_MANY_CONNECTIONS
+            self._report(refusal, "connection")
+        if refusal is not None:
+            self.hang_up(refusal)
+            return False
+        return True
+
+    def _identify(self, peer: Peer) -> None:
+        """We know (more) of who this is: what may it do?"""
+        self._peer = peer
+        self._grant = self._shared.clients.grant(peer)
+
+    async def _obey(self, line: bytes) -> None:
+        verb, _, argument = line.partition(b" ")
+        name = verb.decode("ascii", "replace").upper()
+        if name != "AUTH" and len(line) + 2 > _MAX_COMMAND:
+            self._refuse(replies.LINE_TOO_LONG)
+            return
+        if name in _WEB_VERBS:
+            self._report(replies.NOT_A_WEB_SERVER, "connection")
+            self.hang_up(replies.NOT_A_WEB_SERVER)
+            return
+        method: Verb | None = getattr(self, f"smtp_{name}", None)
+        if method is None:
+            unknown = replies.UNKNOWN_COMMAND if name else replies.EMPTY_LINE
+            self._refuse(replies.NOT_IMPLEMENTED if name in _NOT_IMPLEMENTED else unknown)
+            return
+        try:
+            await method(argument.strip(b" \t").decode("utf-8", "surrogateescape"))
+        except Gone:
+            raise
+        except Exception as error:  # noqa: BLE001  a defect of ours: the session goes on, the message does not
+            self._shared.front.emit(DefectFound(f"submission, {name}", repr(error)))
+            self.forget()
+            self.say(replies.INTERNAL_ERROR)
+            if name == "DATA":
+                self.hang_up()  # a message half read: its next lines must not be taken for commands
+
+    def _refuse(self, reply: Reply, about: str | None = None) -> None:
+        """Say no; report it when it is `about` an address; count it when the client does not keep to the rules."""
+        if about is not None:
+            self._report(reply, about)
+        if reply.code in _PROTOCOL_ERRORS or reply is replies.RELAYING_DENIED:
+            self._errors += 1
+        if self._errors >= _MAX_ERRORS:
+            self._report(replies.TOO_MANY_ERRORS, "connection")
+            self.hang_up(replies.TOO_MANY_ERRORS)
+        else:
+            self.say(reply)
+
+    def _report(self, reply: Reply, about: str) -> None:
+        self._shared.front.emit(SubmissionRefused(str(self._peer.address), reply.text, replies.printable(about)))
+
+    # Verbs, named as aiosmtpd names them. Arguments too come its way: as text, with surrogates for what is not UTF-8.
+
+    async def smtp_EHLO(self, arg: str) -> None:
+        """RFC 5321 section 4.1.1.1: begin, and hear what is on offer."""
+        if self._meet(arg, extended=True):
+            self.say(replies.hello((self._shared.hostname, *self.offers())))
+
+    async def smtp_HELO(self, arg: str) -> None:
+        """RFC 5321 section 4.1.1.1: begin, the old way."""
+        if self._meet(arg, extended=False):
+            self.say(replies.hello((self._shared.hostname,)))
+
+    def _meet(self, arg: str, *, extended: bool) -> bool:
+        if not arg:
+            self._refuse(replies.HELO_SYNTAX)
+            return False
+        self._helo, self._extended = arg, extended
+        self.forget()
+        return True
+
+    async def smtp_STARTTLS(self, arg: str) -> None:
+        """RFC 3207: TLS from here on; everything said before is forgotten."""
+        if arg:
+            self._refuse(replies.NO_ARGUMENT)
+        elif self.tls is not None:
+            self._refuse(replies.ALREADY_TLS)
+        elif self._shared.tls is None or self._listener.tls is ListenerTls.NONE:
+            self._refuse(replies.NOT_IMPLEMENTED)
+        else:
+            self.say(replies.READY_FOR_TLS)
+            await self._shake_hands(self._shared.tls)
+
+    async def _shake_hands(self, context: ssl.SSLContext) -> None:
+        # RFC 3207 §4.2: nothing that was said in clear text counts any more.
+        self._helo, self._extended = None, False
+        self.forget()
+        self._identify(Peer(self._peer.address, self._peer.listener))
+        failure = await self.start_tls(context)
+        if failure is not None:
+            event = SubmissionRefused(str(self._peer.address), "connection closed", f"TLS handshake failed: {failure}")
+            self._shared.front.emit(event)
+            raise Gone
+
+    async def smtp_RSET(self, arg: str) -> None:
+        """RFC 5321 section 4.1.1.5: forget the message."""
+        if arg:
+            self._refuse(replies.NO_ARGUMENT)
+        else:
+            self.forget()
+            self.say(replies.OK)
+
+    async def smtp_NOOP(self, arg: str) -> None:
+        """RFC 5321 section 4.1.1.9."""
+        self.say(replies.OK)
+
+    async def smtp_VRFY(self, arg: str) -> None:
+        """RFC 5321 section 3.5.3: neither yes nor no."""
+        if arg:
+            self.say(replies.CANNOT_VERIFY)
+        else:
+            self._refuse(replies.VRFY_SYNTAX)
+
+    async def smtp_EXPN(self, arg: str) -> None:
+        """RFC 5321 section 3.5.2: not for outsiders."""
+        self._refuse(replies.NOT_IMPLEMENTED)
+
+    async def smtp_HELP(self, arg: str) -> None:
+        """RFC 5321 section 4.1.1.8."""
+        self.say(replies.HELP)
+
+    async def smtp_QUIT(self, arg: str) -> None:
+        """RFC 5321 section 4.1.1.10: goodbye."""
+        if arg:
+            self._refuse(replies.NO_ARGUMENT)
+        else:
+            self.hang_up(replies.BYE)
