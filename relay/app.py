@@ -43,6 +43,7 @@ from relay.events import (
     StoreFailed,
     TlsMemoryFailed,
 )
+from relay.files import secret_file
 from relay.guard import AddressGuard
 from relay.log import log_lines
 from relay.lookup.resolver import Resolver
@@ -59,6 +60,7 @@ from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
 from relay.submission.certificate import Certificate
 from relay.submission.server import Front, SubmissionServer
+from relay.submission.sources import login_service, token_logins
 from relay.submission.users import Users
 from relay.tls import ClientContexts, https_context, load_roots, shrink_tls_buffers
 
@@ -70,6 +72,7 @@ REFRESH_POLICIES_EVERY_SECONDS = 600.0
 LOOK_AT_CERTIFICATE_EVERY_SECONDS = 60.0
 WATCH_OVERRIDES_EVERY_SECONDS = 60.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LOGIN_SECRET = "login-secret"  # noqa: S105  (the name of the file)
 _OTHER_FILES = 100  # the queue, the log, DNS, policy hosts
 
 Clock = Callable[[], datetime]
@@ -138,7 +141,6 @@ class App:
         shrink_tls_buffers()
         roots_pem = load_roots(settings.tls.ca_file)
         certificate, users = self._for_clients()
-        tls = certificate.context if certificate is not None else None
         # The stack puts the parts away from the last to the first: no new mail, deliveries to their end, then the rest.
         self._stack.push_async_callback(self._store.close)
         loop_time = asyncio.get_running_loop().time  # what is kept goes by the same clock as what waits
@@ -152,8 +154,7 @@ class App:
         )
         self._stack.push_async_callback(memories.close)
         worker = self._worker(resolver, finder, memories, roots_pem)
-        refusal = self._routes.refusal
-        front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users, refusal)
+        front = self._front(worker, certificate, users, roots_pem)
         server = SubmissionServer(settings, self._hostname, front)
         admin = self._admin(worker)
         server.bind()  # both before anything on disk is touched
@@ -162,6 +163,8 @@ class App:
         self._stack.push_async_callback(admin.stop)
         await admin.start()
         await self._store.open(self._clock())
+        if users is not None:
+            users.secret = secret_file(self._folder / _LOGIN_SECRET)
         await self._open(cache)
         await memories.open()
         await self._assess(resolver, first=True)
@@ -223,9 +226,27 @@ class App:
         given = self._settings.submission
         certificate = None
         if given.tls_certificate is not None and given.tls_key is not None:
-            certificate = Certificate(given.tls_certificate, given.tls_key)
+            certificate = Certificate(given.tls_certificate, given.tls_key, given.client_ca_file)
         users = Users.load(given.users_file) if given.users_file is not None else None
         return certificate, users
+
+    def _front(self, worker: Worker, certificate: Certificate | None, users: Users | None, roots_pem: bytes) -> Front:
+        login, context = self._settings.login, https_context(roots_pem)
+        tokens = token_logins(login, context, self._clock, asyncio.get_running_loop().time, self._emit)
+        if tokens is not None:
+            self._stack.push_async_callback(tokens.close)
+        return Front(
+            clock=self._clock,
+            new_id=self._new_id,
+            emit=self._emit,
+            new_body=self._store.new_body,
+            accept=worker.admit,
+            tls=certificate.contexts if certificate is not None else None,
+            users=users,
+            refusal=self._routes.refusal,
+            service=login_service(login, context, self._emit),
+            tokens=tokens,
+        )
 
     async def _renew_certificate(self, certificate: Certificate, server: SubmissionServer) -> None:
         while True:
@@ -236,8 +257,8 @@ class App:
             problem = certificate.refresh()
             if problem is not None:
                 self._emit(CertificateRefused(problem))
-            elif server.tls is not certificate.context:
-                server.tls = certificate.context
+            elif server.tls is not certificate.contexts:
+                server.tls = certificate.contexts
                 self._emit(CertificateRenewed())
 
     def _finder(self, resolver: Resolver, cache: StsCache, roots_pem: bytes) -> StsFinder:

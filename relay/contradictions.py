@@ -33,9 +33,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
         yield (key, certificate), "needs submission.tls_certificate beside it"
     if given.listen_tls and not given.tls_certificate:
         yield (listen_tls, certificate), "needs submission.tls_certificate and submission.tls_key"
-    if given.users_file and not given.tls_certificate:
-        users = ("submission", "users_file")
-        yield (users, certificate), "needs submission.tls_certificate: passwords are taken over TLS only"
+    yield from _logins_amiss(settings)
     if not given.listen and not given.listen_tls:
         yield (listen, listen_tls), "is empty, and so is submission.listen_tls: no mail would be taken"
     seen: set[str] = set()
@@ -54,6 +52,30 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     yield from _routes_amiss(settings)
     yield from _limits_of_no_route(settings)
     yield from _kept_back_too_long(settings)
+
+
+def _logins_amiss(settings: Settings) -> Iterator[Finding]:
+    """Ways to log in that nobody could take, and tokens that anybody could."""
+    given, login = settings.submission, settings.login
+    certificate = ("submission", "tls_certificate")
+    in_clear_text = ("submission", "plaintext_login_on_loopback")
+    ways = {
+        ("submission", "users_file"): given.users_file,
+        ("login", "url"): login.url,
+        ("login", "jwks"): login.jwks,
+    }
+    for name, value in ways.items():
+        if value and not given.tls_certificate and not given.plaintext_login_on_loopback:
+            what = "needs submission.tls_certificate: passwords are taken over TLS only"
+            yield (name, certificate, in_clear_text), what
+    if given.client_ca_file and not given.tls_certificate:
+        yield (("submission", "client_ca_file"), certificate), "needs submission.tls_certificate: there is no TLS"
+    if login.url_token_file and not login.url:
+        yield (("login", "url_token_file"), ("login", "url")), "needs login.url, for which it is"
+    for key in ("issuer", "audience"):
+        if login.jwks and not getattr(login, key):
+            what = f"needs login.{key}: tokens for others, or of others, would be good here"
+            yield (("login", "jwks"), ("login", key)), what
 
 
 def _kept_back_too_long(settings: Settings) -> Iterator[Finding]:
@@ -171,6 +193,8 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
         ("submission", "tls_certificate"): submission.tls_certificate,
         ("submission", "tls_key"): submission.tls_key,
         ("submission", "users_file"): submission.users_file,
+        ("submission", "client_ca_file"): submission.client_ca_file,
+        ("login", "url_token_file"): settings.login.url_token_file,
         ("tls", "ca_file"): settings.tls.ca_file,
         ("admin", "tokens_file"): settings.admin.tokens_file,
     }

@@ -14,6 +14,7 @@ import re
 import ssl
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import certifi
@@ -141,6 +142,38 @@ def _verifying(roots_pem: bytes) -> ssl.SSLContext:
     context.check_hostname = True
     context.load_verify_locations(cadata=roots_pem.decode("ascii"))
     return context
+
+
+@dataclass(frozen=True, slots=True)
+class ServerContexts:
+    """For submission, with one certificate of ours: `silent` asks clients for none.
+
+    `asking` asks; a client need not have one, but one that is not good breaks the handshake. None: nobody is asked.
+    """
+
+    silent: ssl.SSLContext
+    asking: ssl.SSLContext | None = None
+
+    def of(self, asks: bool) -> ssl.SSLContext:
+        """The one for a listener that asks for certificates, if there are authorities for them, or does not."""
+        return self.asking if asks and self.asking is not None else self.silent
+
+
+def server_contexts(certificate: Path, key: Path, client_ca: Path | None) -> ServerContexts:
+    """Both. `client_ca`: the authorities whose clients count. Raises ValueError, naming the file and its fault."""
+    silent = server_context(certificate, key)
+    if client_ca is None:
+        return ServerContexts(silent)
+    try:
+        authorities = _certificates_of(client_ca)
+    except OSError as error:
+        raise ValueError(f"{client_ca}: cannot be read: {error.strerror}") from None
+    asking = server_context(certificate, key)
+    # As a server OpenSSL takes only certificates that clients may use (extendedKeyUsage), without being told.
+    asking.load_verify_locations(cadata=b"\n".join(authorities).decode("ascii"))
+    asking.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
+    asking.verify_mode = ssl.CERT_OPTIONAL
+    return ServerContexts(silent, asking)
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:

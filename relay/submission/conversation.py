@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relay.events import DefectFound, SubmissionRefused
 from relay.mail.status import Reply
@@ -18,6 +18,7 @@ from relay.policy.clients import Grant, IPAddress, Peer
 from relay.settings import ListenerSettings, ListenerTls
 from relay.submission import replies
 from relay.submission.access import client_address
+from relay.submission.client_certificate import certificate_names
 from relay.submission.shared import Shared
 from relay.submission.stream import Gone, Stream
 
@@ -113,7 +114,8 @@ class Conversation(Stream):
         if not peer:
             self.hang_up()  # it left before we looked
             return False
-        self._identify(Peer(self._came.address or client_address(peer[0]), self._listener.name))
+        address = self._came.address or client_address(peer[0])
+        self._identify(Peer(address, self._listener.name, certificate_names(self._link)))
         refusal = None
         if self._shared.stopping:
             refusal = replies.SHUTTING_DOWN
@@ -201,7 +203,7 @@ class Conversation(Stream):
             self._refuse(replies.NOT_IMPLEMENTED)
         else:
             self.say(replies.READY_FOR_TLS)
-            await self._shake_hands(self._shared.tls)
+            await self._shake_hands(self._shared.tls.of(self._listener.ask_certificate))
 
     async def _shake_hands(self, context: ssl.SSLContext) -> None:
         # RFC 3207 §4.2: nothing that was said in clear text counts any more.
@@ -213,6 +215,7 @@ class Conversation(Stream):
             event = SubmissionRefused(str(self._peer.address), "connection closed", f"TLS handshake failed: {failure}")
             self._shared.front.emit(event)
             raise Gone
+        self._identify(replace(self._peer, certificates=certificate_names(self._link)))
 
     async def smtp_RSET(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.5: forget the message."""

@@ -16,16 +16,18 @@ from relay.events import ListenerStarted, SubmissionRefused
 from relay.listen import BACKLOG, listening_socket
 from relay.policy.clients import Peer
 from relay.setting_types import Inherited
-from relay.settings import HostPort, ListenerSettings, ListenerTls, Settings
+from relay.settings import HostPort, ListenerSettings, ListenerTls, Settings, SubmissionSettings
 from relay.submission import replies
 from relay.submission.access import client_address
 from relay.submission.auth import Authenticator
 from relay.submission.conversation import Arrival
+from relay.submission.failed_logins import FailedLogins
 from relay.submission.front import Front
 from relay.submission.receive import Receiver
 from relay.submission.session import Session
 from relay.submission.shared import Shared
 from relay.submission.stream import HANDSHAKE_SECONDS, LINGER_SECONDS, handshake_fault
+from relay.tls import ServerContexts
 
 __all__ = ["Front", "SubmissionServer"]
 
@@ -38,22 +40,22 @@ class SubmissionServer:
 
     def __init__(self, settings: Settings, hostname: str, front: Front) -> None:
         given = settings.submission
-        authenticator = Authenticator(front.users, front.emit) if front.users is not None else None
         receiver = Receiver(hostname, given.max_message_size, front)
         self._listening = settings.listeners
+        authenticator = _authenticator(given, front)
         self._shared = Shared(given, settings.clients, hostname, front, receiver, front.tls, authenticator)
         self._bound: list[tuple[socket.socket, ListenerSettings]] = []
         self._servers: list[asyncio.Server] = []
         self._handshakes: set[asyncio.Task[None]] = set()
 
     @property
-    def tls(self) -> ssl.SSLContext | None:
-        """The context of the next handshake. Set it to bring in a new certificate."""
+    def tls(self) -> ServerContexts | None:
+        """The contexts of the next handshake. Set it to bring in a new certificate."""
         return self._shared.tls
 
     @tls.setter
-    def tls(self, context: ssl.SSLContext | None) -> None:
-        self._shared.tls = context
+    def tls(self, contexts: ServerContexts | None) -> None:
+        self._shared.tls = contexts
 
     def bind(self) -> None:
         """Have all addresses; who connects waits for `start`.
@@ -144,7 +146,8 @@ class SubmissionServer:
             client.close()  # never in clear text
             shared.front.emit(SubmissionRefused(str(peer.address), replies.TOO_MANY_CONNECTIONS.text, "connection"))
             return
-        task = asyncio.create_task(self._shake_hands(client, Arrival(listener, peer.address, ticket), shared.tls))
+        context = shared.tls.of(listener.ask_certificate)
+        task = asyncio.create_task(self._shake_hands(client, Arrival(listener, peer.address, ticket), context))
         self._handshakes.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -169,3 +172,13 @@ class SubmissionServer:
             client.close()
             about = f"TLS handshake failed: {handshake_fault(error)}"
             shared.front.emit(SubmissionRefused(str(arrival.address), "connection closed", about))
+
+
+def _authenticator(given: SubmissionSettings, front: Front) -> Authenticator | None:
+    """None: nobody can log in."""
+    by_certificate = front.tls is not None and front.tls.asking is not None
+    if not (front.users or front.service or front.tokens or by_certificate):
+        return None
+    failed = FailedLogins(given.max_failed_logins)
+    loop = asyncio.get_running_loop()
+    return Authenticator(front.users, front.service, front.tokens, failed, front.emit, loop.time)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass, field
 
 from relay.policy.clients import Clients
@@ -11,6 +10,7 @@ from relay.submission.auth import Authenticator
 from relay.submission.front import Front
 from relay.submission.receive import Receiver
 from relay.submission.stream import LANDING_OCTETS, Stream
+from relay.tls import ServerContexts
 
 _TRUSTED_SHARE = 4
 
@@ -24,7 +24,7 @@ class Shared:
     hostname: str
     front: Front
     receiver: Receiver
-    tls: ssl.SSLContext | None
+    tls: ServerContexts | None
     authenticator: Authenticator | None
     stopping: bool = False
     sessions: set[Stream] = field(default_factory=set)

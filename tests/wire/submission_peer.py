@@ -20,8 +20,11 @@ from relay.mail.message import Body, Claim, MessageId, NewMessage
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import BodyWriter
 from relay.settings import HostPort, Settings, SubmissionSettings
+from relay.submission.callback import LoginService
+from relay.submission.jwks import TokenLogins
 from relay.submission.server import Front, SubmissionServer
 from relay.submission.users import Users
+from relay.tls import ServerContexts
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 HOSTNAME = "relay.example.test"
@@ -152,7 +155,10 @@ class Wanted:
     settings: Mapping[str, Any] = field(default_factory=dict)  # of [submission]
     tables: Mapping[str, Any] = field(default_factory=dict)  # and the others: listener, client
     tls: ssl.SSLContext | None = None
+    asking: ssl.SSLContext | None = None  # for listeners that ask for a certificate
     users: Users | None = None
+    service: LoginService | None = None
+    tokens: TokenLogins | None = None
     loopback_trusted: bool = True
     clock: Callable[[], datetime] = lambda: NOW
     refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None
@@ -181,9 +187,11 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         emit=emit,
         new_body=queue.new_body,
         accept=queue.accept,
-        tls=wanted.tls,
+        tls=None if wanted.tls is None else ServerContexts(wanted.tls, wanted.asking),
         users=wanted.users,
         refusal=wanted.refusal,
+        service=wanted.service,
+        tokens=wanted.tokens,
     )
     settings = Settings(submission=SubmissionSettings(**options), **wanted.tables)
     server = SubmissionServer(settings, HOSTNAME, front)
