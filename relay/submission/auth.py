@@ -6,6 +6,7 @@ is for `login` to say. Neither passwords nor tokens are in any event.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from relay.submission.users import Users
 from relay.submission.users_file import normal
 
 _WRONG_PASSWORD: Final = "wrong name or password"  # noqa: S105  (a reason, no password)
+_LEFT: Final = "left before the answer"
 _FOR_ANOTHER: Final = "wants to act for another"
 _NOT_IN_CERTIFICATE: Final = "the certificate does not have the name"
 
@@ -135,7 +137,11 @@ class Authenticator:
         login = self._passwords.remembered(question)
         if login is not None:
             return login
-        found = await self._passwords.check(question, network_of(peer.address), lambda: self._is_barred(peer))
+        try:
+            found = await self._passwords.check(question, network_of(peer.address), lambda: self._is_barred(peer))
+        except asyncio.CancelledError:  # or whoever does not wait for the answer could have us check without end
+            self._count(mechanism, Rejected(said.name, _LEFT), peer)
+            raise
         return Rejected(said.name, _WRONG_PASSWORD) if found is None else found
 
     async def _scram(self, talk: Talk, peer: Peer) -> Outcome:

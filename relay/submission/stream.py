@@ -297,6 +297,8 @@ class Stream(SMTP, asyncio.BufferedProtocol):
 
 def handshake_fault(error: OSError) -> str:
     """Why a TLS handshake with a client failed, in a few words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the client's certificate is not good: {error.verify_message}"
     return getattr(error, "reason", None) or str(error) or type(error).__name__
 
 

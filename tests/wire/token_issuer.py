@@ -1,4 +1,4 @@
-"""An issuer of access tokens: keys of each kind, its JWK set, and tokens signed without the library that checks them."""
+"""An issuer of access tokens: its keys, their JWK set, and tokens signed without the library that checks them."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+import itertools
+from ipaddress import IPv4Network, ip_address, ip_network
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +45,7 @@ def test_a_good_account_does_not_buy_guesses_without_end() -> None:
 
 def test_a_network() -> None:
     logins = FailedLogins(2)
-    full = [logins.failed(address, 0.0) for address in list(ip_network("192.0.2.0/24"))[: 2 * NETWORK_SHARE]]
+    full = [logins.failed(address, 0.0) for address in itertools.islice(IPv4Network("192.0.2.0/24"), 2 * NETWORK_SHARE)]
     assert full[-1] == ip_network("192.0.2.0/24")
     assert full[:-1] == [None] * (2 * NETWORK_SHARE - 1)
     assert logins.are_too_many(NEIGHBOUR, 0.0)

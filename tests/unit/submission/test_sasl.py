@@ -28,7 +28,7 @@ def hear(way: Callable[[Talk], Awaitable[object]], initial: bytes | None, *lines
 
     coroutine = way(Talk(initial, ask))
     try:
-        coroutine.__await__().__next__()  # type: ignore[attr-defined]
+        coroutine.__await__().__next__()
     except StopIteration as end:
         assert not left
         return end.value
