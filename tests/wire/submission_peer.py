@@ -164,7 +164,8 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
     wanted = wanted or Wanted()
     queue = Queue(folder / "queue")
     await queue.open(NOW)
-    options: dict[str, Any] = {"listen": (LOOPBACK,), "timeout": timedelta(seconds=PATIENCE), **wanted.settings}
+    patience = timedelta(seconds=PATIENCE)
+    options: dict[str, Any] = {"listen": (LOOPBACK,), "timeout": patience, "tarpit": None, **wanted.settings}
     if not wanted.loopback_trusted:
         options["trusted_networks"] = ()
     events: list[Event] = []
