@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +12,7 @@ from relay.submission.patience import SLOWEST, after_octets, after_waiting
 FULL = 300.0
 
 
-def seconds_until_cut(pieces: list[tuple[float, int]]) -> float | None:
+def seconds_until_cut(pieces: Sequence[tuple[float, int]]) -> float | None:
     """When a client is cut that sends these pieces, each after a wait; None: it is not."""
     left, now = FULL, 0.0
     for wait, octets in pieces:
