@@ -113,6 +113,7 @@ class Metrics:
             "relay_tls_lost", "Sessions without TLS with hosts that had it, by what was done.", "action"
         )
         by_action = {action: lost.labels(action).inc for action in ("delivered", "deferred")}
+        turned_away = self._counter("relay_connections_refused", "Clients that were not let in: a limit, or no PROXY.")
         trusted = self._gauge(
             "relay_dnssec_trusted", "1: the resolver's word on DNSSEC is believed. 0: it is not, and DANE is off."
         )
@@ -140,6 +141,13 @@ class Metrics:
                 "relay_login_source_failed", "Times the login service or the issuer's keys could no longer be had."
             ),
             events.LoginSourceWorks: _nothing,
+            events.ConnectionRefused: lambda event: turned_away.inc(1 + event.more),
+            events.QuotaReached: self._plain(
+                "relay_quota_reached", "Times a client had sent all that its [[client]] lets it, once an hour for each."
+            ),
+            events.QuotaFailed: self._plain(
+                "relay_quota_failures", "Times a file of what clients have sent could not be read or written."
+            ),
             events.AttemptFinished: self._count_attempt,
             events.DestinationRests: self._plain(
                 "relay_destination_rests", "Times a destination was found to be down and let rest."

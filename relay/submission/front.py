@@ -12,6 +12,7 @@ from relay.mail.message import MessageId, NewMessage
 from relay.queue.store import BodyWriter
 from relay.submission.callback import LoginService
 from relay.submission.jwks import TokenLogins
+from relay.submission.quota import Quotas
 from relay.submission.users import Users
 from relay.tls import ServerContexts
 
@@ -23,6 +24,7 @@ class Front:
     `new_body` begins a message's octets and `accept` puts the message into the queue: both as `QueueStore` has them.
     Who may log in: `users`, those that `service` knows, those with an access token that `tokens` takes.
     `refusal` says why mail of this sender, under this login, to this recipient is not taken, or None when it is.
+    `quotas` must be there when some client has a quota.
     """
 
     clock: Callable[[], datetime]
@@ -35,3 +37,4 @@ class Front:
     refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None
     service: LoginService | None = None
     tokens: TokenLogins | None = None
+    quotas: Quotas | None = None

@@ -39,8 +39,8 @@ class LoginConversation(Conversation):
     @property
     def _may_be_told_passwords(self) -> bool:
         """Under TLS; and without it, if that is wanted, by clients on this machine: nobody listens in between."""
-        on_this_machine = self._peer.address.is_loopback and self._shared.settings.plaintext_login_on_loopback
-        return self.tls is not None or on_this_machine
+        on_this_machine = self._peer.known and self._peer.address.is_loopback
+        return self.tls is not None or (on_this_machine and self._shared.settings.plaintext_login_on_loopback)
 
     async def smtp_AUTH(self, arg: str) -> None:
         """RFC 4954: log in."""
@@ -49,7 +49,7 @@ class LoginConversation(Conversation):
             self._refuse(replies.NOT_IMPLEMENTED)
             return
         mechanism, given, initial = arg.partition(" ")
-        refusal = self._why_not(arg, mechanism.upper())
+        refusal = self._auth_refusal(arg, mechanism.upper())
         if refusal is not None:
             self._refuse(refusal)
             return
@@ -61,6 +61,7 @@ class LoginConversation(Conversation):
             return
         if found in (replies.LOGIN_REFUSED, replies.LOGIN_BARRED):
             self._failed_logins += 1
+            self.count_mistake()
         if self._failed_logins >= _MAX_FAILED_LOGINS:
             self.hang_up(replies.TOO_MANY_FAILED_LOGINS)
         elif found is replies.LOGIN_REFUSED:
@@ -68,7 +69,7 @@ class LoginConversation(Conversation):
         else:
             self._refuse(found)
 
-    def _why_not(self, arg: str, mechanism: str) -> Reply | None:
+    def _auth_refusal(self, arg: str, mechanism: str) -> Reply | None:
         """Why AUTH cannot be tried; None: it can."""
         if not self._may_be_told_passwords:
             return replies.LOGIN_NEEDS_TLS

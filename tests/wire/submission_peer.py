@@ -15,6 +15,7 @@ from typing import Any
 
 from relay.events import Event
 from relay.lab.certs import LabCa
+from relay.listen import InheritedSockets
 from relay.mail.address import Address
 from relay.mail.message import Body, Claim, MessageId, NewMessage
 from relay.queue.sqlite import SqliteStore
@@ -22,6 +23,7 @@ from relay.queue.store import BodyWriter
 from relay.settings import HostPort, Settings, SubmissionSettings
 from relay.submission.callback import LoginService
 from relay.submission.jwks import TokenLogins
+from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
 from relay.submission.users import Users
 from relay.tls import ServerContexts
@@ -121,6 +123,18 @@ class Running:
                 self.heard.clear()
                 await self.heard.wait()
 
+    @property
+    def unread(self) -> list[int]:
+        """Of each session, how many octets wait to be looked at."""
+        return [len(session._input) for session in self.server._shared.sessions]
+
+    @property
+    def unsent(self) -> list[int]:
+        """Of each session, how many octets of replies wait to be sent."""
+        return [
+            len(session._output) + session._link.get_write_buffer_size() for session in self.server._shared.sessions
+        ]
+
     def count(self, kind: type[Event]) -> int:
         return sum(isinstance(event, kind) for event in self.events)
 
@@ -155,10 +169,11 @@ class Wanted:
     settings: Mapping[str, Any] = field(default_factory=dict)  # of [submission]
     tables: Mapping[str, Any] = field(default_factory=dict)  # and the others: listener, client
     tls: ssl.SSLContext | None = None
-    asking: ssl.SSLContext | None = None  # for listeners that ask for a certificate
     users: Users | None = None
     service: LoginService | None = None
     tokens: TokenLogins | None = None
+    asking: ssl.SSLContext | None = None  # for listeners that ask for a certificate
+    inherited: InheritedSockets = field(default_factory=dict)
     loopback_trusted: bool = True
     clock: Callable[[], datetime] = lambda: NOW
     refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None
@@ -170,7 +185,8 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
     wanted = wanted or Wanted()
     queue = Queue(folder / "queue")
     await queue.open(NOW)
-    options: dict[str, Any] = {"listen": (LOOPBACK,), "timeout": timedelta(seconds=PATIENCE), **wanted.settings}
+    patience = timedelta(seconds=PATIENCE)
+    options: dict[str, Any] = {"listen": (LOOPBACK,), "timeout": patience, "tarpit": None, **wanted.settings}
     if not wanted.loopback_trusted:
         options["trusted_networks"] = ()
     events: list[Event] = []
@@ -181,6 +197,10 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         heard.set()
 
     numbers = itertools.count(1)
+    settings = Settings(submission=SubmissionSettings(**options), **wanted.tables)
+    quotas = Quotas(folder, wanted.clock, emit) if settings.clients.have_quotas else None
+    if quotas is not None:
+        await quotas.open()
     front = Front(
         clock=wanted.clock,
         new_id=lambda: MessageId.make(NOW, next(numbers)),
@@ -192,16 +212,18 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         refusal=wanted.refusal,
         service=wanted.service,
         tokens=wanted.tokens,
+        quotas=quotas,
     )
-    settings = Settings(submission=SubmissionSettings(**options), **wanted.tables)
     server = SubmissionServer(settings, HOSTNAME, front)
     try:
-        server.bind()
+        server.bind(wanted.inherited)
         addresses = await server.start()
         yield Running(server, addresses, queue, events, heard)
     finally:
         queue.may_put.set()
         await server.stop(timedelta(0))
+        if quotas is not None:
+            await quotas.close()
         await queue.close()
 
 
@@ -214,11 +236,18 @@ class Client:
 
     @staticmethod
     async def connect(
-        host: str, port: int, *, tls: ssl.SSLContext | None = None, greeted: bool = True, limit: int = 1 << 20
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        greeted: bool = True,
+        limit: int = 1 << 20,
+        source: str | None = None,
     ) -> Client:
-        """Connect, with TLS from the first octet if `tls`; read the greeting if `greeted`."""
+        """Connect, from `source` if given, with TLS from the first octet if `tls`; read the greeting if `greeted`."""
+        local = None if source is None else (source, 0)
         async with asyncio.timeout(PATIENCE):
-            reader, writer = await asyncio.open_connection(host, port, ssl=tls, limit=limit)
+            reader, writer = await asyncio.open_connection(host, port, ssl=tls, limit=limit, local_addr=local)
         client = Client(reader, writer)
         if greeted:
             assert (await client.reply()).startswith("220 ")

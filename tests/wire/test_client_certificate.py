@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> ServerContexts:
 def wanted(contexts: ServerContexts, **tables: Any) -> Wanted:
     """STARTTLS on one listener, TLS from the start on another."""
     settings = {"listen": (LOOPBACK,), "listen_tls": (LOOPBACK,), "max_failed_logins": 100}
-    return Wanted(settings, tables, contexts.silent, contexts.asking, loopback_trusted=False)
+    return Wanted(settings, tables, contexts.silent, asking=contexts.asking, loopback_trusted=False)
 
 
 def showing(issued: Issued | None, folder: Path, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
@@ -200,9 +201,8 @@ async def test_a_certificate_and_a_password(contexts: ServerContexts, tmp_path: 
     """Who logs in with a password is that user, whatever its certificate says."""
     users = tmp_path / "users"
     users.write_text(f"alice:{argon2.PasswordHasher(1, 8, 1).hash('secret')}\n")
-    tables = {"client": (ClientSettings(name="alice", users=("alice",)),)}
-    given = wanted(contexts, **tables)
-    given = Wanted(given.settings, tables, given.tls, given.asking, Users.load(users), loopback_trusted=False)
+    given = wanted(contexts, client=(ClientSettings(name="alice", users=("alice",)),))
+    given = replace(given, users=Users.load(users))
     async with running(tmp_path, given) as server, await server.connect(1, tls=showing(GOOD, tmp_path)) as client:
         assert "AUTH PLAIN LOGIN EXTERNAL" in await client.hello()
         assert not await may_send(client)

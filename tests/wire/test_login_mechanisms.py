@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import smtplib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +281,30 @@ async def test_a_guess_with_scram_counts_too(tmp_path: Path) -> None:
         assert await scram(client, "alice", "wrong") == REFUSED
         # Begun before, and no longer looked at: right or wrong looks the same.
         assert await other.ask(said(mechanism.answer(base64.b64decode(challenge[4:])))) == BARRED
+
+
+async def test_it_is_the_client_behind_a_proxy_that_counts(tmp_path: Path) -> None:
+    """The proxy is on this machine, its clients are not: no password in clear text, and guesses are theirs."""
+    given = wanted(tmp_path, max_failed_logins=1, plaintext_login_on_loopback=True)
+    listener = {"name": "proxied", "listen": ["127.0.0.1:0"], "proxy_from": ["127.0.0.1/32"]}
+    given = replace(given, tables={"listener": (ListenerSettings.model_validate(listener),)})
+
+    async def behind(server: Running, address: str) -> Client:
+        client = await server.connect(2, greeted=False)
+        client.send(f"PROXY TCP4 {address} 192.0.2.1 1000 587\r\n".encode())
+        assert (await client.reply()).startswith("220 ")
+        return client
+
+    async with running(tmp_path, given) as server:
+        for address in ("203.0.113.9", "127.0.0.1"):  # the second is the proxy itself, and tells nothing
+            async with await behind(server, address) as client:
+                assert mechanisms(await client.hello()) == ""
+                assert (await client.ask(f"AUTH PLAIN {GOOD}")).startswith("538 5.7.11 ")
+        async with await behind(server, "203.0.113.9") as guesser, await behind(server, "203.0.113.10") as other:
+            for client in (guesser, other):
+                await client.start_tls(TLS)
+                await client.hello()
+            assert await guesser.ask(f"AUTH PLAIN {BAD}") == REFUSED
+            assert await guesser.ask(f"AUTH PLAIN {GOOD}") == BARRED
+            assert (await other.ask(f"AUTH PLAIN {GOOD}")).startswith("235 ")
+        assert await server.event(LoginsBarred) == LoginsBarred("203.0.113.9")

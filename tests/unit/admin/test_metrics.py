@@ -52,6 +52,11 @@ COUNTED: list[tuple[Event, dict[str, float]]] = [
     (events.LoginsBarred("192.0.2.0/24"), {"relay_logins_barred_total": 1}),
     (events.LoginSourceFailed("login.url", "why"), {"relay_login_source_failed_total": 1}),
     (events.LoginSourceWorks("login.url"), {}),
+    (
+        events.QuotaReached("x, user bob", "127.0.0.1", "bob", "recipients_per_day", 5),
+        {"relay_quota_reached_total": 1},
+    ),
+    (events.QuotaFailed("why"), {"relay_quota_failures_total": 1}),
     (events.PolicyTestFailed("d.test", "mx.d.test", "why"), {"relay_policy_test_failed_total": 1}),
     (events.PolicyOverridden("d.test", "mx.d.test", "none", "ops", "why"), {"relay_policy_overridden_total": 1}),
     (events.OverrideEnded("d.test", "none", "ops", NOW), {}),
