@@ -60,6 +60,7 @@ from relay.queue.store import StoreUnavailable
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
 from relay.submission.certificate import Certificate
+from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
 from relay.submission.users import Users
 from relay.tls import ClientContexts, https_context, load_roots, shrink_tls_buffers
@@ -116,6 +117,7 @@ class App:
             self._emit = self._metrics.counting(self._emit)
         self._new_id = id_source(clock)
         self._routes = settings.routes
+        self._quotas = Quotas(folder, clock, self._emit) if settings.clients.have_quotas else None
         self._store = SqliteStore(folder, self._routes.destination)
         self._guard = AddressGuard(settings.delivery.allow_private_addresses)
         self._stack = AsyncExitStack()
@@ -154,10 +156,21 @@ class App:
             self._folder, settings.tls_memory.rules, lambda reason: self._emit(TlsMemoryFailed(reason))
         )
         self._stack.push_async_callback(memories.close)
+        if self._quotas is not None:
+            self._stack.push_async_callback(self._quotas.close)
         own_name = own_mx_name(settings, self._hostname, ports_of(inherited))
         worker = self._worker(resolver, finder, memories, roots_pem, own_name)
-        refusal = self._routes.refusal
-        front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users, refusal)
+        front = Front(
+            clock=self._clock,
+            new_id=self._new_id,
+            emit=self._emit,
+            new_body=self._store.new_body,
+            accept=worker.admit,
+            tls=tls,
+            users=users,
+            refusal=self._routes.refusal,
+            quotas=self._quotas,
+        )
         server = SubmissionServer(settings, self._hostname, front)
         admin = self._admin(worker)
         server.bind(inherited)  # both before anything on disk is touched
@@ -168,6 +181,7 @@ class App:
         await self._store.open(self._clock())
         await self._open(cache)
         await memories.open()
+        await self._open_quotas()
         await self._assess(resolver, first=True)
         running = asyncio.create_task(self._watch("delivery", worker.run))
         self._stack.push_async_callback(self._end, worker, running)
@@ -194,6 +208,17 @@ class App:
             await cache.open()
         except StsCacheError as error:
             raise ValueError(str(error)) from None
+
+    async def _open_quotas(self) -> None:
+        if self._quotas is not None:
+            await self._quotas.open()
+            self._spawn("clean-up of quotas", partial(self._tidy_quotas, self._quotas))
+
+    @staticmethod
+    async def _tidy_quotas(quotas: Quotas) -> None:
+        while True:
+            await quotas.tidy()
+            await asyncio.sleep(TIDY_EVERY_SECONDS)
 
     def _admin(self, worker: Worker) -> AdminServer:
         given = self._settings.admin

@@ -20,6 +20,7 @@ from relay import findings
 from relay.app import wanted_files
 from relay.delivery.credentials import Login
 from relay.delivery.wire import wording
+from relay.disk_table import aside
 from relay.finding import Finding, fail, ok, warn
 from relay.findings import Address, Called, DnssecSeen, FolderSeen
 from relay.guard import AddressGuard
@@ -27,7 +28,6 @@ from relay.health import Asked, from_here, greeting_problem, where_to_ask
 from relay.listen import bound_socket
 from relay.lookup import sts_cache, tls_memory
 from relay.lookup.destination import find_addresses, find_destination
-from relay.lookup.disk_table import aside
 from relay.lookup.resolver import Answer, LookupFailed, NotFound, Resolver
 from relay.mail.address import parse_domain
 from relay.policy.chain import Roots, Trust
@@ -39,6 +39,7 @@ from relay.queue.room import room
 from relay.queue.store import QueueError, StoreUnavailable
 from relay.setting_types import Inherited
 from relay.settings import DeliverySettings, HostPort, Settings, TrustAd
+from relay.submission import quota
 from relay.submission.users import Users
 from relay.tls import certificates_in, load_roots, server_context
 
@@ -191,7 +192,7 @@ def _look_at_folder(path: Path) -> FolderSeen:
 
 
 async def _memories(at: Scene) -> list[Finding]:
-    moved = [aside(at.folder / name) for name in (sts_cache.FILE_NAME, tls_memory.FILE_NAME)]
+    moved = [aside(at.folder / name) for name in (sts_cache.FILE_NAME, tls_memory.FILE_NAME, *quota.FILE_NAMES)]
     return [findings.memories([path for path in moved if path.exists()])]
 
 

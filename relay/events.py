@@ -146,6 +146,31 @@ class AuthenticationFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaReached(Event):
+    """A client has sent all that its `[[client]]` lets it, and was told to wait: its password may be stolen.
+
+    `account`: who counts together; `limit`: the setting, which allows `most`. Told once an hour for each.
+    """
+
+    name = "quota-reached"
+    level = "warning"
+    account: str
+    client: str
+    login: str | None
+    limit: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaFailed(Event):
+    """A file of what clients have sent is damaged, or cannot be read or written; it is counted in memory alone."""
+
+    name = "quota-failed"
+    level = "error"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptFinished(Event):
     """What one attempt came to for one recipient. `cause`: why it waits, see [retries](retries.md)."""
 

@@ -137,6 +137,12 @@ class Metrics:
             events.AuthenticationFailed: self._plain(
                 "relay_authentication_failed", "Logins with a wrong name or password."
             ),
+            events.QuotaReached: self._plain(
+                "relay_quota_reached", "Times a client had sent all that its [[client]] lets it, once an hour for each."
+            ),
+            events.QuotaFailed: self._plain(
+                "relay_quota_failures", "Times a file of what clients have sent could not be read or written."
+            ),
             events.AttemptFinished: self._count_attempt,
             events.DestinationRests: self._plain(
                 "relay_destination_rests", "Times a destination was found to be down and let rest."

@@ -172,7 +172,7 @@ class Conversation(Stream):
         """Say no; report it when it is `about` an address; count it when the client does not keep to the rules."""
         if about is not None:
             self._report(reply, about)
-        if reply.code in _PROTOCOL_ERRORS or reply is replies.RELAYING_DENIED:
+        if reply.code in _PROTOCOL_ERRORS or reply in replies.DENIALS:
             self.count_mistake()
         if self._errors >= _MAX_ERRORS:
             self._report(replies.TOO_MANY_ERRORS, "connection")

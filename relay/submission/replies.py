@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 
 from relay.mail.status import Reply
+from relay.policy.quota import Limit, Over
 
 _MAX_TEXT = 480  # RFC 5321 §4.5.3.1.5: a reply line has at most 512 octets
 # Control characters, line ends, those that turn the direction of text, and lone surrogates.
@@ -74,13 +75,20 @@ LOGIN_IN_TRANSACTION = _reply(503, "5.5.1 AUTH is not allowed during a mail tran
 UNKNOWN_MECHANISM = _reply(504, "5.5.4 Authentication mechanism not supported")
 LOGIN_REFUSED = _reply(535, "5.7.8 Wrong name or password")
 LOGIN_NEEDS_TLS = _reply(538, "5.7.11 Encryption required for authentication")
-RELAYING_DENIED = _reply(550, "5.7.1 Relaying denied: log in, or send from a trusted network")
+RELAYING_DENIED = _reply(550, "5.7.1 Relaying denied: this client may not send mail here")
+LOGIN_NEEDED = _reply(530, "5.7.0 Authentication required")
+LOGIN_MAY_NOT_SEND = _reply(550, "5.7.1 Relaying denied: this user may not send mail here")
+SENDER_NOT_ALLOWED = _reply(550, "5.7.1 You may not send from this address")
+RECIPIENT_NOT_ALLOWED = _reply(550, "5.7.1 You may not send to this address")
 NO_LOCAL_MAILBOXES = _reply(550, "5.1.1 No local mailboxes here, use a full address")
 TOO_BIG = _reply(552, "5.3.4 Message too big")
 NEEDS_SMTPUTF8 = _reply(553, "5.6.7 Address is not ASCII and SMTPUTF8 was not given")
 TOO_MANY_HOPS = _reply(554, "5.4.6 Too many Received lines: mail loop")
 UNKNOWN_PARAMETER = _reply(555, "5.5.4 Parameter not recognized")
 NULL_RECIPIENT = _reply(501, "5.1.3 The null address cannot be a recipient")
+
+
+DENIALS = frozenset({RELAYING_DENIED, LOGIN_NEEDED, LOGIN_MAY_NOT_SEND})  # to those who may send nothing
 
 
 @lru_cache(maxsize=4)
@@ -118,6 +126,18 @@ def bad_recipient(problem: str) -> Reply:
 def rejected(message: str) -> Reply:
     """RCPT with an address that a route of the settings rejects."""
     return _reply(550, f"5.7.1 {message}")
+
+
+_OF_LIMIT = {
+    Limit.MESSAGES: "messages in a minute",
+    Limit.RECIPIENTS: "recipients in 24 hours",
+    Limit.NEW_RECIPIENTS: "recipients in 24 hours that were not sent to before",
+}
+
+
+def over_quota(found: Over) -> Reply:
+    """MAIL or RCPT above a limit of the client's: never for good, a client that queues tries again."""
+    return _reply(450, f"4.7.1 Your limit of {found.most} {_OF_LIMIT[found.limit]} is reached, try again later")
 
 
 def bad_parameter(problem: str) -> Reply:

@@ -21,6 +21,7 @@ from relay.mail.message import Body, Claim, MessageId, NewMessage
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import BodyWriter
 from relay.settings import HostPort, Settings, SubmissionSettings
+from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
 from relay.submission.users import Users
 
@@ -190,6 +191,10 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         heard.set()
 
     numbers = itertools.count(1)
+    settings = Settings(submission=SubmissionSettings(**options), **wanted.tables)
+    quotas = Quotas(folder, wanted.clock, emit) if settings.clients.have_quotas else None
+    if quotas is not None:
+        await quotas.open()
     front = Front(
         clock=wanted.clock,
         new_id=lambda: MessageId.make(NOW, next(numbers)),
@@ -199,8 +204,8 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         tls=wanted.tls,
         users=wanted.users,
         refusal=wanted.refusal,
+        quotas=quotas,
     )
-    settings = Settings(submission=SubmissionSettings(**options), **wanted.tables)
     server = SubmissionServer(settings, HOSTNAME, front)
     try:
         server.bind(wanted.inherited)
@@ -209,6 +214,8 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
     finally:
         queue.may_put.set()
         await server.stop(timedelta(0))
+        if quotas is not None:
+            await quotas.close()
         await queue.close()
 
 
