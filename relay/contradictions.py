@@ -85,7 +85,7 @@ def _listeners_amiss(settings: Settings) -> Iterator[Finding]:
         asks_for_auth = listener.auth and "auth" in listener.model_fields_set
         without_tls = listener.tls is ListenerTls.NONE and not settings.submission.plaintext_login_on_loopback
         if asks_for_auth and without_tls:
-            what = "auth = true, but with tls = none nobody can log in: passwords are taken over TLS only"
+            what = "auth = true, but with tls = none nobody can log in: that needs TLS"
             yield (LISTENER,), f"the listener {listener.name}: {what}"
     known = {listener.name for listener in settings.listeners}
     for client in settings.client:

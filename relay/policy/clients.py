@@ -49,6 +49,11 @@ class Peer:
     login: str | None = None
     known: bool = True
 
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether the client itself is where we are, so that nobody in between can listen."""
+        return self.known and self.address.is_loopback
+
     def is_in(self, networks: Iterable[IPNetwork]) -> bool:
         """Whether the client itself is in one of these networks."""
         return self.known and any(self.address in network for network in networks)

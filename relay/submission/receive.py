@@ -202,6 +202,7 @@ class Receiver:
                 await keeper.drop()
             else:
                 await keeper.write(octets)
+            del octets  # or each of thousands of clients that have fallen silent would keep its last piece twice
         stream.put_back(reader.rest)
         return inspection
 
