@@ -41,7 +41,9 @@ class SubmissionServer:
         authenticator = Authenticator(front.users, front.emit) if front.users is not None else None
         receiver = Receiver(hostname, given.max_message_size, front)
         self._listening = settings.listeners
-        self._shared = Shared(given, settings.clients, hostname, front, receiver, front.tls, authenticator)
+        self._shared = Shared(
+            given, settings.clients, hostname, front, receiver, front.tls, authenticator, settings.notices.postmaster
+        )
         self._bound: list[tuple[socket.socket, ListenerSettings]] = []
         self._servers: list[asyncio.Server] = []
         self._handshakes: set[asyncio.Task[None]] = set()

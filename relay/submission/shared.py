@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field
 
+from relay.mail.address import Address
 from relay.policy.clients import Clients
 from relay.settings import SubmissionSettings
 from relay.submission.auth import Authenticator
@@ -26,6 +27,7 @@ class Shared:
     receiver: Receiver
     tls: ssl.SSLContext | None
     authenticator: Authenticator | None
+    postmaster: Address | None = None  # the mailbox behind the bare <postmaster>
     stopping: bool = False
     sessions: set[Stream] = field(default_factory=set)
     handshakes: set[object] = field(default_factory=set)  # that come before a session, and count like one
