@@ -178,7 +178,7 @@ class NoticeSettings(Section):
 
     postmaster: OptionalMailbox = Field(
         default=None,
-        description="who is told of a bounce that cannot be delivered, and gets mail to `<postmaster>` without a domain; "
+        description="who is told of a bounce that cannot be delivered, and gets mail to `<postmaster>`; "
         "empty: the log alone, and nobody",
     )
 
