@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import random
 import resource
 import signal
@@ -44,6 +45,7 @@ from relay.events import (
     TlsMemoryFailed,
 )
 from relay.guard import AddressGuard
+from relay.listen import inherited_sockets, ports_of
 from relay.log import log_lines
 from relay.lookup.destination import find_destination
 from relay.lookup.resolver import Resolver
@@ -142,6 +144,7 @@ class App:
         shrink_tls_buffers()
         roots_pem = load_roots(settings.tls.ca_file)
         certificate, users = self._for_clients()
+        inherited = inherited_sockets(os.environ, os.getpid())
         tls = certificate.context if certificate is not None else None
         # The stack puts the parts away from the last to the first: no new mail, deliveries to their end, then the rest.
         self._stack.push_async_callback(self._store.close)
@@ -157,7 +160,8 @@ class App:
         self._stack.push_async_callback(memories.close)
         if self._quotas is not None:
             self._stack.push_async_callback(self._quotas.close)
-        worker = self._worker(resolver, finder, memories, roots_pem)
+        own_name = own_mx_name(settings, self._hostname, ports_of(inherited))
+        worker = self._worker(resolver, finder, memories, roots_pem, own_name)
         front = Front(
             clock=self._clock,
             new_id=self._new_id,
@@ -172,7 +176,7 @@ class App:
         )
         server = SubmissionServer(settings, self._hostname, front)
         admin = self._admin(worker)
-        server.bind()  # both before anything on disk is touched
+        server.bind(inherited)  # both before anything on disk is touched
         self._stack.push_async_callback(server.stop, STOP_GRACE)
         admin.bind()
         self._stack.push_async_callback(admin.stop)
@@ -286,11 +290,12 @@ class App:
         self._stack.push_async_callback(finder.close)
         return finder
 
-    def _worker(self, resolver: Resolver, finder: StsFinder, memories: TlsMemories, roots_pem: bytes) -> Worker:
+    def _worker(
+        self, resolver: Resolver, finder: StsFinder, memories: TlsMemories, roots_pem: bytes, own_name: str | None
+    ) -> Worker:
         settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
-        own_name = own_mx_name(settings, self._hostname)
         tools = Tools(
             router=Router(resolver, finder, settings.delivery, own_name, random.random, self._routes),
             guard=self._guard,

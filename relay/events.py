@@ -73,9 +73,10 @@ class FileRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class ListenerStarted(Event):
-    """Mail is taken at this address. `tls`: starttls, implicit or none."""
+    """Mail is taken at this address. `tls`: starttls, required, implicit or none."""
 
     name = "listener-started"
+    listener: str
     address: str
     tls: str
 
@@ -120,6 +121,18 @@ class SubmissionRefused(Event):
     client: str
     reply: str
     about: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRefused(Event):
+    """A client was not let in: a limit, or a proxy without a header. 20 a minute at most; `more`: others, untold."""
+
+    name = "connection-refused"
+    level = "warning"
+    client: str
+    listener: str
+    reason: str
+    more: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,12 +40,18 @@ class Peer:
     """A client as far as it is known: its address, the listener it came to, and what it has proved to be.
 
     `certificates`: the names in its certificate, once OpenSSL has verified it; `login`: as whom it has logged in.
+    `known` False: a proxy has not told where the client is, `address` is its own and proves nothing.
     """
 
     address: IPAddress
     listener: str
     certificates: tuple[str, ...] = ()
     login: str | None = None
+    known: bool = True
+
+    def is_in(self, networks: Iterable[IPNetwork]) -> bool:
+        """Whether the client itself is in one of these networks."""
+        return self.known and any(self.address in network for network in networks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ class Grant:
         if not (self.networks or self.users or self.certificates):
             return False
         return (
-            (not self.networks or any(peer.address in network for network in self.networks))
+            (not self.networks or peer.is_in(self.networks))
             and (not self.users or (peer.login is not None and not {ANY, peer.login}.isdisjoint(self.users)))
             and (not self.certificates or _has_one(peer.certificates, self.certificates))
             and (not self.listeners or peer.listener in self.listeners)

@@ -15,6 +15,7 @@ from typing import Any
 
 from relay.events import Event
 from relay.lab.certs import LabCa
+from relay.listen import InheritedSockets
 from relay.mail.address import Address
 from relay.mail.message import Body, Claim, MessageId, NewMessage
 from relay.queue.sqlite import SqliteStore
@@ -120,6 +121,18 @@ class Running:
                 self.heard.clear()
                 await self.heard.wait()
 
+    @property
+    def unread(self) -> list[int]:
+        """Of each session, how many octets wait to be looked at."""
+        return [len(session._input) for session in self.server._shared.sessions]
+
+    @property
+    def unsent(self) -> list[int]:
+        """Of each session, how many octets of replies wait to be sent."""
+        return [
+            len(session._output) + session._link.get_write_buffer_size() for session in self.server._shared.sessions
+        ]
+
     def count(self, kind: type[Event]) -> int:
         return sum(isinstance(event, kind) for event in self.events)
 
@@ -155,6 +168,7 @@ class Wanted:
     tables: Mapping[str, Any] = field(default_factory=dict)  # and the others: listener, client
     tls: ssl.SSLContext | None = None
     users: Users | None = None
+    inherited: InheritedSockets = field(default_factory=dict)
     loopback_trusted: bool = True
     clock: Callable[[], datetime] = lambda: NOW
     refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None
@@ -167,7 +181,8 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
     wanted = wanted or Wanted()
     queue = Queue(folder / "queue")
     await queue.open(NOW)
-    options: dict[str, Any] = {"listen": (LOOPBACK,), "timeout": timedelta(seconds=PATIENCE), **wanted.settings}
+    patience = timedelta(seconds=PATIENCE)
+    options: dict[str, Any] = {"listen": (LOOPBACK,), "timeout": patience, "tarpit": None, **wanted.settings}
     if not wanted.loopback_trusted:
         options["trusted_networks"] = ()
     events: list[Event] = []
@@ -196,7 +211,7 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
     )
     server = SubmissionServer(settings, HOSTNAME, front)
     try:
-        server.bind()
+        server.bind(wanted.inherited)
         addresses = await server.start()
         yield Running(server, addresses, queue, events, heard)
     finally:
