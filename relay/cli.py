@@ -19,6 +19,7 @@ import click
 
 from relay import __version__
 from relay.act_commands import queue
+from relay.client_commands import client
 from relay.command import config_option, fail, load, load_without_files, queue_folder
 
 if TYPE_CHECKING:
@@ -323,3 +324,4 @@ def _users_file(file: Path | None) -> Path:
 
 
 relay.add_command(queue)
+relay.add_command(client)
