@@ -141,15 +141,16 @@ def rejected(message: str) -> Reply:
 
 
 _OF_LIMIT = {
-    Limit.MESSAGES: "messages in a minute",
-    Limit.RECIPIENTS: "recipients in 24 hours",
-    Limit.NEW_RECIPIENTS: "recipients in 24 hours that were not sent to before",
+    Limit.MESSAGES: ("messages", "a minute"),
+    Limit.RECIPIENTS: ("recipients", "24 hours"),
+    Limit.NEW_RECIPIENTS: ("new recipients", "24 hours"),
 }
 
 
 def over_quota(found: Over) -> Reply:
     """MAIL or RCPT above a limit of the client's: never for good, a client that queues tries again."""
-    return _reply(450, f"4.7.1 Your limit of {found.most} {_OF_LIMIT[found.limit]} is reached, try again later")
+    what, time = _OF_LIMIT[found.limit]
+    return _reply(450, f"4.7.1 Too many {what}: your limit is {found.most} in {time}, try again later")
 
 
 def bad_parameter(problem: str) -> Reply:

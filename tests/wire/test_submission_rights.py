@@ -222,7 +222,7 @@ async def test_messages_in_a_minute(tmp_path: Path) -> None:
             assert await send(client, "r@b.test") == ["250 2.1.0", "250 2.1.5", "250 2.0.0"]
         await asked(
             client,
-            ("MAIL FROM:<a@b.test>", "450 4.7.1 Your limit of 2 messages in a minute is reached, try again later"),
+            ("MAIL FROM:<a@b.test>", "450 4.7.1 Too many messages: your limit is 2 in a minute, try again later"),
             ("RCPT TO:<b@b.test>", "503 5.5.1 "),
         )
         reached = await server.event(QuotaReached)
@@ -239,7 +239,7 @@ async def test_recipients_in_a_day(tmp_path: Path) -> None:
         assert await send(client, "a@b.test", "a@B.test", "b@b.test", "c@b.test") == [
             *("250 2.1.0", "250 2.1.5", "250 2.1.5", "250 2.1.5", "450 4.7.1", "250 2.0.0"),
         ]
-        answer = "450 4.7.1 Your limit of 2 recipients in 24 hours is reached, try again later"
+        answer = "450 4.7.1 Too many recipients: your limit is 2 in 24 hours, try again later"
         await asked(client, ("MAIL FROM:<a@b.test>", "250 "), ("RCPT TO:<a@b.test>", answer), ("RSET", "250 "))
         day[0] += timedelta(days=1, minutes=10)
         assert await send(client, "a@b.test") == ["250 2.1.0", "250 2.1.5", "250 2.0.0"]
