@@ -26,6 +26,7 @@ class Session(LoginConversation):
     def __init__(self, shared: Shared, arrival: Arrival) -> None:
         super().__init__(shared, arrival)
         self._transaction: Transaction | None = None
+        self._refused = False  # MAIL or RCPT was, and what follows may have been sent before the client heard
 
     @property
     def busy(self) -> bool:
@@ -37,6 +38,7 @@ class Session(LoginConversation):
         if self._transaction is not None:
             self._transaction.give_up()
         self._transaction = None
+        self._refused = False
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone, and with it what it had begun."""
@@ -85,6 +87,7 @@ class Session(LoginConversation):
             if isinstance(mail, Mail) and mail.requiretls and self.tls is None:
                 mail = replies.REQUIRETLS_NEEDS_TLS
             begun = mail if isinstance(mail, Reply) else await self._begin(mail)
+            self._refused = isinstance(begun, Reply)
             if isinstance(begun, Reply):
                 self._refuse(begun, f"MAIL {arg}")
             else:
@@ -110,7 +113,7 @@ class Session(LoginConversation):
         """RFC 5321 section 4.1.1.3: one recipient. Strangers get here and no further."""
         transaction = self._transaction
         if transaction is None:
-            self._refuse(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
+            self._refuse_follower(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
             return
         about = f"RCPT {arg}"
         if self._grant is None:
@@ -123,10 +126,18 @@ class Session(LoginConversation):
             return
         why_not = await self._why_not(self._grant, transaction, rcpt.recipient)
         if why_not is not None:
+            self._refused = True
             self._refuse(why_not, about)
             return
         transaction.add(_key(rcpt.recipient), rcpt)
         self.say(replies.RECIPIENT_OK)
+
+    def _refuse_follower(self, reply: Reply) -> None:
+        """Refuse what follows a refused MAIL or RCPT: no mistake of who may send and sends all in one go. RFC 2920."""
+        if self._refused and self._grant is not None:
+            self.say(reply)
+        else:
+            self._refuse(reply)
 
     async def _why_not(self, grant: Grant, transaction: Transaction, recipient: Address) -> Reply | None:
         """What stands against this recipient; None: nothing does, and it is held against the client's quota."""
@@ -153,9 +164,9 @@ class Session(LoginConversation):
         if arg:
             self._refuse(replies.NO_ARGUMENT)
         elif transaction is None or self._helo is None:
-            self._refuse(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
+            self._refuse_follower(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
         elif not transaction.recipients or self._grant is None:
-            self._refuse(replies.NO_RCPT)
+            self._refuse_follower(replies.NO_RCPT)
         else:
             client = Client(self._peer, self._helo, self._extended, self.tls, self._listener, self._grant)
             answer = await self._shared.receiver.receive(client, transaction, self)

@@ -133,6 +133,8 @@ async def test_the_bare_postmaster(mailbox: str | None, recipients: list[str], a
             await asked(client, ("RCPT TO:<root@b.test>", "250 "), ("DATA", "354 "), ("x\r\n.", "250 2.0.0 "))
             (message,) = await server.stored()
             assert message.recipients == ("root@b.test",)
+            accepted = await server.event(MessageAccepted)
+            assert isinstance(accepted, MessageAccepted) and accepted.allowed_by == "x"
 
 
 async def test_names_are_compared_by_their_a_labels(tmp_path: Path) -> None:
@@ -228,6 +230,27 @@ async def test_messages_in_a_minute(tmp_path: Path) -> None:
         reached = await server.event(QuotaReached)
         assert isinstance(reached, QuotaReached)
         assert (reached.account, reached.limit, reached.most) == ("x, address 127.0.0.1", "messages_per_minute", 2)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sender", "answers"),
+    [
+        ({"messages_per_minute": 1}, "a@b.test", ["450", "503", "503"]),
+        ({"recipients_per_day": 1}, "a@b.test", ["250", "450", "503"]),
+        ({"senders": ["b.test"]}, "a@c.test", ["550", "503", "503"]),
+        ({"recipients": ["b.test"]}, "a@c.test", ["250", "550", "503"]),
+    ],
+)
+async def test_refusals_in_a_pipeline_are_no_mistakes(
+    limits: dict[str, Any], sender: str, answers: list[str], tmp_path: Path
+) -> None:
+    """A mail server above its quota goes on with its next message, and is not sent away."""
+    async with running(tmp_path, wanted(table(**limits))) as server, await server.connect() as client:
+        await client.hello()
+        await send(client, "a@b.test")
+        for _ in range(30):
+            client.send(f"MAIL FROM:<{sender}>\r\nRCPT TO:<r@c.test>\r\nDATA\r\nRSET\r\n".encode())
+            assert [(await client.reply())[:3] for _ in range(4)] == [*answers, "250"]
 
 
 async def test_recipients_in_a_day(tmp_path: Path) -> None:
