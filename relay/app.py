@@ -190,7 +190,7 @@ class App:
         self._stack.push_async_callback(self._end, worker, running)
         self._spawn("reviews of waiting mail", self._reviewer.run)
         self._spawn("queue clean-up", self._tidy_again)
-        self._spawn("clean-up of hosts that had TLS", partial(self._tidy_memories, memories))
+        self._spawn("clean-up of hosts that had TLS", partial(self._again, lambda: memories.tidy(self._clock())))
         self._spawn("end of overrides", self._watch_overrides)
         self._spawn("policy refresh", partial(self._refresh_again, finder))
         self._spawn("resolver self-test", partial(self._assess_again, resolver))
@@ -227,13 +227,7 @@ class App:
     async def _open_quotas(self) -> None:
         if self._quotas is not None:
             await self._quotas.open()
-            self._spawn("clean-up of quotas", partial(self._tidy_quotas, self._quotas))
-
-    @staticmethod
-    async def _tidy_quotas(quotas: Quotas) -> None:
-        while True:
-            await quotas.tidy()
-            await asyncio.sleep(TIDY_EVERY_SECONDS)
+            self._spawn("clean-up of quotas", partial(self._again, self._quotas.tidy))
 
     def _admin(self, worker: Worker) -> AdminServer:
         given = self._settings.admin
@@ -349,9 +343,10 @@ class App:
                 self._emit(StoreFailed(str(error)))
             await asyncio.sleep(TIDY_EVERY_SECONDS)
 
-    async def _tidy_memories(self, memories: TlsMemories) -> None:
+    @staticmethod
+    async def _again(tidy: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await memories.tidy(self._clock())
+            await tidy()
             await asyncio.sleep(TIDY_EVERY_SECONDS)
 
     async def _watch_overrides(self) -> None:
