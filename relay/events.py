@@ -100,7 +100,7 @@ class DnssecTrust(Event):
 
 @dataclass(frozen=True, slots=True)
 class MessageAccepted(Event):
-    """A message is on disk and the client has its 250."""
+    """A message is on disk and the client has its 250. `allowed_by`: the `[[client]]` that let it in."""
 
     name = "message-accepted"
     id: str
@@ -110,6 +110,7 @@ class MessageAccepted(Event):
     size: int
     client: str
     login: str | None
+    allowed_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

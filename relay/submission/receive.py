@@ -249,6 +249,7 @@ class Receiver:
                 size=message.body.size,
                 client=str(client.peer.address),
                 login=client.peer.login,
+                allowed_by=client.grant.name,
             )
         )
         return None

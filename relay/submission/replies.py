@@ -88,6 +88,8 @@ TOO_BIG = _reply(552, "5.3.4 Message too big")
 NEEDS_SMTPUTF8 = _reply(553, "5.6.7 Address is not ASCII and SMTPUTF8 was not given")
 TOO_MANY_HOPS = _reply(554, "5.4.6 Too many Received lines: mail loop")
 UNKNOWN_PARAMETER = _reply(555, "5.5.4 Parameter not recognized")
+SENDER_TAKES_NO_MAIL = _reply(550, "5.7.27 The sender's domain takes no mail (null MX), and so no bounce")
+RECIPIENT_TAKES_NO_MAIL = _reply(550, "5.1.10 The recipient's domain takes no mail (null MX)")
 NULL_RECIPIENT = _reply(501, "5.1.3 The null address cannot be a recipient")
 
 
@@ -126,21 +128,32 @@ def bad_recipient(problem: str) -> Reply:
     return _reply(553, f"5.1.3 {problem}")
 
 
+def no_sender_domain(reason: str) -> Reply:
+    """MAIL with an address that no bounce could get to."""
+    return _reply(550, f"5.1.8 {reason}")
+
+
+def no_recipient_domain(reason: str) -> Reply:
+    """RCPT with a domain that mail can't go to."""
+    return _reply(550, f"5.1.2 {reason}")
+
+
 def rejected(message: str) -> Reply:
     """RCPT with an address that a route of the settings rejects."""
     return _reply(550, f"5.7.1 {message}")
 
 
 _OF_LIMIT = {
-    Limit.MESSAGES: "messages in a minute",
-    Limit.RECIPIENTS: "recipients in 24 hours",
-    Limit.NEW_RECIPIENTS: "recipients in 24 hours that were not sent to before",
+    Limit.MESSAGES: ("messages", "a minute"),
+    Limit.RECIPIENTS: ("recipients", "24 hours"),
+    Limit.NEW_RECIPIENTS: ("new recipients", "24 hours"),
 }
 
 
 def over_quota(found: Over) -> Reply:
     """MAIL or RCPT above a limit of the client's: never for good, a client that queues tries again."""
-    return _reply(450, f"4.7.1 Your limit of {found.most} {_OF_LIMIT[found.limit]} is reached, try again later")
+    what, time = _OF_LIMIT[found.limit]
+    return _reply(450, f"4.7.1 Too many {what}: your limit is {found.most} in {time}, try again later")
 
 
 def bad_parameter(problem: str) -> Reply:

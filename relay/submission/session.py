@@ -26,6 +26,7 @@ class Session(LoginConversation):
     def __init__(self, shared: Shared, arrival: Arrival) -> None:
         super().__init__(shared, arrival)
         self._transaction: Transaction | None = None
+        self._refused = False  # MAIL or RCPT was, and what follows may have been sent before the client heard
 
     @property
     def busy(self) -> bool:
@@ -37,6 +38,7 @@ class Session(LoginConversation):
         if self._transaction is not None:
             self._transaction.give_up()
         self._transaction = None
+        self._refused = False
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone, and with it what it had begun."""
@@ -84,20 +86,24 @@ class Session(LoginConversation):
             mail = parse_mail(octets, self._extended, self._size_limit)
             if isinstance(mail, Mail) and mail.requiretls and self.tls is None:
                 mail = replies.REQUIRETLS_NEEDS_TLS
-            begun = mail if isinstance(mail, Reply) else self._begin(mail)
+            begun = mail if isinstance(mail, Reply) else await self._begin(mail)
+            self._refused = isinstance(begun, Reply)
             if isinstance(begun, Reply):
                 self._refuse(begun, f"MAIL {arg}")
             else:
                 self._transaction = begun
                 self.say(replies.SENDER_OK)
 
-    def _begin(self, mail: Mail) -> Transaction | Reply:
+    async def _begin(self, mail: Mail) -> Transaction | Reply:
         """A message of this sender, if it may come from there. Strangers are heard out: RCPT tells them no."""
-        grant, quotas = self._grant, self._shared.front.quotas
+        grant, domains, quotas = self._grant, self._shared.front.domains, self._shared.front.quotas
         if grant is None:
             return Transaction(mail)
         if not grant.allows_sender(mail.sender, self._peer.login):
             return replies.SENDER_NOT_ALLOWED
+        fault = await domains.sender_fault(mail.sender) if domains is not None else None
+        if fault is not None:
+            return fault
         if grant.quota.unlimited or quotas is None:
             return Transaction(mail)
         spending = quotas.message(grant, self._peer)
@@ -107,22 +113,31 @@ class Session(LoginConversation):
         """RFC 5321 section 4.1.1.3: one recipient. Strangers get here and no further."""
         transaction = self._transaction
         if transaction is None:
-            self._refuse(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
+            self._refuse_follower(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
             return
         about = f"RCPT {arg}"
         if self._grant is None:
             self._refuse(self._denied, about)
             return
-        rcpt = parse_rcpt(arg.encode("utf-8", "surrogateescape"), self._extended, transaction.mail.smtputf8)
+        octets = arg.encode("utf-8", "surrogateescape")
+        rcpt = parse_rcpt(octets, self._extended, transaction.mail.smtputf8, self._shared.postmaster)
         if isinstance(rcpt, Reply):
             self._refuse(rcpt, about)
             return
         why_not = await self._why_not(self._grant, transaction, rcpt.recipient)
         if why_not is not None:
+            self._refused = True
             self._refuse(why_not, about)
             return
         transaction.add(_key(rcpt.recipient), rcpt)
         self.say(replies.RECIPIENT_OK)
+
+    def _refuse_follower(self, reply: Reply) -> None:
+        """Refuse what follows a refused MAIL or RCPT: no mistake of who may send and sends all in one go. RFC 2920."""
+        if self._refused and self._grant is not None:
+            self.say(reply)
+        else:
+            self._refuse(reply)
 
     async def _why_not(self, grant: Grant, transaction: Transaction, recipient: Address) -> Reply | None:
         """What stands against this recipient; None: nothing does, and it is held against the client's quota."""
@@ -135,7 +150,12 @@ class Session(LoginConversation):
             return None
         if len(transaction.recipients) >= self._shared.settings.max_recipients:
             return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
-        over = None if transaction.spending is None else await transaction.spending.add(recipient)
+        domains = self._shared.front.domains
+        if domains is not None:
+            fault = await domains.recipient_fault(transaction.mail.sender, self._peer.login, recipient)
+            if fault is not None:
+                return fault
+        over = await transaction.spending.add(recipient) if transaction.spending is not None else None
         return None if over is None else replies.over_quota(over)
 
     async def smtp_DATA(self, arg: str) -> None:
@@ -144,9 +164,9 @@ class Session(LoginConversation):
         if arg:
             self._refuse(replies.NO_ARGUMENT)
         elif transaction is None or self._helo is None:
-            self._refuse(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
+            self._refuse_follower(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
         elif not transaction.recipients or self._grant is None:
-            self._refuse(replies.NO_RCPT)
+            self._refuse_follower(replies.NO_RCPT)
         else:
             client = Client(self._peer, self._helo, self._extended, self.tls, self._listener, self._grant)
             answer = await self._shared.receiver.receive(client, transaction, self)

@@ -22,6 +22,7 @@ from relay.queue.sqlite import SqliteStore
 from relay.queue.store import BodyWriter
 from relay.settings import HostPort, Settings, SubmissionSettings
 from relay.submission.callback import LoginService
+from relay.submission.domains import DomainChecks
 from relay.submission.jwks import TokenLogins
 from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
@@ -177,6 +178,7 @@ class Wanted:
     loopback_trusted: bool = True
     clock: Callable[[], datetime] = lambda: NOW
     refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None
+    domains: DomainChecks | None = None
 
 
 @contextlib.asynccontextmanager
@@ -213,6 +215,7 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         service=wanted.service,
         tokens=wanted.tokens,
         quotas=quotas,
+        domains=wanted.domains,
     )
     server = SubmissionServer(settings, HOSTNAME, front)
     try:
