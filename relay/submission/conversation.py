@@ -26,7 +26,7 @@ _MAX_COMMAND = 2048  # octets; RFC 5321 §4.5.3.1.4 asks for 512, and each exten
 _MAX_ERRORS = 20
 # A web page can make a browser in a trusted network send us lines of its choice. A browser begins with one of these.
 _WEB_VERBS = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "PATCH", "DELETE", "TRACE", "PRI"})
-_NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "SEND", "SOML", "SAML", "BDAT", "ATRN"})
+_NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "SEND", "SOML", "SAML", "ATRN"})
 _PROTOCOL_ERRORS = frozenset({500, 501, 502, 503, 504})
 
 Verb = Callable[[str], Awaitable[None]]
@@ -153,7 +153,7 @@ class Conversation(Stream):
             self._shared.front.emit(DefectFound(f"submission, {name}", repr(error)))
             self.forget()
             self.say(replies.INTERNAL_ERROR)
-            if name == "DATA":
+            if name in ("DATA", "BDAT"):
                 self.hang_up()  # a message half read: its next lines must not be taken for commands
 
     def _refuse(self, reply: Reply, about: str | None = None) -> None:

@@ -39,7 +39,7 @@ class SubmissionServer:
     def __init__(self, settings: Settings, hostname: str, front: Front) -> None:
         given = settings.submission
         authenticator = Authenticator(front.users, front.emit) if front.users is not None else None
-        receiver = Receiver(hostname, given.max_message_size, front)
+        receiver = Receiver(hostname, given, front)
         self._listening = settings.listeners
         self._shared = Shared(given, settings.clients, hostname, front, receiver, front.tls, authenticator)
         self._bound: list[tuple[socket.socket, ListenerSettings]] = []
