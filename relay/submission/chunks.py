@@ -59,6 +59,7 @@ class Chunks:
             octets = await stream.read_chunk(left)
             left -= len(octets)
             await self._incoming.take(self._reader.feed(octets))
+            del octets  # or a client that falls silent would keep its last piece twice
         if chunk.last and self._incoming.problem is None:
             await self._incoming.take(self._reader.end())
             return await self._incoming.end()

@@ -25,6 +25,7 @@ from relay.submission.data import DataReader
 from relay.submission.front import Front
 from relay.submission.keeper import Keeper
 from relay.submission.prepare import Treatment
+from relay.submission.quota import Spending
 from relay.submission.received import Client, received_line
 from relay.submission.stream import Stream
 from relay.submission.verbs import Mail, Rcpt
@@ -37,8 +38,15 @@ class Transaction:
     """What MAIL and RCPT have said so far. Recipients are kept once each, by local part and domain."""
 
     mail: Mail
+    spending: Spending | None = None
+    committing: bool = False  # whether it is stored is being settled, whatever becomes of the client
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
     _asked: dict[tuple[str, str], RecipientDsn] = field(default_factory=dict, init=False)  # where something was asked
+
+    def give_up(self) -> None:
+        """It will not come to a message, unless that is being settled."""
+        if self.spending is not None and not self.committing:
+            self.spending.release()
 
     def add(self, key: tuple[str, str], rcpt: Rcpt) -> None:
         """One more recipient, or more to ask for one that is there: `key` is its local part and domain."""
@@ -119,7 +127,7 @@ class Receiver:
         headers = grant.headers or client.listener.headers
         message_id = f"{keeper.name}@{self._hostname}"
         rules = Rules(
-            max_size=grant.max_message_size or self._settings.max_message_size,
+            max_size=grant.size_limit(self._settings.max_message_size),
             line_ends=grant.line_ends or LineEnds.REFUSE,
             refuse_long_lines=self._settings.long_lines is LongLines.REFUSE,
             header=Treatment(headers, transaction.mail.sender, message_id, now, may_name),
@@ -141,7 +149,7 @@ class Receiver:
 
 
 class Incoming:
-    """One message on its way in: its octets through `take`, then `end`; or `drop`, at any time."""
+    """One message on its way in: its octets through `take`, then `end`; or `drop`."""
 
     def __init__(
         self, receiver: Receiver, keeper: Keeper, content: Content, client: Client, transaction: Transaction
@@ -151,6 +159,7 @@ class Incoming:
         self._content = content
         self._client = client
         self._transaction = transaction
+        self._ended = False
 
     @property
     def problem(self) -> Reply | None:
@@ -163,9 +172,11 @@ class Incoming:
 
     async def end(self) -> Reply:
         """The message has ended: store it, and return the answer."""
+        self._ended = True
         await self._store(self._content.end())
         problem = self.problem
         if problem is None:
+            self._transaction.committing = True
             problem = await asyncio.shield(self._receiver.spawn(self._commit()))
         else:
             await asyncio.shield(self._receiver.spawn(self._keeper.drop()))
@@ -178,8 +189,9 @@ class Incoming:
         return problem
 
     def drop(self) -> None:
-        """Throw away what has come."""
-        self._receiver.spawn(self._keeper.drop())
+        """Throw away what has come, unless it has come whole: then it is stored, whatever becomes of the client."""
+        if not self._ended:
+            self._receiver.spawn(self._keeper.drop())
 
     async def _store(self, octets: bytes) -> None:
         if self._content.problem is None:
@@ -208,7 +220,11 @@ class Incoming:
             await front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored
             await keeper.fail(error)
+            transaction.committing = False
+            transaction.give_up()
             return keeper.problem
+        if transaction.spending is not None:
+            await transaction.spending.accept()
         front.emit(
             MessageAccepted(
                 id=keeper.name,

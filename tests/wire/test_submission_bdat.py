@@ -217,6 +217,28 @@ async def test_a_message_that_is_given_up_in_the_middle_is_not_kept(way: str, tm
         await nothing_is_kept(server, tmp_path)
 
 
+@pytest.mark.parametrize("body", [b"x\r\n", LARGE], ids=["in memory", "in a file"])
+async def test_a_client_that_leaves_during_the_commit(body: bytes, tmp_path: Path) -> None:
+    """Once the last octet is in, the message is stored whole, and once."""
+    async with running(tmp_path) as server:
+        server.queue.may_put.clear()
+        async with await server.connect() as client:
+            await begin(client)
+            client.send(chunk(body[:1]) + chunk(body[1:], last=True))
+            async with asyncio.timeout(PATIENCE):
+                await server.queue.putting.wait()
+            client.writer.transport.abort()
+        async with await server.connect() as other:
+            assert (await other.ask("NOOP")).startswith("250 ")
+        server.queue.may_put.set()
+        await server.event(MessageAccepted)
+        (message,) = await server.stored()
+        assert message.body == body
+        assert server.count(MessageAccepted) == 1
+        assert server.count(DefectFound) == 0
+        assert len(files(tmp_path)) == (body == LARGE)
+
+
 async def test_store_failures(tmp_path: Path) -> None:
     full = "452 4.3.1 Queue has no room, try again later"
     async with running(tmp_path) as server, await server.connect() as client:

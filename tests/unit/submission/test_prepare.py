@@ -143,7 +143,7 @@ AUTHORS: dict[bytes, str | None] = {
     b'From: "@evil.test" <a@good.test>\r\n': "From: a name has @evil.test in it, which looks like an address",
     b"From: =?utf-8?q?evil=40evil=2Etest?=@good.test\r\n": "From: an address has an encoded word in it",
     b"From: =?utf-8?q?x=00?= <a@good.test>\r\n": "From: a name has a character that hides others",
-    b"From: <@evil.test:a@good.test>\r\n": "From: the local part '' is neither a dot-string nor a quoted string",
+    b"From: <@evil.test:a@good.test>\r\n": "From: a source route is not taken, give the address alone",
     b"From: evil@evil.test <a@good.test>\r\n": "From: there is no , where it should be",
     b"From: a@good.test garbage\r\n": "From: there is no , where it should be",
     b"From: evil\r\n": "From: it names something without an address",
