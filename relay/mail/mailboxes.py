@@ -24,9 +24,9 @@ _TOKEN = re.compile(
 )
 _COMMENT = re.compile(r"\\.|[()]")
 _PAIR = re.compile(r"\\(.)")
-# C0 but for the tab, DEL, C1; line ends of Unicode; and in names what turns the direction of other text.
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+# C0 but for the tab, DEL, C1; line ends of Unicode, and what turns the direction of the text after it.
 _HIDING = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_HIDDEN = "it has a control character, or one that turns text round"
 # RFC 2047 §2, wider: readers also take blanks in it, and take it inside of quotes.
 _ENCODED = re.compile(r"=\?([^?\s*]*)(?:\*[^?\s]*)?\?([BbQq])\?([^?]*)\?=")
 _BETWEEN = re.compile(r"(\?=)[ \t]+(?==\?)")
@@ -68,8 +68,8 @@ def parse_mailboxes(value: bytes) -> Mailboxes:
         text = value.replace(b"\r\n", b"").decode("utf-8")
     except UnicodeDecodeError:
         raise AddressError("it is not valid UTF-8") from None
-    if _CONTROL.search(text):
-        raise AddressError("it has a control character")
+    if _HIDING.search(text):
+        raise AddressError(_HIDDEN)
     return _Parser(text).read()
 
 
@@ -193,7 +193,7 @@ def shown(text: str) -> str:
     if "=?" in text:
         text = _ENCODED.sub(_decoded, _BETWEEN.sub(r"\1", text))
     if _HIDING.search(text):
-        raise AddressError("a name has a character that hides others")
+        raise AddressError(_HIDDEN)
     return text if text.isascii() else unicodedata.normalize("NFKC", text)
 
 

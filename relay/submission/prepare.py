@@ -15,7 +15,7 @@ from email.utils import format_datetime
 from relay.mail.address import Address, AddressError, parse_address
 from relay.mail.date import is_date
 from relay.mail.header import Header, has_blank_line
-from relay.mail.mailboxes import Mailboxes, parse_mailboxes
+from relay.mail.mailboxes import Mailboxes, parse_mailboxes, shown
 from relay.mail.status import Reply
 from relay.policy.clients import Headers
 from relay.submission import replies
@@ -25,6 +25,7 @@ from relay.submission.lines import MAX_LINE_OCTETS, long_line
 _REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
 _AUTHORS = {b"from": "From", b"sender": "Sender", b"resent-from": "Resent-From"}
 _MAX_RESENT = 20
+_AMBIGUOUS = re.compile(r"[@<>,:;()\\\s]")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -80,9 +81,9 @@ def _fixed(header: Header, treatment: Treatment) -> Header | Reply:
 
 
 def _judged(header: Header) -> Header | Reply:
-    for name, shown in ((b"from", "From"), (b"date", "Date"), (b"message-id", "Message-ID")):
+    for name, title in ((b"from", "From"), (b"date", "Date"), (b"message-id", "Message-ID")):
         if not header.count(name):
-            return replies.bad_header(f"The message has no {shown} field")
+            return replies.bad_header(f"The message has no {title} field")
     if not _mailboxes(header.values(b"from")[0]).addresses:
         return replies.bad_header("The From field has no address, or not in the form that RFC 5322 asks for")
     dates = header.values(b"date")
@@ -114,11 +115,11 @@ def _author_refusal(header: Header, may_name: Callable[[Address], bool]) -> Repl
         return replies.author_refused(f"the message has {header.count(b'from') or 'no'} From fields, it must have one")
     if header.count(b"sender") > 1 or header.count(b"resent-from") > _MAX_RESENT:
         return replies.author_refused("the message has too many Sender or Resent-From fields")
-    for name, shown in _AUTHORS.items():
+    for name, title in _AUTHORS.items():
         for value in header.values(name):
             problem = _author_problem(value, may_name)
             if problem is not None:
-                return replies.author_refused(f"{shown}: {problem}")
+                return replies.author_refused(f"{title}: {problem}")
     return None
 
 
@@ -129,6 +130,8 @@ def _author_problem(value: bytes, may_name: Callable[[Address], bool]) -> str | 
         mailboxes = parse_mailboxes(value)
         if not mailboxes.addresses:
             return "it names no address"
+        if any(_AMBIGUOUS.search(shown(address.local)) for address in mailboxes.addresses):
+            return "an address has something in its local part that looks like the end of it"
         named = (*mailboxes.addresses, *map(_address_in_name, mailboxes.addresses_in_names()))
     except AddressError as error:
         return str(error)

@@ -101,6 +101,7 @@ BAD = {
     "a\x0b@b.test": "control character",
     "a@b.test\x85": "control character",
     "a@b.test\u2028": "control character",
+    "x\u202ey <a@b.test>": "turns text round",
     "=?utf-8?q?evil=40evil.test?=": "without an address",
     # https://www.mailsploit.com: the local part shows as somebody else, and the rest behind a NUL or a line end
     "=?utf-8?b?cG90dXNAd2hpdGVob3VzZS5nb3YA?=@b.test": "encoded word",
@@ -150,6 +151,7 @@ IN_NAMES: dict[str, list[str]] = {
     "=?iso-8859-1?q?J=FCrgen?=": [],
     "=?gb2312?b?1cXI/Q==?=": [],
     '"a =? b"': [],
+    "=?utf-8?b?=?=": [],
 }
 
 
@@ -164,12 +166,10 @@ HIDING = [
     "=?utf-8?q?evil=00?=",
     "=?utf-8?q?evil=0A?=",
     "=?utf-8?q?x=E2=80=AEy?=",  # turns the direction of what follows
-    "x\u202ey",
     "=?x-unknown?q?evil?=",
     "=?idna?q?xn--a?=",
     "=?unicode_escape?q?evil?=",
     "=?utf-8?q?=FF?=",
-    "=?utf-8?b?=?=",
     "=?utf-8?b?A?=",
 ]
 
@@ -177,9 +177,6 @@ HIDING = [
 @pytest.mark.parametrize("name", HIDING)
 def test_names_that_hide_something(name: str) -> None:
     found = parse_mailboxes(f"{name} <a@b.test>".encode())
-    if name == "=?utf-8?b?=?=":
-        assert list(found.addresses_in_names()) == []
-        return
     with pytest.raises(AddressError):
         list(found.addresses_in_names())
 

@@ -119,6 +119,7 @@ def test_left(octets: bytes) -> None:
 # For a client with header_from = ["good.test", "me@also.test"]: fields besides Date and Message-ID -> what is wrong
 GOOD_FROM = b"From: a@good.test\r\n"
 STRANGE = "evil@evil.test is not an address that you may use"
+LOCAL = "From: an address has something in its local part that looks like the end of it"
 AUTHORS: dict[bytes, str | None] = {
     GOOD_FROM: None,
     b'From: A <a@GOOD.test>, "x, y" <me@also.test>\r\n': None,
@@ -142,10 +143,16 @@ AUTHORS: dict[bytes, str | None] = {
     b"From: =?utf-8?q?=3Cevil=40evil.test=3E=2C?= <a@good.test>\r\n": f"From: {STRANGE}",
     b'From: "@evil.test" <a@good.test>\r\n': "From: a name has @evil.test in it, which looks like an address",
     b"From: =?utf-8?q?evil=40evil=2Etest?=@good.test\r\n": "From: an address has an encoded word in it",
-    b"From: =?utf-8?q?x=00?= <a@good.test>\r\n": "From: a name has a character that hides others",
+    b"From: =?utf-8?q?x=00?= <a@good.test>\r\n": "From: it has a control character, or one that turns text round",
     b"From: <@evil.test:a@good.test>\r\n": "From: a source route is not taken, give the address alone",
     b"From: evil@evil.test <a@good.test>\r\n": "From: there is no , where it should be",
     b"From: a@good.test garbage\r\n": "From: there is no , where it should be",
+    b'From: "a.b"@good.test\r\n': None,
+    b'From: "evil@evil.test"@good.test\r\n': LOCAL,
+    b'From: <"evil@evil.test>,"@good.test>\r\n': LOCAL,
+    b'From: "a b"@good.test\r\n': LOCAL,
+    "From: evil＠evil.test@good.test\r\n".encode(): LOCAL,
+    "From: a\u202eb@good.test\r\n".encode(): "From: it has a control character, or one that turns text round",
     b"From: evil\r\n": "From: it names something without an address",
     b"From:\r\n": "From: it names something without an address",
     b"From: undisclosed:;\r\n": "From: it names no address",
