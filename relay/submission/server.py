@@ -36,7 +36,7 @@ class SubmissionServer:
 
     def __init__(self, settings: Settings, hostname: str, front: Front) -> None:
         given = settings.submission
-        receiver = Receiver(hostname, given.max_message_size, front)
+        receiver = Receiver(hostname, given, front)
         self._listening = settings.listeners
         authenticator = _authenticator(given, front)
         crowd = Crowd(given.max_connections, given.max_connections_per_address, given.connections_per_minute)
