@@ -99,7 +99,7 @@ class DnssecTrust(Event):
 
 @dataclass(frozen=True, slots=True)
 class MessageAccepted(Event):
-    """A message is on disk and the client has its 250."""
+    """A message is on disk and the client has its 250. `release`: its sender wants it to wait until then."""
 
     name = "message-accepted"
     id: str
@@ -109,6 +109,8 @@ class MessageAccepted(Event):
     size: int
     client: str
     login: str | None
+    release: datetime | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

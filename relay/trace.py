@@ -11,10 +11,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from relay.mail.duration import utc
 from relay.mail.message import TlsDemand
 from relay.mail.outcome import State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
-from relay.policy.words import in_words, utc
+from relay.policy.words import in_words
 from relay.queue.control import AS_SET
 from relay.queue.history import KEPT_FIRST, KEPT_NEWEST, ActEntry, AttemptEntry, MessageTrace, NoticeSent, Result
 from relay.queue.objects import of_trace

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from relay.mail.duration import format_duration
+from relay.mail.duration import format_duration, utc
 from relay.mail.message import Notify
 from relay.mail.outcome import Cause, State
 from relay.policy.limits import DestinationLimits
 from relay.policy.retry import Schedules
 from relay.policy.routing import PREFIX
-from relay.policy.words import in_words, utc
+from relay.policy.words import in_words
 from relay.queue.history import AttemptEntry, MessageTrace
 from relay.queue.store import QueueEntry, Rest
 from relay.remedies import because, remedy

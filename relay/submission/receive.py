@@ -34,6 +34,7 @@ from relay.submission import replies
 from relay.submission.data import DataReader, Inspection
 from relay.submission.front import Front
 from relay.submission.stream import Stream
+from relay.submission.timing import NO_TIMING, Timing
 from relay.submission.verbs import Mail, Rcpt
 
 MAX_HOPS = 100  # Received lines; RFC 5321 §6.3: a large limit, normally at least 100
@@ -60,6 +61,7 @@ class Transaction:
     """What MAIL and RCPT have said so far. Recipients are kept once each, by local part and domain."""
 
     mail: Mail
+    timing: Timing = NO_TIMING
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
     _asked: dict[tuple[str, str], RecipientDsn] = field(default_factory=dict, init=False)  # where something was asked
 
@@ -220,6 +222,10 @@ class Receiver:
                 demand=_demand(transaction, seen),
                 dsn=transaction.mail.dsn,
                 login=client.peer.login,
+                release=transaction.timing.release,
+                release_asked=transaction.timing.release_asked,
+                priority=transaction.timing.priority,
+                deliver_by=transaction.timing.deliver_by,
             )
             await self._front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored
@@ -234,6 +240,8 @@ class Receiver:
                 size=message.body.size,
                 client=str(client.peer.address),
                 login=client.peer.login,
+                release=message.release,
+                priority=message.priority,
             )
         )
         return None

@@ -73,6 +73,7 @@ LOGIN_NEEDS_TLS = _reply(538, "5.7.11 Encryption required for authentication")
 RELAYING_DENIED = _reply(550, "5.7.1 Relaying denied: log in, or send from a trusted network")
 NO_LOCAL_MAILBOXES = _reply(550, "5.1.1 No local mailboxes here, use a full address")
 TOO_BIG = _reply(552, "5.3.4 Message too big")
+RELEASED_TOO_LATE = _reply(501, "5.5.4 HOLDFOR or HOLDUNTIL goes beyond BY")
 NEEDS_SMTPUTF8 = _reply(553, "5.6.7 Address is not ASCII and SMTPUTF8 was not given")
 TOO_MANY_HOPS = _reply(554, "5.4.6 Too many Received lines: mail loop")
 UNKNOWN_PARAMETER = _reply(555, "5.5.4 Parameter not recognized")
@@ -119,6 +120,11 @@ def rejected(message: str) -> Reply:
 def bad_parameter(problem: str) -> Reply:
     """MAIL or RCPT with a parameter that cannot be so."""
     return _reply(501, f"5.5.4 {problem}")
+
+
+def held_too_long(latest: str) -> Reply:
+    """MAIL with a time of release that is too far ahead."""
+    return bad_parameter(f"Mail is not held beyond {latest}")
 
 
 def bad_octet(problem: str) -> Reply:

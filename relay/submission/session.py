@@ -7,6 +7,8 @@ good (`receive`).
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from relay.mail.status import Reply
 from relay.settings import ListenerTls
 from relay.submission import replies
@@ -14,7 +16,10 @@ from relay.submission.conversation import Arrival
 from relay.submission.login import LoginConversation
 from relay.submission.receive import Client, Transaction
 from relay.submission.shared import Shared
+from relay.submission.timing import future_release, timing
 from relay.submission.verbs import Mail, parse_mail, parse_rcpt
+
+_LARGEST_LIMIT = 999_999  # RFC 9422 §4: six digits
 
 
 class Session(LoginConversation):
@@ -36,7 +41,10 @@ class Session(LoginConversation):
     def offers(self) -> list[str]:
         """The extensions for EHLO, with their parameters, at this moment."""
         offers = [f"SIZE {self._shared.settings.max_message_size}"]
-        offers += ["8BITMIME", "SMTPUTF8", "PIPELINING", "ENHANCEDSTATUSCODES", "DSN"]
+        offers += ["8BITMIME", "SMTPUTF8", "PIPELINING", "ENHANCEDSTATUSCODES", "DSN", "DELIVERBY", "MT-PRIORITY"]
+        offers.append(f"LIMITS RCPTMAX={min(self._shared.settings.max_recipients, _LARGEST_LIMIT)}")
+        if self._max_hold is not None:
+            offers.append(future_release(self._shared.front.clock(), self._max_hold))
         if self._shared.tls is not None and self.tls is None and self._listener.tls is not ListenerTls.NONE:
             offers.append("STARTTLS")
         if self.tls is not None:
@@ -58,9 +66,21 @@ class Session(LoginConversation):
                 mail = replies.REQUIRETLS_NEEDS_TLS
             if isinstance(mail, Reply):
                 self._refuse(mail, f"MAIL {arg}")
-            else:
-                self._transaction = Transaction(mail)
-                self.say(replies.SENDER_OK)
+                return
+            asked = timing(mail.wish, self._shared.front.clock(), self._max_hold)
+            if isinstance(asked, Reply):
+                self._refuse(asked, f"MAIL {arg}")
+                return
+            self._transaction = Transaction(mail, asked)
+            self.say(replies.SENDER_OK)
+
+    @property
+    def _max_hold(self) -> timedelta | None:
+        """How long this client may have its mail held; None: not at all. RFC 4865 section 6: whoever may send.
+
+        Few clients say EHLO again after they have logged in, so that those who can are told of it before.
+        """
+        return self._shared.settings.max_hold if self._grant is not None or self.mechanisms else None
 
     async def smtp_RCPT(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.3: one recipient. Strangers get here and no further."""
