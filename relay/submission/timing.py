@@ -15,6 +15,7 @@ from relay.mail.status import Reply
 from relay.submission import replies
 
 MAX_SECONDS = 999_999_999  # RFC 4865 §3, RFC 2852 §4
+_MAX = timedelta(seconds=MAX_SECONDS)
 
 HOLDFOR = re.compile(rb"[1-9][0-9]{0,8}")
 # RFC 4865 §3: a date-time of RFC 3339, in UTC.
@@ -90,8 +91,9 @@ def timing(wish: Wish, now: datetime, max_hold: timedelta | None) -> Timing | Re
     if release is not None:
         if max_hold is None:
             return replies.UNKNOWN_PARAMETER
-        if release > now + max_hold:
-            return replies.held_too_long(utc_date_time(now + max_hold))  # RFC 4865 §4.2 (7, 8)
+        latest = now + min(max_hold, _MAX)
+        if release > latest:
+            return replies.held_too_long(utc_date_time(latest))  # RFC 4865 §4.2 (7, 8)
     by = None if wish.by is None else DeliverBy(now + wish.by, wish.returns, wish.trace)
     if by is not None and release is not None and by.time < release:
         return replies.RELEASED_TOO_LATE  # RFC 4865 §5.2.2
@@ -100,8 +102,8 @@ def timing(wish: Wish, now: datetime, max_hold: timedelta | None) -> Timing | Re
 
 def future_release(now: datetime, max_hold: timedelta) -> str:
     """The line for EHLO. RFC 4865 section 3. The time is that of this minute's beginning."""
-    seconds = min(max(1, int(max_hold.total_seconds())), MAX_SECONDS)
-    return f"FUTURERELEASE {seconds} {utc_date_time(now.replace(second=0) + max_hold)}"
+    held = min(max_hold, _MAX)
+    return f"FUTURERELEASE {max(1, int(held.total_seconds()))} {utc_date_time(now.replace(second=0) + held)}"
 
 
 def _date_time(text: bytes) -> datetime | None:

@@ -105,7 +105,7 @@ def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:
     return sender if isinstance(sender, Reply) else Mail(sender, smtputf8, requiretls, dsn, wish)
 
 
-def _sender(path: bytes, smtputf8: bool) -> Address | None | Reply:
+def _sender(path: bytes, smtputf8: bool) -> Address | Reply | None:
     """None: the null sender."""
     if path == b"":
         return None
