@@ -191,6 +191,12 @@ def missed(claim: Claim, recipient: Recipient, now: datetime) -> Failed | None:
     return _sent_back(Failed(EXPIRED_5_4_7, "it could not be tried before that", expired=True), by.time)
 
 
+def all_missed(claim: Claim, now: datetime) -> dict[int, Outcome]:
+    """The same for all recipients of a claim, by index; empty when they may be tried."""
+    found = {recipient.index: missed(claim, recipient, now) for recipient in claim.recipients}
+    return {index: failed for index, failed in found.items() if failed is not None}
+
+
 def first_review(arrived: datetime, schedules: Schedules) -> datetime:
     """When mail that was never tried is to be looked at: at its first delay notice, or at the end of its life."""
     end = arrived + schedules.general.expire

@@ -48,7 +48,7 @@ class Journey:
 
     async def send(self, mail: str, *rcpts: str) -> None:
         async with await Client.connect(self.submission.host, self.submission.port) as client:
-            assert "250 DSN" in await client.hello()
+            assert "250-DSN" in await client.hello()
             for line in (mail, *rcpts):
                 assert (await client.ask(line)).startswith("250 "), line
             assert (await client.ask("DATA")).startswith("354 ")
