@@ -18,7 +18,7 @@ _MAX_SECONDS = 999_999_999
 
 
 def kept_back(claim: Claim, can: Capabilities, host: str, now: datetime) -> Failed | None:
-    """Why a message that comes back when it is late must not go to this host. RFC 2852 section 4.1.4.1."""
+    """Why a message that comes back when it is late, and is not yet, must not go to this host (section 4.1.4.1)."""
     by = claim.deliver_by
     if by is None or not by.returns:
         return None
@@ -26,7 +26,7 @@ def kept_back(claim: Claim, can: Capabilities, host: str, now: datetime) -> Fail
         what = f"{host} does not take mail with a time by which it comes back (DELIVERBY), as its sender asked"
         return Failed(NOT_CAPABLE_5_3_3, what, host)
     left = by.seconds_left(now)
-    if can.deliver_by > left:
+    if can.deliver_by > left > 0:
         what = f"{host} takes mail that has {can.deliver_by} seconds left or more (DELIVERBY), and this has {left}"
         return Failed(NOT_CAPABLE_5_3_3, what, host)
     return None
