@@ -56,6 +56,7 @@ def _lines(trace: MessageTrace, now: datetime) -> Iterator[str]:
     yield f"  Message-ID: {f'<{trace.message_id}>' if trace.message_id is not None else 'none'}"
     yield f"  size: {count(trace.size, 'octet')}"
     yield f"  TLS: {DEMANDS[trace.demand]}"
+    yield from (f"  {name}: {words}" for name, words in wishes(trace.recipients))
     if trace.about is not None:
         yield f"  a notice about {trace.about}"
     yield ""
@@ -73,6 +74,18 @@ def _lines(trace: MessageTrace, now: datetime) -> Iterator[str]:
     yield from _unsettled(trace, last)
     yield ""
     yield from _ends(trace, now)
+
+
+def wishes(recipients: Sequence[QueueEntry]) -> Iterator[tuple[str, str]]:
+    """What its sender asked of time and rank for a message, each with its name. All recipients have the same."""
+    for entry in recipients[:1]:
+        if entry.priority:
+            yield "priority", f"{entry.priority} (from -9 to 9)"
+        if entry.release is not None:
+            yield "not before", f"{utc(entry.release)}, as its sender asked"
+        if entry.deliver_by is not None:
+            late = "it comes back" if entry.deliver_by.returns else "its sender hears that it is late"
+            yield "deliver by", f"{utc(entry.deliver_by.time)}, or {late}"
 
 
 def act_words(act: ActEntry) -> str:

@@ -21,7 +21,7 @@ from relay.policy.cause import cause_of
 JITTER = 0.2  # a delay is spread over ten percent either way, so that what failed together does not return together
 
 EXPIRED_5_4_7 = Status(Kind.PERMANENT, 4, 7)
-SENDERS_LIMIT = "the time that its sender gave it (DELIVERBY)"
+SENDERS_LIMIT = "DELIVERBY, as its sender asked"
 MAY_HAVE_ARRIVED = "it may have arrived all the same"
 
 
