@@ -89,6 +89,7 @@ RECIPIENT_NOT_ALLOWED = _reply(550, "5.7.1 You may not send to this address")
 NO_LOCAL_MAILBOXES = _reply(550, "5.1.1 No local mailboxes here, use a full address")
 TOO_BIG = _reply(552, "5.3.4 Message too big")
 HEADER_TOO_BIG = _reply(552, "5.3.4 Header of the message is over 256 KiB")
+RELEASED_TOO_LATE = _reply(501, "5.5.4 HOLDFOR or HOLDUNTIL goes beyond BY")
 NEEDS_SMTPUTF8 = _reply(553, "5.6.7 Address is not ASCII and SMTPUTF8 was not given")
 TOO_MANY_HOPS = _reply(554, "5.4.6 Too many Received lines: mail loop")
 UNKNOWN_PARAMETER = _reply(555, "5.5.4 Parameter not recognized")
@@ -163,6 +164,11 @@ def over_quota(found: Over) -> Reply:
 def bad_parameter(problem: str) -> Reply:
     """MAIL or RCPT with a parameter that cannot be so."""
     return _reply(501, f"5.5.4 {problem}")
+
+
+def held_too_long(latest: str) -> Reply:
+    """MAIL with a time of release that is too far ahead."""
+    return bad_parameter(f"Mail is not held beyond {latest}")
 
 
 def received(octets: int) -> Reply:

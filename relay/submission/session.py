@@ -7,6 +7,8 @@ good (`receive`).
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from relay.mail.address import Address
 from relay.mail.status import Reply
 from relay.policy.clients import Grant
@@ -19,7 +21,10 @@ from relay.submission.login import LoginConversation
 from relay.submission.receive import Transaction
 from relay.submission.received import Client
 from relay.submission.shared import Shared
+from relay.submission.timing import future_release, timing
 from relay.submission.verbs import Mail, parse_mail, parse_rcpt
+
+_LARGEST_LIMIT = 999_999  # RFC 9422 §4: six digits
 
 
 class Session(LoginConversation):
@@ -80,6 +85,10 @@ class Session(LoginConversation):
         """The extensions for EHLO, with their parameters, at this moment."""
         offers = [f"SIZE {self._size_limit}"]
         offers += ["8BITMIME", "SMTPUTF8", "PIPELINING", "CHUNKING", "ENHANCEDSTATUSCODES", "DSN"]
+        offers += ["DELIVERBY", "MT-PRIORITY"]
+        offers.append(f"LIMITS RCPTMAX={min(self._shared.settings.max_recipients, _LARGEST_LIMIT)}")
+        if self._max_hold is not None:
+            offers.append(future_release(self._shared.front.clock(), self._max_hold))
         if self._offers_starttls:
             offers.append("STARTTLS")
         if self.tls is not None:
@@ -107,20 +116,31 @@ class Session(LoginConversation):
                 self._transaction = begun
                 self.say(replies.SENDER_OK)
 
+    @property
+    def _max_hold(self) -> timedelta | None:
+        """How long this client may have its mail held; None: not at all. RFC 4865 section 6: whoever may send.
+
+        Few clients say EHLO again after they have logged in, so that those who can are told of it before.
+        """
+        return self._shared.settings.max_hold if self._grant is not None or self.mechanisms else None
+
     async def _begin(self, mail: Mail) -> Transaction | Reply:
         """A message of this sender, if it may come from there. Strangers are heard out: RCPT tells them no."""
         grant, domains, quotas = self._grant, self._shared.front.domains, self._shared.front.quotas
+        asked = timing(mail.wish, self._shared.front.clock(), self._max_hold)
+        if isinstance(asked, Reply):
+            return asked
         if grant is None:
-            return Transaction(mail)
+            return Transaction(mail, asked)
         if not grant.allows_sender(mail.sender, self._peer.login):
             return replies.SENDER_NOT_ALLOWED
         fault = await domains.sender_fault(mail.sender) if domains is not None else None
         if fault is not None:
             return fault
         if grant.quota.unlimited or quotas is None:
-            return Transaction(mail)
+            return Transaction(mail, asked)
         spending = quotas.message(grant, self._peer)
-        return replies.over_quota(spending) if isinstance(spending, Over) else Transaction(mail, spending)
+        return replies.over_quota(spending) if isinstance(spending, Over) else Transaction(mail, asked, spending)
 
     async def smtp_RCPT(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.3: one recipient. Strangers get here and no further."""

@@ -23,6 +23,7 @@ from relay.queue.sqlite import SqliteStore
 from relay.queue.store import BodyWriter
 from relay.settings import HostPort, ListenerSettings, Settings, SubmissionSettings
 from relay.submission.callback import LoginService
+from relay.submission.domains import DomainChecks
 from relay.submission.jwks import TokenLogins
 from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
