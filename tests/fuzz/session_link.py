@@ -56,6 +56,9 @@ class Link(asyncio.Transport):
 
     abort = close
 
+    def _force_close(self, error: Exception | None) -> None:  # so asyncio's TLS ends a handshake that failed
+        self.close()
+
     def write(self, data: Any) -> None:
         if not self.closed:
             self.written += data
