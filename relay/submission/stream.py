@@ -41,8 +41,49 @@ class Gone(Exception):  # noqa: N818  (not an error: clients come and go)
     """The client is no longer there: nothing more can be read or written."""
 
 
-class Stream(SMTP, asyncio.BufferedProtocol):
-    """A connection. `landing` is a buffer of LANDING_OCTETS that all connections of one event loop may share.
+class Wire(asyncio.BufferedProtocol):
+    """What the event loop talks to: passes on what happens to the stream.
+
+    The stream cannot do that itself: being aiosmtpd's it is an `asyncio.Protocol` too, and uvloop would then not ask
+    where octets should land, but bring 128 KB of them, and of TLS 256 KB, also from a stranger.
+    """
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As asyncio has it, like all that follow."""
+        self._stream.connection_made(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next octets land."""
+        return self._stream.landing
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Octets have landed; nobody else gets the buffer before this is called."""
+        self._stream.take(self._stream.landing[:nbytes])
+
+    def eof_received(self) -> bool:
+        """The client will send nothing more."""
+        return self._stream.eof_received()
+
+    def pause_writing(self) -> None:
+        """The client does not take what is sent."""
+        self._stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._stream.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The end."""
+        self._stream.connection_lost(error)
+
+
+class Stream(SMTP):
+    """A connection, behind a `Wire`. All of one event loop may share `landing`, a buffer of LANDING_OCTETS.
 
     Replies given to `say` are sent when we have to wait for the client, so that pipelined commands get one segment
     (RFC 2920 section 3.2). `timeout` is for the client's silence only; our own work never counts (`patience`).
@@ -60,7 +101,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         self._original_transport = self._timeout_handle = self._handler_coroutine = None
         self._patience = self._timeout_duration = timeout.total_seconds()
         self._whole_landing = landing
-        self._landing = landing[:_STRANGERS_LANDING]
+        self.landing = landing[:_STRANGERS_LANDING]
         self._trusted = False
         self._input = bytearray()
         self._output = bytearray()
@@ -84,7 +125,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         if trusted and not self._trusted:
             self._patience = self._timeout_duration
         self._trusted = trusted
-        self._landing = self._whole_landing if trusted else self._whole_landing[:_STRANGERS_LANDING]
+        self.landing = self._whole_landing if trusted else self._whole_landing[:_STRANGERS_LANDING]
 
     # Life cycle, called by the event loop
 
@@ -115,15 +156,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
     def leave_when_idle(self) -> None:
         """Say goodbye as soon as nothing is under way."""
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next octets land: one buffer for all spares a 256 KiB allocation for each read."""
-        return self._landing
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Octets have landed; nobody else gets the buffer before this is called."""
-        self.data_received(self._landing[:nbytes])
-
-    def data_received(self, data: bytes | memoryview) -> None:
+    def take(self, data: memoryview) -> None:
         """Keep the octets for the handler, and stop reading when it falls behind."""
         self._input += data
         if not self._held_back and len(self._input) > (_HIGH_WATER if self._trusted else _STRANGERS_HIGH_WATER):
@@ -281,7 +314,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
             async with asyncio.timeout(seconds + LINGER_SECONDS):
                 link = await self.loop.start_tls(
                     self._link,
-                    self,
+                    self._link.get_protocol(),
                     context,
                     server_side=True,
                     ssl_handshake_timeout=seconds,
