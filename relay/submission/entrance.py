@@ -21,7 +21,8 @@ from relay.submission.crowd import Seat
 from relay.submission.proxy import MAX_OCTETS, Header, Malformed, read_header
 from relay.submission.session import Session
 from relay.submission.shared import Shared
-from relay.submission.stream import HANDSHAKE_SECONDS, LINGER_SECONDS, Wire, handshake_fault
+from relay.submission.stream import HANDSHAKE_SECONDS, LINGER_SECONDS, handshake_fault
+from relay.submission.wire import Wire
 
 _ACCEPT_AGAIN_SECONDS = 1.0
 _HEADER_SECONDS = 5.0  # a proxy sends it with its first segment; a lost one comes again within 3 s

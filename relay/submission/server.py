@@ -23,7 +23,8 @@ from relay.submission.front import Front
 from relay.submission.receive import Receiver
 from relay.submission.session import Session
 from relay.submission.shared import Shared
-from relay.submission.stream import LINGER_SECONDS, Wire
+from relay.submission.stream import LINGER_SECONDS
+from relay.submission.wire import Wire
 from relay.tls import ServerContexts
 
 __all__ = ["Front", "SubmissionServer"]

@@ -29,6 +29,7 @@ _HIGH_WATER = 256 * 1024  # octets not yet looked at, above which we stop readin
 _MAX_LINE = 64 * 1024  # a longer line ends the session
 # The same for a client that may not send: nobody keeps us from having thousands of these.
 _STRANGERS_LANDING, _STRANGERS_HIGH_WATER, _STRANGERS_MAX_LINE = 2048, 4096, 16 * 1024
+_STRANGERS_MOST = 1 << 20  # octets of a whole session, of which a login needs some thousand: more can but keep us busy
 _MAX_REPLIES = 8 * 1024  # octets of replies kept back before they are sent in any case
 _MOST_UNSENT = 8 * 1024  # octets given to the network and not taken by the client, above which we wait for it
 HANDSHAKE_SECONDS = 60.0
@@ -39,47 +40,6 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 class Gone(Exception):  # noqa: N818  (not an error: clients come and go)
     """The client is no longer there: nothing more can be read or written."""
-
-
-class Wire(asyncio.BufferedProtocol):
-    """What the event loop talks to: passes on what happens to the stream.
-
-    The stream cannot do that itself: being aiosmtpd's it is an `asyncio.Protocol` too, and uvloop would then not ask
-    where octets should land, but bring 128 KB of them, and of TLS 256 KB, also from a stranger.
-    """
-
-    __slots__ = ("_stream",)
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As asyncio has it, like all that follow."""
-        self._stream.connection_made(transport)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next octets land."""
-        return self._stream.landing
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Octets have landed; nobody else gets the buffer before this is called."""
-        self._stream.take(self._stream.landing[:nbytes])
-
-    def eof_received(self) -> bool:
-        """The client will send nothing more."""
-        return self._stream.eof_received()
-
-    def pause_writing(self) -> None:
-        """The client does not take what is sent."""
-        self._stream.pause_writing()
-
-    def resume_writing(self) -> None:
-        """It does again."""
-        self._stream.resume_writing()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The end."""
-        self._stream.connection_lost(error)
 
 
 class Stream(SMTP):
@@ -103,6 +63,7 @@ class Stream(SMTP):
         self._whole_landing = landing
         self.landing = landing[:_STRANGERS_LANDING]
         self._trusted = False
+        self._from_stranger = 0  # octets that came while it was none we trust
         self._input = bytearray()
         self._output = bytearray()
         self._ended = False  # the client will send nothing more
@@ -159,6 +120,11 @@ class Stream(SMTP):
     def take(self, data: memoryview) -> None:
         """Keep the octets for the handler, and stop reading when it falls behind."""
         self._input += data
+        if not self._trusted:
+            self._from_stranger += len(data)
+            if self._from_stranger > _STRANGERS_MOST:
+                self.dismiss(replies.TOO_MUCH)
+                return
         if not self._held_back and len(self._input) > (_HIGH_WATER if self._trusted else _STRANGERS_HIGH_WATER):
             self._held_back = True
             self._link.pause_reading()
@@ -219,9 +185,10 @@ class Stream(SMTP):
         if limit is not None and len(self._input) > limit:
             octets = self._input[:limit]
             del self._input[:limit]  # cheap, unlike `put_back`: a client may send many small chunks at once
-            return octets
-        octets, self._input = self._input, bytearray()
-        self._patience = after_octets(self._patience, len(octets), self._timeout_duration)
+        else:
+            octets, self._input = self._input, bytearray()
+        if self._trusted:
+            self._patience = after_octets(self._patience, len(octets), self._timeout_duration)
         return octets
 
     def put_back(self, octets: bytes) -> None:
