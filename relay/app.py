@@ -48,6 +48,7 @@ from relay.files import secret_file
 from relay.guard import AddressGuard
 from relay.listen import inherited_sockets, ports_of
 from relay.log import log_lines
+from relay.lookup.destination import find_destination
 from relay.lookup.resolver import Resolver
 from relay.lookup.sts import StsFinder
 from relay.lookup.sts_cache import StsCache, StsCacheError
@@ -61,6 +62,7 @@ from relay.queue.store import StoreUnavailable
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
 from relay.submission.certificate import Certificate
+from relay.submission.domains import DomainChecks
 from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
 from relay.submission.sources import login_service, token_logins
@@ -162,7 +164,7 @@ class App:
             self._stack.push_async_callback(self._quotas.close)
         own_name = own_mx_name(settings, self._hostname, ports_of(inherited))
         worker = self._worker(resolver, finder, memories, roots_pem, own_name)
-        front = self._front(worker, certificate, users, roots_pem)
+        front = self._front(worker, certificate, users, roots_pem, resolver)
         server = SubmissionServer(settings, self._hostname, front)
         admin = self._admin(worker)
         server.bind(inherited)  # both before anything on disk is touched
@@ -181,7 +183,7 @@ class App:
         self._stack.push_async_callback(self._end, worker, running)
         self._spawn("reviews of waiting mail", self._reviewer.run)
         self._spawn("queue clean-up", self._tidy_again)
-        self._spawn("clean-up of hosts that had TLS", partial(self._tidy_memories, memories))
+        self._spawn("clean-up of hosts that had TLS", partial(self._again, lambda: memories.tidy(self._clock())))
         self._spawn("end of overrides", self._watch_overrides)
         self._spawn("policy refresh", partial(self._refresh_again, finder))
         self._spawn("resolver self-test", partial(self._assess_again, resolver))
@@ -203,16 +205,22 @@ class App:
         except StsCacheError as error:
             raise ValueError(str(error)) from None
 
+    def _domain_checks(self, resolver: Resolver) -> DomainChecks | None:
+        given = self._settings.submission
+        if not (given.check_sender_domain or given.check_recipient_domain):
+            return None
+        return DomainChecks(
+            look_up=partial(find_destination, resolver),
+            routes=self._routes,
+            limit=self._settings.dns.timeout,
+            of_senders=given.check_sender_domain,
+            of_recipients=given.check_recipient_domain,
+        )
+
     async def _open_quotas(self) -> None:
         if self._quotas is not None:
             await self._quotas.open()
-            self._spawn("clean-up of quotas", partial(self._tidy_quotas, self._quotas))
-
-    @staticmethod
-    async def _tidy_quotas(quotas: Quotas) -> None:
-        while True:
-            await quotas.tidy()
-            await asyncio.sleep(TIDY_EVERY_SECONDS)
+            self._spawn("clean-up of quotas", partial(self._again, self._quotas.tidy))
 
     def _admin(self, worker: Worker) -> AdminServer:
         given = self._settings.admin
@@ -250,7 +258,14 @@ class App:
         users = Users.load(given.users_file) if given.users_file is not None else None
         return certificate, users
 
-    def _front(self, worker: Worker, certificate: Certificate | None, users: Users | None, roots_pem: bytes) -> Front:
+    def _front(
+        self,
+        worker: Worker,
+        certificate: Certificate | None,
+        users: Users | None,
+        roots_pem: bytes,
+        resolver: Resolver,
+    ) -> Front:
         login, context = self._settings.login, https_context(roots_pem)
         tokens = token_logins(login, context, self._clock, asyncio.get_running_loop().time, self._emit)
         if tokens is not None:
@@ -267,6 +282,7 @@ class App:
             service=login_service(login, context, self._emit),
             tokens=tokens,
             quotas=self._quotas,
+            domains=self._domain_checks(resolver),
         )
 
     async def _renew_certificate(self, certificate: Certificate, server: SubmissionServer) -> None:
@@ -347,9 +363,10 @@ class App:
                 self._emit(StoreFailed(str(error)))
             await asyncio.sleep(TIDY_EVERY_SECONDS)
 
-    async def _tidy_memories(self, memories: TlsMemories) -> None:
+    @staticmethod
+    async def _again(tidy: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await memories.tidy(self._clock())
+            await tidy()
             await asyncio.sleep(TIDY_EVERY_SECONDS)
 
     async def _watch_overrides(self) -> None:

@@ -19,6 +19,7 @@ import click
 
 from relay import __version__
 from relay.act_commands import queue
+from relay.client_commands import client
 from relay.command import config_option, fail, load, load_without_files, queue_folder
 from relay.user_commands import user
 
@@ -284,3 +285,4 @@ def admin_token(name: str, scope: str, tokens: Path | None, file: Path | None) -
 
 relay.add_command(queue)
 relay.add_command(user)
+relay.add_command(client)

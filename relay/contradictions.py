@@ -14,6 +14,7 @@ from pathlib import Path
 from relay.delivery.credentials import Login, Unreadable
 from relay.files import read_word
 from relay.mail.outcome import Cause
+from relay.policy.clients import EVERY_USER, TRUSTED_NETWORKS, USER
 from relay.policy.memory import OnTlsLoss
 from relay.policy.routing import FALLBACK, NEXT_HOP, PREFIX
 from relay.route_settings import Action
@@ -28,6 +29,7 @@ from relay.settings import (
     format_duration,
 )
 
+CLIENT = ("", "client")
 Name = tuple[str, str]  # section and key; the section of `hostname` is the empty text
 Finding = tuple[tuple[Name, ...], str]
 
@@ -40,6 +42,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     yield from _certificate_amiss(settings)
     yield from _logins_amiss(settings)
     yield from _listeners_amiss(settings)
+    yield from _clients_amiss(settings)
     yield from _addresses_twice(settings)
     yield from _overrides_twice(settings)
     yield from _sources_twice(settings)
@@ -86,13 +89,30 @@ def _listeners_amiss(settings: Settings) -> Iterator[Finding]:
         asks_for_auth = listener.auth and "auth" in listener.model_fields_set
         without_tls = listener.tls is ListenerTls.NONE and not settings.submission.plaintext_login_on_loopback
         if asks_for_auth and without_tls:
-            what = "auth = true, but with tls = none nobody can log in: passwords are taken over TLS only"
+            what = "auth = true, but with tls = none nobody can log in: that needs TLS"
             yield (LISTENER,), f"the listener {listener.name}: {what}"
     known = {listener.name for listener in settings.listeners}
     for client in settings.client:
         for name in client.listeners:
             if name not in known:
-                yield (("", "client"), LISTENER), f"the client {client.name}: there is no listener {name}"
+                yield (CLIENT, LISTENER), f"the client {client.name}: there is no listener {name}"
+
+
+def _clients_amiss(settings: Settings) -> Iterator[Finding]:
+    """Two tables of one name, one that no client gets to, and a `{user}` where nobody has logged in."""
+    names = {TRUSTED_NETWORKS, EVERY_USER}
+    for number, client in enumerate(settings.client):
+        if client.name in (TRUSTED_NETWORKS, EVERY_USER):
+            yield (CLIENT,), f"the name {client.name} is for what [submission] says: choose another"
+        elif client.name in names:
+            yield (CLIENT,), f"the name {client.name} is there twice"
+        names.add(client.name)
+        before = next((one for one in settings.client[:number] if one.value().covers(client.value())), None)
+        if before is not None:
+            yield (CLIENT,), f"no client gets to {client.name}: {before.name}, before it, is for all of them"
+        if not client.users and any(USER in pattern for pattern in (*client.senders, *client.header_from)):
+            what = f"{USER} is the name of who logged in: set users too"
+            yield (CLIENT,), f"the client {client.name}: {what}"
 
 
 def _addresses_twice(settings: Settings) -> Iterator[Finding]:

@@ -100,7 +100,10 @@ class DnssecTrust(Event):
 
 @dataclass(frozen=True, slots=True)
 class MessageAccepted(Event):
-    """A message is on disk and the client has its 250."""
+    """A message is on disk and the client has its 250.
+
+    `allowed_by`: the `[[client]]` that let it in; `release`: its sender wants it to wait until then.
+    """
 
     name = "message-accepted"
     id: str
@@ -110,6 +113,9 @@ class MessageAccepted(Event):
     size: int
     client: str
     login: str | None
+    allowed_by: str | None = None
+    release: datetime | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

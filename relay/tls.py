@@ -24,7 +24,7 @@ from relay.policy.observed import TlsVersion
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _HASHED_NAME = "[0-9a-f]" * 8 + ".[0-9]*"  # how `openssl rehash` names the files of a directory of authorities
-_TLS_BUFFER_OCTETS = 32 * 1024  # two TLS records; asyncio's own 256 KiB is taken for every connection
+_TLS_BUFFER_OCTETS = 16 * 1024 + 256
 _OP_LEGACY_SERVER_CONNECT = 0x4  # ssl has it from 3.12 on: servers from before RFC 5746 (secure renegotiation)
 _ENCODING_DER = 2  # _ssl.ENCODING_DER: before 3.13 certificates of the chain have to be asked for their DER form
 
@@ -240,5 +240,5 @@ def tls_version(tls: ssl.SSLObject | ssl.SSLSocket) -> TlsVersion:
 
 
 def shrink_tls_buffers() -> None:
-    """Let asyncio take 32 KiB instead of 256 KiB for each TLS connection made from now on. Call it once, at start."""
+    """Let asyncio take 16 KiB instead of 256 KiB for each TLS connection made from now on. Call it once, at start."""
     asyncio.sslproto.SSLProtocol.max_size = _TLS_BUFFER_OCTETS

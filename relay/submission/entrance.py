@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 
 from relay.events import SubmissionRefused
 from relay.listen import BACKLOG
@@ -104,7 +105,7 @@ class Entrance:
         finally:
             self._shared.crowd.leave(seat)
         if isinstance(found, Header):
-            await self._admit(client, _named(found, proxy, self._listener))
+            await self._admit(client, client_of(found, proxy, self._listener))
             return
         client.close()
         if found is not None:
@@ -165,12 +166,16 @@ class Entrance:
             raise
 
 
-def _named(header: Header, proxy: Peer, listener: ListenerSettings) -> Peer:
-    """The client of a header. An address of a proxy, told or not, proves nothing: anybody may stand behind it."""
+def client_of(header: Header, proxy: Peer, listener: ListenerSettings) -> Peer:
+    """The client of a header. An address of a proxy, told or not, proves nothing: anybody may stand behind it.
+
+    So does loopback: that is the proxy's own machine, unless the proxy is on ours.
+    """
     if header.client is None:
         return Peer(proxy.address, listener.name, known=False)
     client = Peer(header.client, listener.name)
-    return Peer(header.client, listener.name, known=False) if client.is_in(listener.proxy_from) else client
+    of_proxy = client.is_in(listener.proxy_from) or (client.on_this_machine and not proxy.on_this_machine)
+    return replace(client, known=False) if of_proxy else client
 
 
 async def _peek(client: socket.socket) -> bytes:

@@ -11,6 +11,7 @@ from relay.mail.address import Address
 from relay.mail.message import MessageId, NewMessage
 from relay.queue.store import BodyWriter
 from relay.submission.callback import LoginService
+from relay.submission.domains import DomainChecks
 from relay.submission.jwks import TokenLogins
 from relay.submission.quota import Quotas
 from relay.submission.users import Users
@@ -24,7 +25,7 @@ class Front:
     `new_body` begins a message's octets and `accept` puts the message into the queue: both as `QueueStore` has them.
     Who may log in: `users`, those that `service` knows, those with an access token that `tokens` takes.
     `refusal` says why mail of this sender, under this login, to this recipient is not taken, or None when it is.
-    `quotas` must be there when some client has a quota.
+    `quotas` must be there when some client has a quota, `domains` when DNS is to be asked for those of addresses.
     """
 
     clock: Callable[[], datetime]
@@ -38,3 +39,4 @@ class Front:
     service: LoginService | None = None
     tokens: TokenLogins | None = None
     quotas: Quotas | None = None
+    domains: DomainChecks | None = None

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio
 
 async def test_it_is_kept_for_each_recipient(tmp_path: Path) -> None:
     async with running(tmp_path) as server, await server.connect() as client:
-        assert "250 DSN" in await client.hello()
+        assert "250-DSN" in await client.hello()
         for line, answer in (
             ("MAIL FROM:<a@example.test> ret=full envid=QQ+3D1", "250 2.1.0 "),
             ("RCPT TO:<b@example.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;old+2Bb@example.test", "250 2.1.5 "),
