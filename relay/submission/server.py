@@ -135,5 +135,4 @@ def _authenticator(given: SubmissionSettings, front: Front) -> Authenticator | N
     if not (front.users or front.service or front.tokens or by_certificate):
         return None
     failed = FailedLogins(given.max_failed_logins)
-    loop = asyncio.get_running_loop()
-    return Authenticator(front.users, front.service, front.tokens, failed, front.emit, loop.time)
+    return Authenticator(front.users, front.service, front.tokens, failed, front.emit)
