@@ -24,6 +24,7 @@ from relay.submission.receive import Receiver
 from relay.submission.session import Session
 from relay.submission.shared import Shared
 from relay.submission.stream import LINGER_SECONDS
+from relay.submission.wire import Wire
 from relay.tls import ServerContexts
 
 __all__ = ["Front", "SubmissionServer"]
@@ -120,7 +121,7 @@ class SubmissionServer:
             entrance.open()
         else:
             arrival = Arrival(listener)
-            server = await loop.create_server(lambda: Session(self._shared, arrival), sock=sock, backlog=BACKLOG)
+            server = await loop.create_server(lambda: Wire(Session(self._shared, arrival)), sock=sock, backlog=BACKLOG)
             self._servers.append(server)
         host, port = sock.getsockname()[:2]
         address = HostPort(host=host, port=port)
