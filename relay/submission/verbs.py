@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from relay.mail.address import Address, AddressError, parse_address
 from relay.mail.message import NOTHING_ASKED, MessageDsn, Notify, RecipientDsn, Ret
 from relay.mail.status import Reply
-from relay.mail.xtext import decode_utf8_address, decode_xtext
+from relay.mail.xtext import decode_utf8_address, decode_xtext, encode_utf8_address, utf8_in_xtext
 from relay.submission import replies, timing
 from relay.submission.timing import NO_WISH, Wish
 
@@ -118,8 +118,11 @@ def _sender(path: bytes, smtputf8: bool) -> Address | Reply | None:
     return sender if sender.domain != "" else replies.bad_sender("the address has no @ and domain")
 
 
-def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Rcpt | Reply:
-    """Read what follows `RCPT `. `smtputf8`: MAIL allowed it. Returns the refusal when it is not to be taken."""
+def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool, postmaster: Address | None = None) -> Rcpt | Reply:
+    """Read what follows `RCPT `. `smtputf8`: MAIL allowed it. Returns the refusal when it is not to be taken.
+
+    `postmaster` is the mailbox that the bare postmaster stands for, if there is one.
+    """
     split = _split(b"TO:", argument)
     if split is None:
         return replies.RCPT_SYNTAX
@@ -135,8 +138,12 @@ def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Rcpt | Reply:
         recipient = parse_address(path)
     except AddressError as error:
         return replies.bad_recipient(str(error))
-    if recipient.domain == "":
-        return replies.NO_LOCAL_MAILBOXES  # the bare postmaster: we deliver nothing here
+    if recipient.domain == "":  # the bare postmaster, RFC 5321 §4.5.1
+        if postmaster is None:
+            return replies.NO_LOCAL_MAILBOXES
+        if postmaster.needs_smtputf8 and not smtputf8:
+            return replies.NEEDS_SMTPUTF8
+        recipient = postmaster
     if not given:
         return Rcpt(recipient)
     dsn = _recipient_dsn(given, smtputf8)
@@ -191,8 +198,7 @@ def _recipient_dsn(given: Mapping[bytes, bytes | None], smtputf8: bool) -> Recip
     if octets is None:
         return RecipientDsn(notify)
     try:
-        orcpt = octets.decode()
-        _check_orcpt(orcpt, smtputf8)
+        orcpt = _orcpt(octets.decode(), smtputf8)
     except UnicodeDecodeError:
         return replies.bad_parameter("ORCPT is not valid UTF-8")
     except ValueError as error:
@@ -200,17 +206,20 @@ def _recipient_dsn(given: Mapping[bytes, bytes | None], smtputf8: bool) -> Recip
     return RecipientDsn(notify, orcpt)
 
 
-def _check_orcpt(orcpt: str, smtputf8: bool) -> None:
-    """Raise ValueError when it is not to be taken, saying why."""
+def _orcpt(orcpt: str, smtputf8: bool) -> str:
+    """The value of ORCPT as it is kept. Raises ValueError when it is not to be taken, saying why."""
     kind, _, address = orcpt.partition(";")
     if len(orcpt) > _MAX_ORCPT:
         raise ValueError("is longer than 500 characters")
+    if kind.lower() == "rfc822" and (spelt := utf8_in_xtext(address)) is not None:
+        return f"utf-8;{encode_utf8_address(spelt)}"
     if kind.lower() != "utf-8":
         decode_xtext(address)
-        return
+        return orcpt
     if not address.isascii() and not smtputf8:
         raise ValueError("is not ASCII and SMTPUTF8 was not given")  # RFC 6533 §3: the 7-bit form, then
     decode_utf8_address(address)
+    return orcpt
 
 
 def _split(keyword: bytes, argument: bytes) -> tuple[bytes, bytes] | None:

@@ -8,7 +8,8 @@ import pytest
 from submission_peer import Wanted, client_tls, lab_tls, running
 
 from relay.mail.message import MessageDsn, Notify, RecipientDsn, Ret
-from relay.submission.users import Users, add_user
+from relay.submission.users import Users
+from relay.submission.users_file import add_user
 
 pytestmark = pytest.mark.asyncio
 
@@ -51,7 +52,7 @@ async def test_rset_forgets_it(tmp_path: Path) -> None:
 
 
 async def test_the_login_is_kept(tmp_path: Path) -> None:
-    add_user(tmp_path / "users", "alice", "secret")
+    add_user(tmp_path / "users", "alice", "secret", rounds=4096)
     wanted = Wanted(tls=lab_tls(), users=Users.load(tmp_path / "users"))
     async with running(tmp_path, wanted) as server, await server.connect() as client:
         await client.hello()

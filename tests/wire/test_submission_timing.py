@@ -10,7 +10,8 @@ from submission_peer import NOW, Client, Running, Wanted, client_tls, lab_tls, r
 
 from relay.events import MessageAccepted
 from relay.mail.message import DeliverBy
-from relay.submission.users import Users, add_user
+from relay.submission.users import Users
+from relay.submission.users_file import add_user
 
 pytestmark = pytest.mark.asyncio
 
@@ -83,7 +84,7 @@ async def test_nothing_of_it_after_helo(tmp_path: Path) -> None:
 
 async def test_strangers_are_offered_no_storage(tmp_path: Path) -> None:
     """RFC 4865 section 6: to those who may send, and to those who can still log in."""
-    add_user(tmp_path / "users", "alice", "secret")
+    add_user(tmp_path / "users", "alice", "secret", rounds=4096)
     wanted = Wanted(tls=lab_tls(), users=Users.load(tmp_path / "users"), loopback_trusted=False)
     async with running(tmp_path, wanted) as server, await server.connect() as client:
         assert "FUTURERELEASE" not in await client.hello()
