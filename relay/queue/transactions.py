@@ -39,8 +39,9 @@ _LINES = (
     "SELECT destination, flow, priority, min(next_attempt) FROM recipient INDEXED BY recipient_due"
     " WHERE state = ? AND next_attempt IS NOT NULL GROUP BY destination, flow, priority"
 )
-_UNDO_LEASES = (
-    "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ? + ? * min(attempts, ?), lease = NULL"
+_UNDO_LEASES = (  # of what was never tried it was a review, which moves nothing
+    "UPDATE recipient INDEXED BY recipient_due SET lease = NULL,"
+    " next_attempt = iif(attempts = 0, next_attempt, ? + ? * min(attempts, ?))"
     " WHERE next_attempt IS NOT NULL AND lease IS NOT NULL"
 )
 _UNDO_REVIEWS = (

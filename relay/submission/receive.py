@@ -134,7 +134,8 @@ class Receiver:
             refuse_long_lines=self._settings.long_lines is LongLines.REFUSE,
             header=Treatment(headers, transaction.mail.sender, message_id, now, may_name),
         )
-        await keeper.write(received_line(client, self._hostname, transaction.mail.smtputf8, keeper.name, now))
+        smtputf8, priority = transaction.mail.smtputf8, transaction.timing.priority
+        await keeper.write(received_line(client, self._hostname, smtputf8, keeper.name, now, priority))
         return Incoming(self, keeper, Content(rules), client, transaction)
 
     async def drain(self) -> None:

@@ -30,8 +30,8 @@ class Client:
     grant: Grant
 
 
-def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: datetime) -> bytes:
-    """Our trace header, folded, with its CRLF. RFC 5321 section 4.4."""
+def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: datetime, priority: int = 0) -> bytes:
+    """Our trace header, folded, with its CRLF. RFC 5321 section 4.4, RFC 6710 section 4.1."""
     if client.listener.hide_client:
         words = [f"Received: by {hostname}"]
     else:
@@ -40,7 +40,8 @@ def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: d
     words.append(f"with {_protocol(client, smtputf8)}")
     if client.tls is not None:
         words.append(f"({client.tls[0]} {client.tls[1]})")
-    words += [f"id {id};", _date(now.replace(microsecond=0))]
+    words.append(f"id {id} priority {priority};" if priority else f"id {id};")
+    words += [_date(now.replace(microsecond=0))]
     lines = [words[0]]
     for word in words[1:]:
         if len(lines[-1]) + 1 + len(word) <= _MAX_LINE:
