@@ -40,6 +40,7 @@ TOO_MANY_COMMANDS = _reply(421, "4.7.0 Too many commands without a login, closin
 TOO_MANY_ERRORS = _reply(421, "4.7.0 Too many errors, closing connection")
 TOO_MANY_FAILED_LOGINS = _reply(421, "4.7.0 Too many failed logins, closing connection")
 NOT_A_WEB_SERVER = _reply(421, "4.7.0 This is not a web server, closing connection")
+CHUNK_NOT_READ = _reply(421, "4.5.1 No message for a chunk of this size, closing connection")
 LOST_COUNT = _reply(421, "4.5.2 Cannot tell where the message goes on, closing connection")
 
 INTERNAL_ERROR = _reply(451, "4.3.0 Local error, try again later")

@@ -186,9 +186,10 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         if limit is not None and len(self._input) > limit:
             octets = self._input[:limit]
             del self._input[:limit]  # cheap, unlike `put_back`: a client may send many small chunks at once
-            return octets
-        octets, self._input = self._input, bytearray()
-        self._patience = after_octets(self._patience, len(octets), self._timeout_duration)
+        else:
+            octets, self._input = self._input, bytearray()
+        if self._trusted:
+            self._patience = after_octets(self._patience, len(octets), self._timeout_duration)
         return octets
 
     def put_back(self, octets: bytes) -> None:
