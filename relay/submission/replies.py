@@ -189,7 +189,7 @@ def bad_header(problem: str) -> Reply:
 
 def author_refused(problem: str) -> Reply:
     """A message whose header names somebody for whom this client may not speak."""
-    return _reply(550, f"5.7.1 Author not allowed: {problem}")
+    return _reply(550, f"5.7.1 Author not allowed: {printable(problem)}")
 
 
 def wire(reply: Reply) -> bytes:
