@@ -174,16 +174,23 @@ class Incoming:
         await self._store(self._content.feed(octets))
 
     async def end(self) -> Reply:
-        """The message has ended: store it, and return the answer."""
-        self._ended = True
-        await self._store(self._content.end())
-        problem = self.problem
+        """The message has ended: store it, and return the answer. It goes on when the caller is cancelled."""
+        self._ended = self._transaction.committing = True
+        return await asyncio.shield(self._receiver.spawn(self._finish()))
+
+    async def _finish(self) -> Reply:
+        try:
+            await self._store(self._content.end())
+        except BaseException:
+            await self._keeper.drop()
+            raise
+        problem = self.problem or await self._commit()
         if problem is None:
-            self._transaction.committing = True
-            problem = await asyncio.shield(self._receiver.spawn(self._commit()))
-        else:
-            await asyncio.shield(self._receiver.spawn(self._keeper.drop()))
-        return replies.queued(self._keeper.name) if problem is None else self.refuse(problem)
+            return replies.queued(self._keeper.name)
+        await self._keeper.drop()
+        self._transaction.committing = False
+        self._transaction.give_up()
+        return self.refuse(problem)
 
     def refuse(self, problem: Reply) -> Reply:
         """Report a refusal, and return it."""
@@ -227,8 +234,6 @@ class Incoming:
             await front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored
             await keeper.fail(error)
-            transaction.committing = False
-            transaction.give_up()
             return keeper.problem
         if transaction.spending is not None:
             await transaction.spending.accept()

@@ -216,6 +216,9 @@ class Session(LoginConversation):
             return
         ready = replies.BDAT_SYNTAX if chunk.last is None else self._for_message()
         if isinstance(ready, Reply):
+            if chunk.size > self._size_limit:
+                self.hang_up(replies.CHUNK_NOT_READ)  # nobody makes us read for ever
+                return
             await skip(self, chunk.size)
             self._refuse_follower(ready)
             return
