@@ -84,7 +84,28 @@ OTHERS = (
     b"DATA\r\n", b"DATA x\r\n", b"PROXY TCP4 192.0.2.1 127.0.0.1 1 25\r\n", b"XCLIENT ADDR=192.0.2.1\r\n", b".\r\n",
     b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x00\x05\x01\r\n", b"\xff\xf4\xff\xfd\x06NOOP\r\n", b"smtp_EHLO x\r\n",
 )  # fmt: skip
-LINES = HELLOS + MAILS + RCPTS + CONTENTS + LOGINS + OTHERS + (b"DATA\r\n", END, b"QUIT\r\n")
+BDATS = (b"BDAT 14 LAST\r\nSubject: x\r\n\r\n",) * 3 + (
+    b"BDAT 14\r\nSubject: x\r\n\r\n",
+    b"BDAT 0 LAST\r\n",
+    b"BDAT 0 LAST\r\n",
+    b"BDAT 0\r\n",
+    b"bdat 5 last\r\nx\r\n.\r",
+    b"BDAT 1\r\n\r",
+    b"BDAT 1 LAST\r\n\n",
+    b"BDAT 3\r\nx\ny",
+    b"BDAT 2 LAST\r\nx\0",
+    b"BDAT 6\r\nRSET\r\n",
+    b"BDAT 6 LAST\r\nRSET\r\n",
+    b"BDAT 6 LATE\r\nRSET\r\n",
+    b"BDAT\r\n",
+    b"BDAT x\r\n",
+    b"BDAT -1\r\n",
+    b"BDAT 99999999999999999999 LAST\r\n",
+    b"BDAT 1025 LAST\r\n" + b"x" * 1023 + b"\r\n",
+    b"BDAT 1024 LAST\r\n" + b"x" * 1022 + b"\r\n",
+    b"BDAT 600\r\n" + b"y" * 600,
+)
+LINES = HELLOS + MAILS + RCPTS + CONTENTS + LOGINS + BDATS + OTHERS + (b"DATA\r\n", END, b"QUIT\r\n")
 _by_octets = by_octets((
     *OTHERS, b"\r\n", b"\n", b"\r", b"\0", b"\r\n.\r\n", b"\n.\n", b"\n.\r\n", b"\r\n.\n", b".", b"<", b">", b'"', b" ",
     b"\t", b"@", b"MAIL FROM:", b"RCPT TO:", b"DATA\r\n", b"SIZE=", b"SMTPUTF8", b"=", b"*", b"AUTH PLAIN ",
@@ -109,6 +130,9 @@ def session(random: Random) -> bytes:
         maybe(0.1, *OTHERS)
         said += random.choices(RCPTS, k=random.choice((0, 1, 1, 1, 2, 4)))
         maybe(0.1, *OTHERS)
+        if random.random() < 0.3:
+            said += random.choices(BDATS, k=random.choice((1, 1, 2, 3)))
+            continue
         maybe(0.9, b"DATA\r\n")
         maybe(0.9, *CONTENTS)
         maybe(0.95, END)
