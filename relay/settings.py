@@ -15,7 +15,7 @@ from relay.client_settings import ClientSettings
 from relay.limit_settings import DestinationSettings
 from relay.mail.duration import format_duration
 from relay.override_settings import OverrideSettings
-from relay.policy.clients import ANY, Clients, Grant
+from relay.policy.clients import ANY, EVERY_USER, TRUSTED_NETWORKS, Clients, Grant
 from relay.policy.limits import DestinationLimits
 from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Overrides
@@ -43,7 +43,14 @@ from relay.setting_types import (
     format_size,
 )
 from relay.source_settings import SourceSettings
-from relay.submission_settings import ListenerSettings, ListenerTls, LoginSettings, SendmailSettings, SubmissionSettings
+from relay.submission_settings import (
+    ListenerSettings,
+    ListenerTls,
+    LoginSettings,
+    LongLines,
+    SendmailSettings,
+    SubmissionSettings,
+)
 
 __all__ = [
     "AdminSettings",
@@ -55,6 +62,7 @@ __all__ = [
     "ListenerSettings",
     "ListenerTls",
     "LoginSettings",
+    "LongLines",
     "MtaStsSettings",
     "NoticeSettings",
     "OverrideSettings",
@@ -178,7 +186,8 @@ class NoticeSettings(Section):
 
     postmaster: OptionalMailbox = Field(
         default=None,
-        description="who is told of a bounce that cannot be delivered; empty: the log alone",
+        description="who is told of a bounce that cannot be delivered, and gets mail to `<postmaster>`; "
+        "empty: the log alone, and nobody",
     )
 
 
@@ -238,9 +247,9 @@ class Settings(Section):
     def clients(self) -> Clients:
         """Who may do what: the tables, then trusted_networks, then, unless a table speaks of users, all of them."""
         grants = [table.value() for table in self.client]
-        grants.append(Grant("trusted-networks", networks=self.submission.trusted_networks))
+        grants.append(Grant(TRUSTED_NETWORKS, networks=self.submission.trusted_networks))
         if not any(table.users for table in self.client):
-            grants.append(Grant("users", users=(ANY,)))
+            grants.append(Grant(EVERY_USER, users=(ANY,)))
         return Clients(grants)
 
     @property

@@ -25,7 +25,7 @@ OK = _reply(250, "2.0.0 OK")
 SENDER_OK = _reply(250, "2.1.0 Sender OK")
 RECIPIENT_OK = _reply(250, "2.1.5 Recipient OK")
 BYE = _reply(221, "2.0.0 Bye")
-HELP = _reply(214, "2.0.0 EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT STARTTLS AUTH")
+HELP = _reply(214, "2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT STARTTLS AUTH")
 CANNOT_VERIFY = _reply(252, "2.0.0 Cannot verify, but will take mail and try to deliver it")
 READY_FOR_TLS = _reply(220, "2.0.0 Ready to start TLS")
 AUTHENTICATED = _reply(235, "2.7.0 Authentication successful")
@@ -40,12 +40,15 @@ TOO_MANY_COMMANDS = _reply(421, "4.7.0 Too many commands without a login, closin
 TOO_MANY_ERRORS = _reply(421, "4.7.0 Too many errors, closing connection")
 TOO_MANY_FAILED_LOGINS = _reply(421, "4.7.0 Too many failed logins, closing connection")
 NOT_A_WEB_SERVER = _reply(421, "4.7.0 This is not a web server, closing connection")
+LOST_COUNT = _reply(421, "4.5.2 Cannot tell where the message goes on, closing connection")
 
 INTERNAL_ERROR = _reply(451, "4.3.0 Local error, try again later")
 STORE_UNAVAILABLE = _reply(451, "4.3.0 Queue not available, try again later")
 STORE_FULL = _reply(452, "4.3.1 Queue has no room, try again later")
 TOO_MANY_RECIPIENTS = _reply(452, "4.5.3 Too many recipients, send to the others in another message")
 LOGIN_BUSY = _reply(454, "4.7.0 Too many logins at once, try again later")
+LOGIN_UNCHECKED = _reply(454, "4.7.0 Login cannot be checked now, try again later")
+LOGIN_BARRED = _reply(454, "4.7.0 Too many failed logins from your address or network, try again later")
 
 TLS_FIRST = _reply(530, "5.7.0 Send STARTTLS first")
 REQUIRETLS_NEEDS_TLS = _reply(530, "5.7.10 REQUIRETLS needs an encrypted session, send STARTTLS first")
@@ -57,18 +60,21 @@ LINE_TOO_LONG = _reply(500, "5.5.2 Line too long")
 LOGIN_LINE_TOO_LONG = _reply(500, "5.5.6 Authentication exchange line too long")
 MAIL_SYNTAX = _reply(501, "5.5.4 Syntax: MAIL FROM:<address> [parameters]")
 RCPT_SYNTAX = _reply(501, "5.5.4 Syntax: RCPT TO:<address> [parameters]")
+BDAT_SYNTAX = _reply(501, "5.5.4 Syntax: BDAT size [LAST]")
 HELO_SYNTAX = _reply(501, "5.5.4 Syntax: EHLO hostname")
 AUTH_SYNTAX = _reply(501, "5.5.4 Syntax: AUTH mechanism [initial-response]")
 VRFY_SYNTAX = _reply(501, "5.5.4 Syntax: VRFY address")
 NO_ARGUMENT = _reply(501, "5.5.4 This command takes no argument")
 PARAMETER_SYNTAX = _reply(501, "5.5.4 Syntax error in parameters")
 BAD_LOGIN_DATA = _reply(501, "5.5.2 Cannot decode the response")
+NO_CHANNEL_BINDING = _reply(501, "5.5.4 Channel binding is not supported, log in without it")
 LOGIN_CANCELLED = _reply(501, "5.7.0 Authentication cancelled")
 NOT_IMPLEMENTED = _reply(502, "5.5.1 Command not implemented")
 NO_HELO = _reply(503, "5.5.1 Send EHLO first")
 NO_MAIL = _reply(503, "5.5.1 Send MAIL first")
 NO_RCPT = _reply(503, "5.5.1 No valid recipients")
 NESTED_MAIL = _reply(503, "5.5.1 Sender already given")
+BDAT_HAS_BEGUN = _reply(503, "5.5.1 The message has begun with BDAT, send RSET first")
 ALREADY_TLS = _reply(503, "5.5.1 TLS is already active")
 ALREADY_AUTHENTICATED = _reply(503, "5.5.1 Already authenticated")
 LOGIN_IN_TRANSACTION = _reply(503, "5.5.1 AUTH is not allowed during a mail transaction")
@@ -82,9 +88,13 @@ SENDER_NOT_ALLOWED = _reply(550, "5.7.1 You may not send from this address")
 RECIPIENT_NOT_ALLOWED = _reply(550, "5.7.1 You may not send to this address")
 NO_LOCAL_MAILBOXES = _reply(550, "5.1.1 No local mailboxes here, use a full address")
 TOO_BIG = _reply(552, "5.3.4 Message too big")
+HEADER_TOO_BIG = _reply(552, "5.3.4 Header of the message is over 256 KiB")
+RELEASED_TOO_LATE = _reply(501, "5.5.4 HOLDFOR or HOLDUNTIL goes beyond BY")
 NEEDS_SMTPUTF8 = _reply(553, "5.6.7 Address is not ASCII and SMTPUTF8 was not given")
 TOO_MANY_HOPS = _reply(554, "5.4.6 Too many Received lines: mail loop")
 UNKNOWN_PARAMETER = _reply(555, "5.5.4 Parameter not recognized")
+SENDER_TAKES_NO_MAIL = _reply(550, "5.7.27 The sender's domain takes no mail (null MX), and so no bounce")
+RECIPIENT_TAKES_NO_MAIL = _reply(550, "5.1.10 The recipient's domain takes no mail (null MX)")
 NULL_RECIPIENT = _reply(501, "5.1.3 The null address cannot be a recipient")
 
 
@@ -123,21 +133,32 @@ def bad_recipient(problem: str) -> Reply:
     return _reply(553, f"5.1.3 {problem}")
 
 
+def no_sender_domain(reason: str) -> Reply:
+    """MAIL with an address that no bounce could get to."""
+    return _reply(550, f"5.1.8 {reason}")
+
+
+def no_recipient_domain(reason: str) -> Reply:
+    """RCPT with a domain that mail can't go to."""
+    return _reply(550, f"5.1.2 {reason}")
+
+
 def rejected(message: str) -> Reply:
     """RCPT with an address that a route of the settings rejects."""
     return _reply(550, f"5.7.1 {message}")
 
 
 _OF_LIMIT = {
-    Limit.MESSAGES: "messages in a minute",
-    Limit.RECIPIENTS: "recipients in 24 hours",
-    Limit.NEW_RECIPIENTS: "recipients in 24 hours that were not sent to before",
+    Limit.MESSAGES: ("messages", "a minute"),
+    Limit.RECIPIENTS: ("recipients", "24 hours"),
+    Limit.NEW_RECIPIENTS: ("new recipients", "24 hours"),
 }
 
 
 def over_quota(found: Over) -> Reply:
     """MAIL or RCPT above a limit of the client's: never for good, a client that queues tries again."""
-    return _reply(450, f"4.7.1 Your limit of {found.most} {_OF_LIMIT[found.limit]} is reached, try again later")
+    what, time = _OF_LIMIT[found.limit]
+    return _reply(450, f"4.7.1 Too many {what}: your limit is {found.most} in {time}, try again later")
 
 
 def bad_parameter(problem: str) -> Reply:
@@ -145,9 +166,29 @@ def bad_parameter(problem: str) -> Reply:
     return _reply(501, f"5.5.4 {problem}")
 
 
-def bad_octet(problem: str) -> Reply:
-    """A message with an octet that SMTP does not carry."""
+def held_too_long(latest: str) -> Reply:
+    """MAIL with a time of release that is too far ahead."""
+    return bad_parameter(f"Mail is not held beyond {latest}")
+
+
+def received(octets: int) -> Reply:
+    """A chunk of a message is in; nothing is promised yet. RFC 3030 section 2."""
+    return Reply(250, OK.status, (f"2.0.0 {octets} octets received",))
+
+
+def bad_content(problem: str) -> Reply:
+    """A message with an octet that SMTP does not carry, or with a line that is too long."""
     return _reply(554, f"5.6.0 {problem}")
+
+
+def bad_header(problem: str) -> Reply:
+    """A message whose header is not as RFC 5322 has it."""
+    return _reply(554, f"5.6.0 {problem}")
+
+
+def author_refused(problem: str) -> Reply:
+    """A message whose header names somebody for whom this client may not speak."""
+    return _reply(550, f"5.7.1 Author not allowed: {problem}")
 
 
 def wire(reply: Reply) -> bytes:

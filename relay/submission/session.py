@@ -7,17 +7,24 @@ good (`receive`).
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from relay.mail.address import Address
 from relay.mail.status import Reply
 from relay.policy.clients import Grant
 from relay.policy.quota import Over
 from relay.settings import ListenerTls
 from relay.submission import replies
+from relay.submission.chunks import Chunks, parse_bdat, skip
 from relay.submission.conversation import Arrival
 from relay.submission.login import LoginConversation
-from relay.submission.receive import Client, Transaction
+from relay.submission.receive import Transaction
+from relay.submission.received import Client
 from relay.submission.shared import Shared
+from relay.submission.timing import future_release, timing
 from relay.submission.verbs import Mail, parse_mail, parse_rcpt
+
+_LARGEST_LIMIT = 999_999  # RFC 9422 §4: six digits
 
 
 class Session(LoginConversation):
@@ -26,6 +33,15 @@ class Session(LoginConversation):
     def __init__(self, shared: Shared, arrival: Arrival) -> None:
         super().__init__(shared, arrival)
         self._transaction: Transaction | None = None
+        self._refused = False  # MAIL or RCPT was, and what follows may have been sent before the client heard
+        self._chunks: Chunks | None = None  # of the message that BDAT has begun
+
+    async def converse(self) -> None:
+        """As above; a message that has not come whole by the end is not kept."""
+        try:
+            await super().converse()
+        finally:
+            self.forget()
 
     @property
     def busy(self) -> bool:
@@ -37,6 +53,10 @@ class Session(LoginConversation):
         if self._transaction is not None:
             self._transaction.give_up()
         self._transaction = None
+        self._refused = False
+        if self._chunks is not None:
+            self._chunks.drop()
+            self._chunks = None
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone, and with it what it had begun."""
@@ -64,7 +84,11 @@ class Session(LoginConversation):
     def offers(self) -> list[str]:
         """The extensions for EHLO, with their parameters, at this moment."""
         offers = [f"SIZE {self._size_limit}"]
-        offers += ["8BITMIME", "SMTPUTF8", "PIPELINING", "ENHANCEDSTATUSCODES", "DSN"]
+        offers += ["8BITMIME", "SMTPUTF8", "PIPELINING", "CHUNKING", "ENHANCEDSTATUSCODES", "DSN"]
+        offers += ["DELIVERBY", "MT-PRIORITY"]
+        offers.append(f"LIMITS RCPTMAX={min(self._shared.settings.max_recipients, _LARGEST_LIMIT)}")
+        if self._max_hold is not None:
+            offers.append(future_release(self._shared.front.clock(), self._max_hold))
         if self._offers_starttls:
             offers.append("STARTTLS")
         if self.tls is not None:
@@ -84,45 +108,72 @@ class Session(LoginConversation):
             mail = parse_mail(octets, self._extended, self._size_limit)
             if isinstance(mail, Mail) and mail.requiretls and self.tls is None:
                 mail = replies.REQUIRETLS_NEEDS_TLS
-            begun = mail if isinstance(mail, Reply) else self._begin(mail)
+            begun = mail if isinstance(mail, Reply) else await self._begin(mail)
+            self._refused = isinstance(begun, Reply)
             if isinstance(begun, Reply):
                 self._refuse(begun, f"MAIL {arg}")
             else:
                 self._transaction = begun
                 self.say(replies.SENDER_OK)
 
-    def _begin(self, mail: Mail) -> Transaction | Reply:
+    @property
+    def _max_hold(self) -> timedelta | None:
+        """How long this client may have its mail held; None: not at all. RFC 4865 section 6: whoever may send.
+
+        Few clients say EHLO again after they have logged in, so that those who can are told of it before.
+        """
+        return self._shared.settings.max_hold if self._grant is not None or self.mechanisms else None
+
+    async def _begin(self, mail: Mail) -> Transaction | Reply:
         """A message of this sender, if it may come from there. Strangers are heard out: RCPT tells them no."""
-        grant, quotas = self._grant, self._shared.front.quotas
+        grant, domains, quotas = self._grant, self._shared.front.domains, self._shared.front.quotas
+        asked = timing(mail.wish, self._shared.front.clock(), self._max_hold)
+        if isinstance(asked, Reply):
+            return asked
         if grant is None:
-            return Transaction(mail)
+            return Transaction(mail, asked)
         if not grant.allows_sender(mail.sender, self._peer.login):
             return replies.SENDER_NOT_ALLOWED
+        fault = await domains.sender_fault(mail.sender) if domains is not None else None
+        if fault is not None:
+            return fault
         if grant.quota.unlimited or quotas is None:
-            return Transaction(mail)
+            return Transaction(mail, asked)
         spending = quotas.message(grant, self._peer)
-        return replies.over_quota(spending) if isinstance(spending, Over) else Transaction(mail, spending)
+        return replies.over_quota(spending) if isinstance(spending, Over) else Transaction(mail, asked, spending)
 
     async def smtp_RCPT(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.3: one recipient. Strangers get here and no further."""
         transaction = self._transaction
         if transaction is None:
-            self._refuse(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
+            self._refuse_follower(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
+            return
+        if self._chunks is not None:
+            self._refuse(replies.BDAT_HAS_BEGUN)
             return
         about = f"RCPT {arg}"
         if self._grant is None:
             self._refuse(self._denied, about)
             return
-        rcpt = parse_rcpt(arg.encode("utf-8", "surrogateescape"), self._extended, transaction.mail.smtputf8)
+        octets = arg.encode("utf-8", "surrogateescape")
+        rcpt = parse_rcpt(octets, self._extended, transaction.mail.smtputf8, self._shared.postmaster)
         if isinstance(rcpt, Reply):
             self._refuse(rcpt, about)
             return
         why_not = await self._why_not(self._grant, transaction, rcpt.recipient)
         if why_not is not None:
+            self._refused = True
             self._refuse(why_not, about)
             return
         transaction.add(_key(rcpt.recipient), rcpt)
         self.say(replies.RECIPIENT_OK)
+
+    def _refuse_follower(self, reply: Reply) -> None:
+        """Refuse what follows a refused MAIL or RCPT: no mistake of who may send and sends all in one go. RFC 2920."""
+        if self._refused and self._grant is not None:
+            self.say(reply)
+        else:
+            self._refuse(reply)
 
     async def _why_not(self, grant: Grant, transaction: Transaction, recipient: Address) -> Reply | None:
         """What stands against this recipient; None: nothing does, and it is held against the client's quota."""
@@ -135,23 +186,57 @@ class Session(LoginConversation):
             return None
         if len(transaction.recipients) >= self._shared.settings.max_recipients:
             return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
-        over = None if transaction.spending is None else await transaction.spending.add(recipient)
+        domains = self._shared.front.domains
+        if domains is not None:
+            fault = await domains.recipient_fault(transaction.mail.sender, self._peer.login, recipient)
+            if fault is not None:
+                return fault
+        over = await transaction.spending.add(recipient) if transaction.spending is not None else None
         return None if over is None else replies.over_quota(over)
 
     async def smtp_DATA(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.4: the message itself."""
-        transaction = self._transaction
-        if arg:
-            self._refuse(replies.NO_ARGUMENT)
-        elif transaction is None or self._helo is None:
-            self._refuse(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
-        elif not transaction.recipients or self._grant is None:
-            self._refuse(replies.NO_RCPT)
-        else:
-            client = Client(self._peer, self._helo, self._extended, self.tls, self._listener, self._grant)
-            answer = await self._shared.receiver.receive(client, transaction, self)
+        ready = replies.NO_ARGUMENT if arg else self._for_message()
+        if not isinstance(ready, Reply) and self._chunks is not None:
+            ready = replies.BDAT_HAS_BEGUN  # RFC 3030 §2
+        if isinstance(ready, Reply):
+            self._refuse_follower(ready)
+            return
+        answer = await self._shared.receiver.receive(*ready, self)
+        self.forget()
+        self.say(answer)
+
+    async def smtp_BDAT(self, arg: str) -> None:
+        """RFC 3030 section 2: a part of the message, or its end."""
+        chunk = parse_bdat(arg)
+        if chunk is None:
+            # What comes next are octets of the message, nobody knows how many: none of them may become a command.
+            self._refuse(replies.BDAT_SYNTAX)
+            self.hang_up(replies.LOST_COUNT)
+            return
+        ready = replies.BDAT_SYNTAX if chunk.last is None else self._for_message()
+        if isinstance(ready, Reply):
+            await skip(self, chunk.size)
+            self._refuse_follower(ready)
+            return
+        if self._chunks is None:
+            self._chunks = Chunks(await self._shared.receiver.begin(*ready))
+        answer = await self._chunks.receive(chunk, self)
+        if chunk.last or answer.code != 250:
+            # RFC 3030 §2: after a refusal comes RSET; for the chunks that are on their way there is no message.
+            self._chunks = None
             self.forget()
-            self.say(answer)
+            self._refused = answer.code != 250
+        self.say(answer)
+
+    def _for_message(self) -> tuple[Client, Transaction] | Reply:
+        """Whose message may come now, and for whom it is; or why none may."""
+        transaction = self._transaction
+        if transaction is None or self._helo is None:
+            return replies.NO_MAIL if self._helo is not None else replies.NO_HELO
+        if not transaction.recipients or self._grant is None:
+            return replies.NO_RCPT
+        return Client(self._peer, self._helo, self._extended, self.tls, self._listener, self._grant), transaction
 
 
 def _key(recipient: Address) -> tuple[str, str]:

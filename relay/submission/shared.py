@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from dataclasses import dataclass, field
 
 from relay.events import ConnectionRefused
+from relay.mail.address import Address
 from relay.mail.status import Reply
 from relay.policy.clients import Clients, Peer
 from relay.settings import SubmissionSettings
@@ -15,6 +15,7 @@ from relay.submission.crowd import Crowd, News, Seat
 from relay.submission.front import Front
 from relay.submission.receive import Receiver
 from relay.submission.stream import LANDING_OCTETS, Stream
+from relay.tls import ServerContexts
 
 
 @dataclass(slots=True, eq=False)
@@ -26,9 +27,10 @@ class Shared:
     hostname: str
     front: Front
     receiver: Receiver
-    tls: ssl.SSLContext | None
+    tls: ServerContexts | None
     authenticator: Authenticator | None
     crowd: Crowd
+    postmaster: Address | None = None  # the mailbox behind the bare <postmaster>
     stopping: bool = False
     sessions: set[Stream] = field(default_factory=set)
     landing: memoryview = field(default_factory=lambda: memoryview(bytearray(LANDING_OCTETS)))

@@ -1,7 +1,8 @@
 """The arguments of MAIL and RCPT, parsed from octets: path, parameters, and what they may hold. Pure.
 
 RFC 5321 section 4.1.2 (grammar), RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 (SMTPUTF8), RFC 4954 section 5
-(AUTH=), RFC 8689 section 2 (REQUIRETLS), RFC 3461 section 4 and RFC 6533 section 3 (RET, ENVID, NOTIFY, ORCPT).
+(AUTH=), RFC 8689 section 2 (REQUIRETLS), RFC 3461 section 4 and RFC 6533 section 3 (RET, ENVID, NOTIFY, ORCPT); what
+speaks of times is read in `timing`.
 Values stay as the client wrote them; nothing is upper-cased, decoded or "understood".
 """
 
@@ -15,7 +16,8 @@ from relay.mail.address import Address, AddressError, parse_address
 from relay.mail.message import NOTHING_ASKED, MessageDsn, Notify, RecipientDsn, Ret
 from relay.mail.status import Reply
 from relay.mail.xtext import decode_utf8_address, decode_xtext, encode_utf8_address, utf8_in_xtext
-from relay.submission import replies
+from relay.submission import replies, timing
+from relay.submission.timing import NO_WISH, Wish
 
 # A path may hold > and spaces, but only inside the quotes of a local part. Blanks after the colon are common.
 _PATH = re.compile(rb'[ \t]*<((?:[^"<> \t]|"(?:[^"\\]|\\.)*")*)>(?:[ \t]+(.*))?\Z')
@@ -42,6 +44,10 @@ MAIL_PARAMETERS: Parameters = {
     b"REQUIRETLS": _NO_VALUE,  # RFC 8689 §2
     b"RET": Value(re.compile(rb"FULL|HDRS", re.IGNORECASE), "FULL or HDRS"),  # RFC 3461 §4.3
     b"ENVID": Value(re.compile(rb"[!-~]{1,100}"), "an identifier of at most 100 characters"),  # RFC 3461 §4.4
+    b"HOLDFOR": Value(timing.HOLDFOR, "a number of seconds from 1 to 999999999"),  # RFC 4865 §3
+    b"HOLDUNTIL": Value(timing.HOLDUNTIL, "a time in UTC such as 2030-01-01T12:00:00Z"),
+    b"BY": Value(timing.BY, "seconds, a semicolon, N or R, and perhaps T"),  # RFC 2852 §4
+    b"MT-PRIORITY": Value(timing.PRIORITY, "a number from -9 to 9"),  # RFC 6710 §3
 }
 RCPT_PARAMETERS: Parameters = {
     b"NOTIFY": Value(  # RFC 3461 §4.1
@@ -66,6 +72,7 @@ class Mail:
     smtputf8: bool
     requiretls: bool = False
     dsn: MessageDsn = _NO_DSN
+    wish: Wish = NO_WISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +97,32 @@ def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:
     dsn = _message_dsn(given)
     if isinstance(dsn, Reply):
         return dsn
+    wish = timing.read_wish(given)
+    if isinstance(wish, Reply):
+        return wish
     smtputf8, requiretls = b"SMTPUTF8" in given, b"REQUIRETLS" in given
+    sender = _sender(path, smtputf8)
+    return sender if isinstance(sender, Reply) else Mail(sender, smtputf8, requiretls, dsn, wish)
+
+
+def _sender(path: bytes, smtputf8: bool) -> Address | Reply | None:
+    """None: the null sender."""
     if path == b"":
-        return Mail(None, smtputf8, requiretls, dsn)
+        return None
     if not path.isascii() and not smtputf8:
         return replies.NEEDS_SMTPUTF8  # RFC 6531 §3.5
     try:
         sender = parse_address(path)
     except AddressError as error:
         return replies.bad_sender(str(error))
-    if sender.domain == "":
-        return replies.bad_sender("the address has no @ and domain")
-    return Mail(sender, smtputf8, requiretls, dsn)
+    return sender if sender.domain != "" else replies.bad_sender("the address has no @ and domain")
 
 
-def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Rcpt | Reply:
-    """Read what follows `RCPT `. `smtputf8`: MAIL allowed it. Returns the refusal when it is not to be taken."""
+def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool, postmaster: Address | None = None) -> Rcpt | Reply:
+    """Read what follows `RCPT `. `smtputf8`: MAIL allowed it. Returns the refusal when it is not to be taken.
+
+    `postmaster` is the mailbox that the bare postmaster stands for, if there is one.
+    """
     split = _split(b"TO:", argument)
     if split is None:
         return replies.RCPT_SYNTAX
@@ -121,8 +138,12 @@ def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Rcpt | Reply:
         recipient = parse_address(path)
     except AddressError as error:
         return replies.bad_recipient(str(error))
-    if recipient.domain == "":
-        return replies.NO_LOCAL_MAILBOXES  # the bare postmaster: we deliver nothing here
+    if recipient.domain == "":  # the bare postmaster, RFC 5321 §4.5.1
+        if postmaster is None:
+            return replies.NO_LOCAL_MAILBOXES
+        if postmaster.needs_smtputf8 and not smtputf8:
+            return replies.NEEDS_SMTPUTF8
+        recipient = postmaster
     if not given:
         return Rcpt(recipient)
     dsn = _recipient_dsn(given, smtputf8)

@@ -36,6 +36,7 @@ from relay.submission.front import Front
 from relay.submission.server import SubmissionServer
 from relay.submission.session import Session
 from relay.submission.users import Users
+from relay.tls import ServerContexts
 
 _NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 _TRUSTED_ADDRESS, _STRANGE_ADDRESS = "192.0.2.1", "198.51.100.1"
@@ -91,7 +92,7 @@ class World:
             emit=self.events.append,
             new_body=lambda _: Writer(),
             accept=self._accept,
-            tls=LabCa.make(datetime.now(UTC)).issue(("relay.test",)).server_context(),
+            tls=ServerContexts(LabCa.make(datetime.now(UTC)).issue(("relay.test",)).server_context()),
             users=Users.load(users),
         )
         self.listener = ListenerSettings.model_validate(

@@ -21,7 +21,7 @@ from relay.mail.address import parse_address
 from relay.mail.downgrade import Converter, Encoding, Plan
 from relay.policy.clients import Clients, Grant
 from relay.policy.sts import parse_record
-from relay.submission.data import Inspection
+from relay.submission.lines import Lines
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -61,7 +61,7 @@ FAULTS: dict[str, tuple[str, object, str, Callable[..., Any]]] = {
         ),
     ),
     "everybody is somebody": ("session", Clients, "grant", lambda self, peer: Grant("anybody")),
-    "a bare LF is a line end": ("session", Inspection, "_find_fault", lambda self, octets: None),
+    "a bare LF is a line end": ("session", Lines, "look", lambda self, octets: None),
     "any chain is good": ("chain", certificate_targets, "check_chain", lambda chain, trust: None),
 }
 

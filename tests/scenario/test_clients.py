@@ -24,7 +24,7 @@ import pytest
 from postfix_here import Postfix, answers, free_port, needs_postfix, wait_until
 
 from relay.lab.certs import LabCa
-from relay.submission.users import add_user
+from relay.submission.users_file import add_user
 
 pytestmark = pytest.mark.timeout(120)
 

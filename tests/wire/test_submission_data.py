@@ -13,7 +13,7 @@ from submission_peer import HOSTNAME, NOW, PATIENCE, Client, Running, Wanted, ru
 from relay.events import DefectFound, MessageAccepted, StoreFailed, SubmissionRefused
 from relay.mail.message import FileBody, InlineBody, SmtpUtf8
 from relay.queue.store import StoreUnavailable
-from relay.submission.receive import MAX_HOPS
+from relay.submission.content import MAX_HOPS
 
 pytestmark = pytest.mark.asyncio
 
@@ -125,6 +125,7 @@ async def test_the_event_of_a_message(tmp_path: Path) -> None:
             size=len(message.trace + message.body),
             client="127.0.0.1",
             login=None,
+            allowed_by="trusted-networks",
         )
 
 
