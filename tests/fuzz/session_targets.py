@@ -98,11 +98,11 @@ class World:
         self.listener = ListenerSettings.model_validate(
             {"name": "here", "listen": (HostPort(host="127.0.0.1", port=25),), "headers": "leave"}
         )
-        self.server = SubmissionServer(_settings(self.listener), "relay.test", front)
+        self.loop = asyncio.new_event_loop()
+        self.server = self.loop.run_until_complete(_server(self.listener, front))
         self.shared = self.server._shared
         self.client_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.client_tls.check_hostname, self.client_tls.verify_mode = False, ssl.CERT_NONE
-        self.loop = asyncio.new_event_loop()
         atexit.register(self._close)
 
     def begin(self, store_fails: bool) -> None:
@@ -127,6 +127,10 @@ class World:
     def _close(self) -> None:
         self.loop.close()
         self._folder.cleanup()
+
+
+async def _server(listener: ListenerSettings, front: Front) -> SubmissionServer:
+    return SubmissionServer(_settings(listener), "relay.test", front)
 
 
 def _settings(listener: ListenerSettings) -> Settings:
