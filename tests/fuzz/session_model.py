@@ -10,6 +10,8 @@ import base64
 import re
 from dataclasses import dataclass, field
 
+from session_header import has_one_author
+
 from relay.mail.address import parse_address
 
 MAX_SIZE = 1024
@@ -67,11 +69,16 @@ class Transaction:
 
 @dataclass
 class Model:
-    """One session. `trusted`: by its address; `tls`: at this moment; `store_fails`: the queue takes nothing."""
+    """One session. `trusted`: by its address; `store_fails`: the queue takes nothing; `fixed`: headers are made right.
+
+    `tls_first`: there is TLS from the first octet; `tls`: at this moment.
+    """
 
     trusted: bool
-    tls: bool
+    tls_first: bool
     store_fails: bool = False
+    fixed: bool = False
+    tls: bool = False
     login: str | None = None
     closed: bool = False
     shaking: bool = False  # 220 to STARTTLS was heard: what the client says next is a handshake
@@ -88,6 +95,9 @@ class Model:
     _helo: bytes | None = None
     _mail: Transaction | None = None
     _refusals: int = 0
+
+    def __post_init__(self) -> None:
+        self.tls = self.tls_first
 
     def feed(self, octets: bytes) -> None:
         """The client says this."""
@@ -293,7 +303,8 @@ class Model:
             # With DATA a message could not leave without a CRLF at its end.
             self._judge(content if content.endswith(b"\r\n") or not content else content + b"\r\n", reply)
         elif reply.code != 250:
-            assert self._is_bad(self._chunks.removesuffix(b"\r")) or self.store_fails, f"{reply} to a good chunk"
+            bad = self.fixed or self._is_bad(self._chunks.removesuffix(b"\r"))
+            assert bad or self.store_fails, f"{reply} to a good chunk"
             self._mail = self._chunks = None  # RFC 3030 §2: the message has failed
 
     @staticmethod
@@ -307,7 +318,9 @@ class Model:
         """The answer to a whole message."""
         mail, self._mail = self._mail, None
         assert mail is not None and mail.recipients and (self.trusted or self.login), "354 to somebody who may not send"
-        if self._is_bad(content):
+        if self.fixed and not has_one_author(content, mail.sender):
+            _must_be_no(reply, "a header without an author, or with too many")
+        elif self._is_bad(content):
             maybe = content.lower().count(b"received") > MAX_HOPS
             assert maybe or reply.code >= 500, f"{reply} to what SMTP does not carry, or too much of it"
         elif self.store_fails:

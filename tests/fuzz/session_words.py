@@ -24,6 +24,9 @@ MAILS = (b"MAIL FROM:<a@a.test>\r\n",) * 8 + (
     b"MAIL FROM:<a@a.test> SIZE=1 SIZE=1\r\n",
     b"MAIL FROM:<a@a.test> X=1\r\n",
     b"MAIL FROM:<a@[IPv6:2001:db8::1]> BODY=7BIT\r\n",
+    b"MAIL FROM:<a@a.test> HOLDFOR=60 BY=120;N MT-PRIORITY=3\r\n",
+    b"MAIL FROM:<a@a.test> HOLDUNTIL=2026-03-05T00:00:00Z\r\n",
+    b"MAIL FROM:<a@a.test> BY=0;R\r\n",
     b"MAIL FROM:a@a.test\r\n",
     b"MAIL FROM:<@c.test:a@a.test>\r\n",
 )
@@ -43,6 +46,11 @@ CONTENTS = (b"Subject: x\r\n\r\nhello\r\n",) * 4 + (
     b"",
     b"\r\n",
     b"..\r\n...x\r\n",
+    b"From: a@a.test\r\nBcc: c@b.test,\r\n d@b.test\r\nDate: today\r\n\r\nBcc: x\r\n",
+    b"From: a@a.test\r\nfrom : b@a.test\r\n\r\nx\r\n",
+    b"From a@a.test\r\nSubject: x\r\nno field\r\n\r\nx\r\n",
+    b" x\r\nSubject: x\r\n\r\n",
+    b"Return-Path: <x>\r\nMessage-ID: <1@a>\r\nResent-Bcc:\r\n\r\n",
     b"Subject: x\r\nTLS-Required: No\r\n\r\n\xff\xfe\r\n",
     b"x\n.\nMAIL FROM:<e@e.test>\r\n",
     b"x\n.\r\nMAIL FROM:<e@e.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\nevil\r\n",
@@ -114,7 +122,7 @@ _by_octets = by_octets((
 
 def session(random: Random) -> bytes:
     """Who it is, and what it says: mostly in an order that makes sense."""
-    said = [bytes((random.choice((1, 1, 1, 1, 3, 17, 17, 6, 6, 6, 0, 2, 16, 9, random.randrange(32))),))]
+    said = [bytes((random.choice((1, 1, 1, 33, 3, 17, 49, 6, 6, 38, 0, 2, 16, 9, 65, random.randrange(128))),))]
 
     def maybe(share: float, *lines: bytes) -> None:
         if random.random() < share:
@@ -149,7 +157,7 @@ def mutate(random: Random, octets: bytes) -> bytes:
         return octets[:MAX_OCTETS]
     octets = _by_lines(random, octets) if chance < 0.75 else octets[:1] + _by_octets(random, octets[1:])
     if random.random() < 0.1:
-        octets = bytes((random.randrange(32),)) + octets[1:]
+        octets = bytes((random.randrange(128),)) + octets[1:]
     return octets[:MAX_OCTETS]
 
 
