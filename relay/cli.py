@@ -29,6 +29,8 @@ HEALTH_SECONDS = 5.0
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command, by default that of the process's arguments, and exit."""
+    if arguments is None and Path(sys.argv[0]).name == "sendmail":
+        _sendmail(sys.argv[1:])
     try:
         relay(args=arguments, prog_name="relay")
     except Exception as error:
@@ -180,6 +182,21 @@ def lab(arguments: tuple[str, ...]) -> None:
     from relay.lab.command import lab as command
 
     command(args=list(arguments), prog_name="relay lab")
+
+
+@relay.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}, add_help_option=False
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def sendmail(arguments: tuple[str, ...]) -> None:
+    """Send the message on standard input, as cron, PHP and mutt expect of sendmail: docs/sendmail.md."""
+    _sendmail(arguments)
+
+
+def _sendmail(arguments: Sequence[str]) -> NoReturn:
+    from relay.sendmail_command import main as command
+
+    sys.exit(int(command(arguments, datetime.now(UTC))))
 
 
 @relay.group()

@@ -15,8 +15,9 @@ from relay.delivery.credentials import Login, Unreadable
 from relay.mail.outcome import Cause
 from relay.policy.memory import OnTlsLoss
 from relay.policy.routing import FALLBACK, NEXT_HOP, PREFIX
+from relay.posting.place import is_loopback
 from relay.route_settings import Action
-from relay.settings import HostPort, RouteSettings, Settings, format_duration
+from relay.settings import HostPort, ListenerTls, RouteSettings, Settings, format_duration
 
 Name = tuple[str, str]  # section and key; the section of `hostname` is the empty text
 Finding = tuple[tuple[Name, ...], str]
@@ -54,6 +55,19 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     yield from _routes_amiss(settings)
     yield from _limits_of_no_route(settings)
     yield from _kept_back_too_long(settings)
+    yield from _login_of_sendmail(settings)
+
+
+def _login_of_sendmail(settings: Settings) -> Iterator[Finding]:
+    """A login that cannot be made. Whether the password can be read is for who sends, not for the service."""
+    given = settings.sendmail
+    user, password = ("sendmail", "user"), ("sendmail", "password_file")
+    if given.user and given.password_file is None:
+        yield (user, password), "needs sendmail.password_file beside it"
+    if given.password_file is not None and not given.user:
+        yield (password, user), "needs sendmail.user beside it"
+    if given.user and given.tls is ListenerTls.NONE and given.server is not None and not is_loopback(given.server.host):
+        yield (("sendmail", "tls"), user), "must not be none: a password is not sent to another machine without TLS"
 
 
 def _kept_back_too_long(settings: Settings) -> Iterator[Finding]:

@@ -27,6 +27,11 @@ def decode_xtext(text: str) -> str:
     return decoded
 
 
+def encode_xtext(text: str) -> str:
+    """The xtext for `text`, which has nothing but printable ASCII."""
+    return "".join(c if c not in "+= " else f"+{ord(c):02X}" for c in text)
+
+
 def decode_utf8_address(text: str) -> str:
     """The address that a utf-8-addr-xtext or -unitext stands for. Raises ValueError when it is neither."""
     if not _QUOTED.match(text):
