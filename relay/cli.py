@@ -20,6 +20,7 @@ import click
 from relay import __version__
 from relay.act_commands import queue
 from relay.command import config_option, fail, load, load_without_files, queue_folder
+from relay.send_command import send
 
 if TYPE_CHECKING:
     from relay.settings import Settings
@@ -340,3 +341,4 @@ def _users_file(file: Path | None) -> Path:
 
 
 relay.add_command(queue)
+relay.add_command(send)

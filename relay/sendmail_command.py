@@ -17,7 +17,7 @@ from pathlib import Path
 from relay.config import ConfigError, hostname, load_without_files
 from relay.delivery.credentials import Login, Unreadable
 from relay.mail.message import MessageDsn
-from relay.posting.arguments import BadUsage, Order, parse
+from relay.posting.arguments import BadUsage, parse
 from relay.posting.compose import Author, DataError, Wish, compose
 from relay.posting.deliver import Asked, deliver
 from relay.posting.place import Server, is_loopback, own_listener
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str], now: datetime) -> Exit:
         return _end(Exit.CONFIG, error.problems)
     wish = Wish(order.sender, order.recipients, order.extract, order.dot_ends)
     try:
-        draft = compose(sys.stdin.buffer.read(), wish, _author(order, helo), now, secrets.token_hex(12))
+        draft = compose(sys.stdin.buffer.read(), wish, author_of(order.full_name, helo), now, secrets.token_hex(12))
     except DataError as error:
         return _end(Exit.DATA, (str(error),))
     asked = Asked(MessageDsn(order.ret, order.envid), order.notify)
@@ -73,14 +73,14 @@ def server_of(settings: Settings, helo: str) -> Server:
     return Server(*own, helo, given.user, password, given.ca_file, here=True)
 
 
-def _author(order: Order, domain: str) -> Author:
-    """Who calls us, by the system's list of users; the full name as -F or that list has it."""
+def author_of(full_name: str | None, domain: str) -> Author:
+    """Who calls us, by the system's list of users; without a `full_name` that of the list."""
     try:
         entry = pwd.getpwuid(os.getuid())
         user, gecos = entry.pw_name, entry.pw_gecos.partition(",")[0].replace("&", entry.pw_name.capitalize())
     except KeyError:  # a container may run under a number alone
         user, gecos = f"user{os.getuid()}", ""
-    return Author(user, domain, gecos if order.full_name is None else order.full_name)
+    return Author(user, domain, gecos if full_name is None else full_name)
 
 
 def _say(line: str) -> None:

@@ -134,16 +134,22 @@ def _o_option(order: Order, value: str) -> Order:
     return replace(order, dot_ends=False) if value in ("i", "itrue", "i=true") else order
 
 
-def _notify(order: Order, value: str) -> Order | BadUsage:
+def read_notify(value: str) -> Notify | BadUsage:
+    """Of what the sender wants to hear, in words with commas between. RFC 3461 section 4.1."""
     words = [word.strip().upper() for word in value.split(",")]
     if words == ["NEVER"]:
-        return replace(order, notify=Notify.NEVER)
+        return Notify.NEVER
     wanted = Notify.NEVER
     for word in words:
         if word not in ("SUCCESS", "FAILURE", "DELAY"):
-            return BadUsage(f"-N {value}: must be never, or some of success, failure and delay with commas between")
+            return BadUsage(f"{value}: must be never, or some of success, failure and delay with commas between")
         wanted |= Notify[word]
-    return replace(order, notify=wanted)
+    return wanted
+
+
+def _notify(order: Order, value: str) -> Order | BadUsage:
+    found = read_notify(value)
+    return BadUsage(f"-N {found.problem}") if isinstance(found, BadUsage) else replace(order, notify=found)
 
 
 def _ret(order: Order, value: str) -> Order | BadUsage:

@@ -24,6 +24,8 @@ _RECIPIENTS = frozenset((b"to", b"cc", b"bcc"))
 _ADDRESSES = frozenset((b"from", b"sender", b"reply-to", b"to", b"cc"))
 _RESENT = b"resent-"
 
+Field = tuple[bytes, list[bytes]]  # the name in lower case, and the lines
+
 
 @dataclass(frozen=True, slots=True)
 class Author:
@@ -75,13 +77,7 @@ class DataError(Exception):
 def compose(octets: bytes, wish: Wish, author: Author, now: datetime, unique: str) -> Draft:
     """Put a message in order. `unique`: what makes the Message-ID one of its kind. Raises DataError."""
     fields, body = _split(_lines(octets, wish.dot_ends))
-    sender = _sender(wish.sender, author)
-    named = [one for text in wish.recipients for one in _listed(text)]
-    if wish.extract:
-        named += _named_in(fields)
-    recipients = _unique(_address(octets, author.domain, "") for octets in named)
-    if not recipients:
-        raise DataError("no recipients: give them as arguments, or in the header with -t")
+    sender, recipients = _envelope(wish, author, fields)
     kept = [_qualified(name, field, author.domain) for name, field in fields if name not in _DROPPED]
     header = [*kept, *_missing({name for name, _ in fields}, sender, author, now, unique)]
     head = b"".join(line + b"\r\n" for field in header for line in field)
@@ -89,7 +85,22 @@ def compose(octets: bytes, wish: Wish, author: Author, now: datetime, unique: st
     return Draft(sender, recipients, whole, _is_utf8(head))
 
 
-Field = tuple[bytes, list[bytes]]  # the name in lower case, and the lines
+def as_it_is(octets: bytes, wish: Wish, author: Author) -> Draft:
+    """The message with nothing changed but the line ends, where they are LF. Raises DataError."""
+    sender, recipients = _envelope(wish, author, ())
+    whole = octets if b"\r\n" in octets else octets.replace(b"\n", b"\r\n")
+    whole += b"" if whole.endswith(b"\r\n") else b"\r\n"
+    return Draft(sender, recipients, whole, _is_utf8(whole.partition(b"\r\n\r\n")[0]))
+
+
+def _envelope(wish: Wish, author: Author, fields: Sequence[Field]) -> tuple[Address | None, tuple[Address, ...]]:
+    named = [one for text in wish.recipients for one in _listed(text)]
+    if wish.extract:
+        named += _named_in(fields)
+    recipients = _unique(_address(octets, author.domain, "") for octets in named)
+    if not recipients:
+        raise DataError("no recipients: give them as arguments, or in the header with -t")
+    return _sender(wish.sender, author), recipients
 
 
 def _lines(octets: bytes, dot_ends: bool) -> list[bytes]:
