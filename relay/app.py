@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import random
 import resource
 import signal
@@ -44,6 +45,7 @@ from relay.events import (
     TlsMemoryFailed,
 )
 from relay.guard import AddressGuard
+from relay.listen import inherited_sockets, ports_of
 from relay.log import log_lines
 from relay.lookup.resolver import Resolver
 from relay.lookup.sts import StsFinder
@@ -58,6 +60,7 @@ from relay.queue.store import StoreUnavailable
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
 from relay.submission.certificate import Certificate
+from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
 from relay.submission.users import Users
 from relay.tls import ClientContexts, https_context, load_roots, shrink_tls_buffers
@@ -114,6 +117,7 @@ class App:
             self._emit = self._metrics.counting(self._emit)
         self._new_id = id_source(clock)
         self._routes = settings.routes
+        self._quotas = Quotas(folder, clock, self._emit) if settings.clients.have_quotas else None
         self._store = SqliteStore(folder, self._routes.destination)
         self._guard = AddressGuard(settings.delivery.allow_private_addresses)
         self._stack = AsyncExitStack()
@@ -138,6 +142,7 @@ class App:
         shrink_tls_buffers()
         roots_pem = load_roots(settings.tls.ca_file)
         certificate, users = self._for_clients()
+        inherited = inherited_sockets(os.environ, os.getpid())
         tls = certificate.context if certificate is not None else None
         # The stack puts the parts away from the last to the first: no new mail, deliveries to their end, then the rest.
         self._stack.push_async_callback(self._store.close)
@@ -151,12 +156,24 @@ class App:
             self._folder, settings.tls_memory.rules, lambda reason: self._emit(TlsMemoryFailed(reason))
         )
         self._stack.push_async_callback(memories.close)
-        worker = self._worker(resolver, finder, memories, roots_pem)
-        refusal = self._routes.refusal
-        front = Front(self._clock, self._new_id, self._emit, self._store.new_body, worker.admit, tls, users, refusal)
+        if self._quotas is not None:
+            self._stack.push_async_callback(self._quotas.close)
+        own_name = own_mx_name(settings, self._hostname, ports_of(inherited))
+        worker = self._worker(resolver, finder, memories, roots_pem, own_name)
+        front = Front(
+            clock=self._clock,
+            new_id=self._new_id,
+            emit=self._emit,
+            new_body=self._store.new_body,
+            accept=worker.admit,
+            tls=tls,
+            users=users,
+            refusal=self._routes.refusal,
+            quotas=self._quotas,
+        )
         server = SubmissionServer(settings, self._hostname, front)
         admin = self._admin(worker)
-        server.bind()  # both before anything on disk is touched
+        server.bind(inherited)  # both before anything on disk is touched
         self._stack.push_async_callback(server.stop, STOP_GRACE)
         admin.bind()
         self._stack.push_async_callback(admin.stop)
@@ -164,6 +181,7 @@ class App:
         await self._store.open(self._clock())
         await self._open(cache)
         await memories.open()
+        await self._open_quotas()
         await self._assess(resolver, first=True)
         running = asyncio.create_task(self._watch("delivery", worker.run))
         self._stack.push_async_callback(self._end, worker, running)
@@ -190,6 +208,17 @@ class App:
             await cache.open()
         except StsCacheError as error:
             raise ValueError(str(error)) from None
+
+    async def _open_quotas(self) -> None:
+        if self._quotas is not None:
+            await self._quotas.open()
+            self._spawn("clean-up of quotas", partial(self._tidy_quotas, self._quotas))
+
+    @staticmethod
+    async def _tidy_quotas(quotas: Quotas) -> None:
+        while True:
+            await quotas.tidy()
+            await asyncio.sleep(TIDY_EVERY_SECONDS)
 
     def _admin(self, worker: Worker) -> AdminServer:
         given = self._settings.admin
@@ -246,11 +275,12 @@ class App:
         self._stack.push_async_callback(finder.close)
         return finder
 
-    def _worker(self, resolver: Resolver, finder: StsFinder, memories: TlsMemories, roots_pem: bytes) -> Worker:
+    def _worker(
+        self, resolver: Resolver, finder: StsFinder, memories: TlsMemories, roots_pem: bytes, own_name: str | None
+    ) -> Worker:
         settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
-        own_name = own_mx_name(settings, self._hostname)
         tools = Tools(
             router=Router(resolver, finder, settings.delivery, own_name, random.random, self._routes),
             guard=self._guard,

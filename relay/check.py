@@ -20,24 +20,27 @@ from relay import findings
 from relay.app import wanted_files
 from relay.delivery.credentials import Login
 from relay.delivery.wire import wording
+from relay.disk_table import aside
 from relay.finding import Finding, fail, ok, warn
 from relay.findings import Address, Called, DnssecSeen, FolderSeen
 from relay.guard import AddressGuard
-from relay.health import from_here, greeting_problem, where_to_ask
+from relay.health import Asked, greeting_problem, where_to_ask
 from relay.listen import bound_socket
 from relay.lookup import sts_cache, tls_memory
 from relay.lookup.destination import find_addresses, find_destination
-from relay.lookup.disk_table import aside
 from relay.lookup.resolver import Answer, LookupFailed, NotFound, Resolver
 from relay.mail.address import parse_domain
 from relay.policy.chain import Roots, Trust
 from relay.policy.mx import MailHosts, MxHost, NullMx
 from relay.policy.routing import NEXT_HOP
+from relay.posting.place import from_here
 from relay.queue import visitor
 from relay.queue.folder import holder
 from relay.queue.room import room
 from relay.queue.store import QueueError, StoreUnavailable
+from relay.setting_types import Inherited
 from relay.settings import DeliverySettings, HostPort, Settings, TrustAd
+from relay.submission import quota
 from relay.submission.users import Users
 from relay.tls import certificates_in, load_roots, server_context
 
@@ -190,7 +193,7 @@ def _look_at_folder(path: Path) -> FolderSeen:
 
 
 async def _memories(at: Scene) -> list[Finding]:
-    moved = [aside(at.folder / name) for name in (sts_cache.FILE_NAME, tls_memory.FILE_NAME)]
+    moved = [aside(at.folder / name) for name in (sts_cache.FILE_NAME, tls_memory.FILE_NAME, *quota.FILE_NAMES)]
     return [findings.memories([path for path in moved if path.exists()])]
 
 
@@ -235,16 +238,20 @@ async def _open_files(at: Scene) -> list[Finding]:
 
 
 async def _listeners(at: Scene) -> list[Finding]:
-    submission, admin = at.settings.submission, at.settings.admin
+    places = [place for listener in at.settings.listeners for place in listener.listen]
+    found = [findings.inherited(place.name) for place in places if isinstance(place, Inherited)]
+    admin = at.settings.admin.listen
     if isinstance(at.service, int):
         asked = [
-            *((place, greeting_problem(place, tls, OWN_GREETING_SECONDS)) for place, tls in where_to_ask(submission)),
-            *((from_here(place), _connect_problem(from_here(place))) for place in admin.listen if place.port),
+            *((one.place, greeting_problem(one, OWN_GREETING_SECONDS)) for one in where_to_ask(at.settings)),
+            *((from_here(place), _connect_problem(from_here(place))) for place in admin if place.port),
         ]
         problems = await asyncio.gather(*(problem for _, problem in asked))
-        return [findings.answering(place, problem) for (place, _), problem in zip(asked, problems, strict=True)]
-    listeners = (*submission.listen, *submission.listen_tls, *admin.listen)
-    return [findings.bindable(address, _bind_problem(address)) for address in listeners]
+        found += [findings.answering(place, problem) for (place, _), problem in zip(asked, problems, strict=True)]
+    else:
+        ours = [*(place for place in places if isinstance(place, HostPort)), *admin]
+        found += [findings.bindable(address, _bind_problem(address)) for address in ours]
+    return found
 
 
 async def _connect_problem(address: HostPort) -> str | None:
@@ -344,7 +351,7 @@ async def _greeted(at: Scene, address: str, port: int) -> str | None:
     refusal = at.guard.refusal(address)  # mail would not go there either
     if refusal is not None:
         return f"{refusal}: mail goes there only with delivery.allow_private_addresses"
-    problem = await greeting_problem(HostPort(host=address, port=port), False, GREETING_SECONDS)
+    problem = await greeting_problem(Asked(HostPort(host=address, port=port)), GREETING_SECONDS)
     return None if problem is None else f"{address}: {problem}"
 
 

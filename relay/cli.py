@@ -81,18 +81,18 @@ def run(file: Path | None) -> None:
 @relay.command()
 @config_option
 def health(file: Path | None) -> None:
-    """Ask the running service for its greeting; for HEALTHCHECK of a container."""
+    """Ask the running service for its greeting, at every listener; for HEALTHCHECK of a container."""
     import asyncio
 
-    from relay.health import greeting_problem, where_to_ask
+    from relay.health import problems, where_to_ask
 
-    listeners = where_to_ask(load_without_files(file).submission)
+    listeners = where_to_ask(load_without_files(file))
     if not listeners:
-        fail(["relay: every listener has port 0; which one the service got can't be known from the settings"])
-    address, tls = listeners[0]
-    problem = asyncio.run(greeting_problem(address, tls, HEALTH_SECONDS))
-    if problem is not None:
-        click.echo(f"{address}: {problem}", err=True)
+        fail(["relay: every listener has port 0 or is a socket of systemd; the settings can't tell where that is"])
+    found = asyncio.run(problems(listeners, HEALTH_SECONDS))
+    for problem in found:
+        click.echo(problem, err=True)
+    if found:
         sys.exit(1)
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 from relay.mail.address import AddressError, parse_address
 from relay.override_settings import domain_pattern
 from relay.policy.clients import ANY, NULL_SENDER, USER, Grant, Headers, LineEnds, Quota
-from relay.setting_types import Network, OptionalCount, OptionalSize, Section, Written, route_name
+from relay.setting_types import Network, OptionalCount, OptionalSize, Section, Written, host_name, route_name
 
 Choice = TypeVar("Choice", bound=Enum)
 
@@ -39,7 +39,11 @@ def _mailboxes(value: object) -> str:
         address = parse_address(value.encode("utf-8", "surrogatepass"))
     except AddressError as error:
         raise ValueError(f"is no address: {error}") from None
-    return f"{address.local}@{address.domain}"
+    if ANY in address.local:
+        raise ValueError(f"has a * that stands for nothing: all addresses of a domain are {address.domain}")
+    if USER in address.local:
+        raise ValueError(f"has {USER} where it stands for nothing: senders may be {USER} or {USER}@example.org")
+    return f"{address.plain_local}@{address.domain}"
 
 
 def _senders(value: object) -> str:
@@ -47,7 +51,7 @@ def _senders(value: object) -> str:
     if value == USER:
         return USER
     if isinstance(value, str) and value.startswith(f"{USER}@"):
-        return f"{USER}@{domain_pattern(value.removeprefix(USER)[1:]).lstrip('.')}"
+        return f"{USER}@{host_name(value.removeprefix(f'{USER}@'))}"
     return _mailboxes(value)
 
 

@@ -7,7 +7,7 @@ to blame first), and what is wrong. Nothing is raised.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -17,45 +17,98 @@ from relay.policy.memory import OnTlsLoss
 from relay.policy.routing import FALLBACK, NEXT_HOP, PREFIX
 from relay.posting.place import is_loopback
 from relay.route_settings import Action
-from relay.settings import HostPort, ListenerTls, RouteSettings, Settings, format_duration
+from relay.setting_types import Inherited
+from relay.settings import (
+    SHORT_NAME,
+    SHORT_TLS_NAME,
+    HostPort,
+    ListenerTls,
+    RouteSettings,
+    Settings,
+    format_duration,
+)
 
 Name = tuple[str, str]  # section and key; the section of `hostname` is the empty text
 Finding = tuple[tuple[Name, ...], str]
 
+LISTEN, LISTEN_TLS, LISTENER = ("submission", "listen"), ("submission", "listen_tls"), ("", "listener")
+RESERVED_NAMES = (SHORT_NAME, SHORT_TLS_NAME)
+
 
 def contradictions(settings: Settings) -> Iterator[Finding]:
     """Settings that do not go together."""
+    yield from _certificate_amiss(settings)
+    yield from _listeners_amiss(settings)
+    yield from _addresses_twice(settings)
+    yield from _overrides_twice(settings)
+    yield from _sources_twice(settings)
+    own = [place for listener in settings.listeners for place in listener.listen if isinstance(place, HostPort)]
+    for blamed, who, hop in _named_places(settings):
+        if any(_same_place(hop, address, settings.hostname) for address in own):
+            what = f"{who}{hop} is this relay itself: mail would go in a circle"
+            yield (blamed, LISTEN, LISTEN_TLS, LISTENER, ("", "hostname")), what
+    yield from _routes_amiss(settings)
+    yield from _limits_of_no_route(settings)
+    yield from _kept_back_too_long(settings)
+    yield from _login_of_sendmail(settings)
+
+
+def _certificate_amiss(settings: Settings) -> Iterator[Finding]:
+    """Half a certificate, or none where one is needed."""
     given = settings.submission
-    listen, listen_tls = ("submission", "listen"), ("submission", "listen_tls")
     certificate, key = ("submission", "tls_certificate"), ("submission", "tls_key")
     if given.tls_certificate and not given.tls_key:
         yield (certificate, key), "needs submission.tls_key beside it"
     if given.tls_key and not given.tls_certificate:
         yield (key, certificate), "needs submission.tls_certificate beside it"
-    if given.listen_tls and not given.tls_certificate:
-        yield (listen_tls, certificate), "needs submission.tls_certificate and submission.tls_key"
-    if given.users_file and not given.tls_certificate:
+    if given.tls_certificate:
+        return
+    if given.listen_tls:
+        yield (LISTEN_TLS, certificate), "needs submission.tls_certificate and submission.tls_key"
+    for listener in settings.listener:
+        if listener.tls in (ListenerTls.REQUIRED, ListenerTls.IMPLICIT):
+            what = f"tls = {listener.tls.value} needs submission.tls_certificate and submission.tls_key"
+            yield (LISTENER, certificate), f"the listener {listener.name}: {what}"
+    if given.users_file and not given.plaintext_login_on_loopback:
         users = ("submission", "users_file")
         yield (users, certificate), "needs submission.tls_certificate: passwords are taken over TLS only"
-    if not given.listen and not given.listen_tls:
-        yield (listen, listen_tls), "is empty, and so is submission.listen_tls: no mail would be taken"
+
+
+def _listeners_amiss(settings: Settings) -> Iterator[Finding]:
+    """No listener at all, two of one name, one where nobody can do what it says, and one that is named and is not."""
+    if not settings.listeners:
+        what = "is empty, like submission.listen_tls, and there is no [[listener]]: no mail would be taken"
+        yield (LISTEN, LISTEN_TLS), what
+    names = set(RESERVED_NAMES)
+    for listener in settings.listener:
+        if listener.name in RESERVED_NAMES:
+            yield (LISTENER,), f"the name {listener.name} is for the addresses of [submission]: choose another"
+        elif listener.name in names:
+            yield (LISTENER,), f"the name {listener.name} is there twice"
+        names.add(listener.name)
+        asks_for_auth = listener.auth and "auth" in listener.model_fields_set
+        without_tls = listener.tls is ListenerTls.NONE and not settings.submission.plaintext_login_on_loopback
+        if asks_for_auth and without_tls:
+            what = "auth = true, but with tls = none nobody can log in: passwords are taken over TLS only"
+            yield (LISTENER,), f"the listener {listener.name}: {what}"
+    known = {listener.name for listener in settings.listeners}
+    for client in settings.client:
+        for name in client.listeners:
+            if name not in known:
+                yield (("", "client"), LISTENER), f"the client {client.name}: there is no listener {name}"
+
+
+def _addresses_twice(settings: Settings) -> Iterator[Finding]:
+    """One place, two listeners: only one of them could have it."""
     seen: set[str] = set()
-    admin = ("admin", "listen")
-    for name, addresses in ((listen, given.listen), (listen_tls, given.listen_tls), (admin, settings.admin.listen)):
+    given, admin = settings.submission, ("admin", "listen")
+    places: list[tuple[Name, Iterable[HostPort | Inherited]]] = [(LISTEN, given.listen), (LISTEN_TLS, given.listen_tls)]
+    places += [(LISTENER, listener.listen) for listener in settings.listener]
+    for name, addresses in (*places, (admin, settings.admin.listen)):
         for address in addresses:
-            if str(address) in seen and address.port:
-                yield (name, listen, listen_tls, admin), f"{address} is there twice"
+            if str(address) in seen and (isinstance(address, Inherited) or address.port):
+                yield (name, LISTEN, LISTEN_TLS, LISTENER, admin), f"{address} is there twice"
             seen.add(str(address))
-    yield from _overrides_twice(settings)
-    yield from _sources_twice(settings)
-    for blamed, who, hop in _named_places(settings):
-        if any(_same_place(hop, address, settings.hostname) for address in (*given.listen, *given.listen_tls)):
-            what = f"{who}{hop} is this relay itself: mail would go in a circle"
-            yield (blamed, listen, listen_tls, ("", "hostname")), what
-    yield from _routes_amiss(settings)
-    yield from _limits_of_no_route(settings)
-    yield from _kept_back_too_long(settings)
-    yield from _login_of_sendmail(settings)
 
 
 def _login_of_sendmail(settings: Settings) -> Iterator[Finding]:

@@ -73,9 +73,10 @@ class FileRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class ListenerStarted(Event):
-    """Mail is taken at this address. `tls`: starttls, implicit or none."""
+    """Mail is taken at this address. `tls`: starttls, required, implicit or none."""
 
     name = "listener-started"
+    listener: str
     address: str
     tls: str
 
@@ -123,6 +124,18 @@ class SubmissionRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionRefused(Event):
+    """A client was not let in: a limit, or a proxy without a header. 20 a minute at most; `more`: others, untold."""
+
+    name = "connection-refused"
+    level = "warning"
+    client: str
+    listener: str
+    reason: str
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
 class AuthenticationFailed(Event):
     """A client gave a wrong name or password."""
 
@@ -130,6 +143,31 @@ class AuthenticationFailed(Event):
     level = "warning"
     client: str
     login: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaReached(Event):
+    """A client has sent all that its `[[client]]` lets it, and was told to wait: its password may be stolen.
+
+    `account`: who counts together; `limit`: the setting, which allows `most`. Told once an hour for each.
+    """
+
+    name = "quota-reached"
+    level = "warning"
+    account: str
+    client: str
+    login: str | None
+    limit: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaFailed(Event):
+    """A file of what clients have sent is damaged, or cannot be read or written; it is counted in memory alone."""
+
+    name = "quota-failed"
+    level = "error"
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,6 +286,11 @@ def bindable(address: HostPort, error: OSError | None) -> Finding:
     return fail("listeners", text, remedy)
 
 
+def inherited(name: str) -> Finding:
+    """A listener whose socket systemd opens: its unit says where, and our settings do not."""
+    return ok("listeners", f"systemd opens the socket {name}: `systemctl list-sockets` shows where")
+
+
 def answering(address: HostPort, problem: str | None) -> Finding:
     """Whether the service that runs answers there."""
     if problem is None:

@@ -113,6 +113,7 @@ class Metrics:
             "relay_tls_lost", "Sessions without TLS with hosts that had it, by what was done.", "action"
         )
         by_action = {action: lost.labels(action).inc for action in ("delivered", "deferred")}
+        turned_away = self._counter("relay_connections_refused", "Clients that were not let in: a limit, or no PROXY.")
         trusted = self._gauge(
             "relay_dnssec_trusted", "1: the resolver's word on DNSSEC is believed. 0: it is not, and DANE is off."
         )
@@ -132,8 +133,15 @@ class Metrics:
             events.DnssecTrust: lambda event: trusted.set(event.trusted),
             events.MessageAccepted: self._plain("relay_messages_accepted", "Messages taken from clients."),
             events.SubmissionRefused: self._plain("relay_submission_refused", "Times a client was told no."),
+            events.ConnectionRefused: lambda event: turned_away.inc(1 + event.more),
             events.AuthenticationFailed: self._plain(
                 "relay_authentication_failed", "Logins with a wrong name or password."
+            ),
+            events.QuotaReached: self._plain(
+                "relay_quota_reached", "Times a client had sent all that its [[client]] lets it, once an hour for each."
+            ),
+            events.QuotaFailed: self._plain(
+                "relay_quota_failures", "Times a file of what clients have sent could not be read or written."
             ),
             events.AttemptFinished: self._count_attempt,
             events.DestinationRests: self._plain(

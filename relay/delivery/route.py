@@ -7,7 +7,7 @@ for sure into an outcome. RFC 5321 section 5.1, RFC 7505.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -23,7 +23,7 @@ from relay.policy.sts import NoSts, StsFound, StsResult
 from relay.policy.tlsa import NoTlsa, TlsaResult
 from relay.policy.verdict import DNS_UNDECIDED_4_7_5
 from relay.setting_types import is_address
-from relay.settings import DeliverySettings, Settings
+from relay.settings import DeliverySettings, HostPort, ListenerTls, Settings
 
 NO_SUCH_DOMAIN_5_1_2 = Status(Kind.PERMANENT, 1, 2)
 NULL_MX_5_1_10 = Status(Kind.PERMANENT, 1, 10)
@@ -176,10 +176,14 @@ class Router:
         assert_never(destination)
 
 
-def own_mx_name(settings: Settings, hostname: str) -> str | None:
-    """Our name, if an MX record with it leads to our own listener; another server of this machine may be there."""
-    ports = {address.port for address in settings.submission.listen}
-    return hostname if settings.delivery.port in ports else None
+def own_mx_name(settings: Settings, hostname: str, inherited: Collection[int] = ()) -> str | None:
+    """Our name, if an MX record with it leads to our own listener; another server of this machine may be there.
+
+    `inherited`: the ports of sockets that systemd has opened for us. A mail host is never called with TLS first.
+    """
+    places = [one.listen for one in settings.listeners if one.tls is not ListenerTls.IMPLICIT]
+    ports = {address.port for listen in places for address in listen if isinstance(address, HostPort)}
+    return hostname if settings.delivery.port in {*ports, *inherited} else None
 
 
 def _by_address(place: Place, hop: Hop | None = None) -> Route:

@@ -100,6 +100,9 @@ class Worker:
         It is on disk on return. Raises what the queue's `put` raises.
         """
         now = self._office.clock()
+        if message.due > now:
+            await self._store.put((message,))
+            return
         destinations = self._store.destinations(message)
         wanted = [destination for destination in destinations if self._lanes.take(destination, now)]
         if self._stopping.is_set() or self._free() < len(wanted):
@@ -163,7 +166,7 @@ class Worker:
     async def _give_back(self, claim: Claim) -> None:
         self._over(claim)
         with suppress(StoreUnavailable):  # then it comes back at the end of its lease
-            await self._store.release(claim, claim.arrived)  # ahead of what came after it
+            await self._store.release(claim, claim.due)  # ahead of what came after it
 
     def _free(self) -> int:
         """How many more claims we may hold."""

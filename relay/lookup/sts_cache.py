@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from relay.lookup.disk_table import DiskTable, DiskTableError, Layout, Row, parse_time
+from relay.disk_table import DiskTable, DiskTableError, Layout, Row, parse_time
 from relay.policy.sts import StsFound, parse_policy
 
 FILE_NAME = "sts.sqlite3"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from relay.lookup.disk_table import DiskTable, DiskTableError, Layout, Row, parse_time
+from relay.disk_table import DiskTable, DiskTableError, Layout, Row, parse_time
 from relay.policy.memory import MemoryRules, Remembered, TlsMemory, noted
 
 FILE_NAME = "tls.sqlite3"

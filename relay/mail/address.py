@@ -16,6 +16,7 @@ import idna
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010FFFF]+"
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*\Z")
 _QUOTED_STRING = re.compile(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e\u0080-\U0010FFFF]|\\[\x20-\x7e])*"\Z')
+_QUOTED_PAIR = re.compile(r"\\(.)")
 # Underscores occur in real host names; DNS allows them, so do we.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?\Z")
 _LITERAL = re.compile(r"\[(?:(IPv6):)?([0-9A-Fa-f:.]+)\]\Z", re.IGNORECASE)
@@ -43,6 +44,14 @@ class Address:
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def plain_local(self) -> str:
+        """The local part without its quotes and backslashes, which are a way to write it and no part of it.
+
+        For comparing: `"alice"@example.org` and `"ali\\ce"@example.org` are alice@example.org. RFC 5321 section 4.1.2.
+        """
+        return _QUOTED_PAIR.sub(r"\1", self.local[1:-1]) if self.local.startswith('"') else self.local
 
     @property
     def needs_smtputf8(self) -> bool:
@@ -98,6 +107,8 @@ def parse_address(octets: bytes) -> Address:
         raise AddressError("the address is not valid UTF-8") from None
     if text.lower() == "postmaster":
         return Address(text, "", text)
+    if text.startswith("@"):  # RFC 5321 appendix C
+        raise AddressError("a source route is not taken, give the address alone")
     local, at, domain = text.rpartition("@")
     if not at:
         raise AddressError("the address has no @ and domain")

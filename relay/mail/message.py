@@ -6,8 +6,9 @@ that go to the same place. `Body` says where the octets are; only `relay.queue` 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum, Flag, IntEnum
 from pathlib import Path
 from typing import Final
@@ -98,6 +99,33 @@ class MessageDsn:
     envid: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class DeliverBy:
+    """Until when a message is to be delivered, as the client asked. RFC 2852 section 4.
+
+    `returns`: after that it comes back (mode R); else its sender hears that it is late, and it is tried on (mode N).
+    `trace`: the sender is to hear of it when it is handed on.
+    """
+
+    time: datetime
+    returns: bool = False
+    trace: bool = False
+
+    @property
+    def mode(self) -> str:
+        """As in BY, behind the seconds: N, NT, R or RT."""
+        return f"{'R' if self.returns else 'N'}{'T' * self.trace}"
+
+    @staticmethod
+    def of(time: datetime, mode: str) -> DeliverBy:
+        """From the time and what `mode` gave."""
+        return DeliverBy(time, "R" in mode, "T" in mode)
+
+    def seconds_left(self, now: datetime) -> int:
+        """Whole seconds from `now` on; not above zero when the time is over."""
+        return math.floor((self.time - now).total_seconds())
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class MessageId:
     """A queue id: 63 bits that grow with time, written in 13 characters of base 32."""
@@ -172,7 +200,11 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message ready to be stored. `body` is final: nothing changes an octet of it from here on."""
+    """A message ready to be stored. `body` is final: nothing changes an octet of it from here on.
+
+    `release`: it is not tried before, as its sender asked; `release_asked`: in which words, as Future-Release-Request
+    has them (RFC 4865 section 5.1.2), when they were others than the time. `priority`: from -9 to 9 (RFC 6710).
+    """
 
     id: MessageId
     envelope: Envelope
@@ -185,6 +217,25 @@ class NewMessage:
     dsn: MessageDsn = MessageDsn()
     login: str | None = None  # under which the client sent it
     notice: str | None = None  # of a notice of ours: which kind, such as failure
+    release: datetime | None = None
+    release_asked: str | None = None
+    priority: int = 0
+    deliver_by: DeliverBy | None = None
+
+    @property
+    def due(self) -> datetime:
+        """When it is to be tried first."""
+        return first_due(self.arrived, self.release)
+
+
+def first_due(arrived: datetime, release: datetime | None) -> datetime:
+    """When a message is to be tried first. A time of release in the past holds nothing up."""
+    return arrived if release is None else max(arrived, release)
+
+
+def utc_date_time(time: datetime) -> str:
+    """RFC 3339, in UTC, to the second: 2030-01-01T12:00:00Z."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,3 +274,17 @@ class Claim:
     demand: TlsDemand = TlsDemand.DEFAULT
     dsn: MessageDsn = MessageDsn()
     login: str | None = None
+    release: datetime | None = None
+    release_asked: str | None = None
+    priority: int = 0
+    deliver_by: DeliverBy | None = None
+
+    @property
+    def due(self) -> datetime:
+        """When it was to be tried first: its life is counted from then on."""
+        return first_due(self.arrived, self.release)
+
+    @property
+    def release_request(self) -> str | None:
+        """What its sender asked with HOLDFOR or HOLDUNTIL, as a report has it. RFC 4865 section 5.1.2."""
+        return self.release_asked or (None if self.release is None else f"until;{utc_date_time(self.release)}")

@@ -40,12 +40,18 @@ class Peer:
     """A client as far as it is known: its address, the listener it came to, and what it has proved to be.
 
     `certificates`: the names in its certificate, once OpenSSL has verified it; `login`: as whom it has logged in.
+    `known` False: a proxy has not told where the client is, `address` is its own and proves nothing.
     """
 
     address: IPAddress
     listener: str
     certificates: tuple[str, ...] = ()
     login: str | None = None
+    known: bool = True
+
+    def is_in(self, networks: Iterable[IPNetwork]) -> bool:
+        """Whether the client itself is in one of these networks."""
+        return self.known and any(self.address in network for network in networks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,8 @@ class Grant:
     """One [[client]] of the settings. Whom it is for: everything that is given must be so.
 
     `users` are logins, `*` every one; `certificates` names in a verified client certificate, `*` every one. Patterns of
-    `senders`, `header_from` and `recipients`: an address, a domain, `.example.org` for all below it, `*`; empty: any.
+    `senders`, `header_from` and `recipients`: an address (its local part without quotes), a domain, `.example.org` for
+    all below it, `*`; empty: any. For senders and authors also `{user}` and `{user}@example.org`.
     `headers` and `line_ends` None: as the listener says. `max_message_size` None: as for all.
     """
 
@@ -92,11 +99,15 @@ class Grant:
         if not (self.networks or self.users or self.certificates):
             return False
         return (
-            (not self.networks or any(peer.address in network for network in self.networks))
+            (not self.networks or peer.is_in(self.networks))
             and (not self.users or (peer.login is not None and not {ANY, peer.login}.isdisjoint(self.users)))
             and (not self.certificates or _has_one(peer.certificates, self.certificates))
             and (not self.listeners or peer.listener in self.listeners)
         )
+
+    def size_limit(self, for_all: int) -> int:
+        """The largest message, in octets; `for_all` is what holds where the table says nothing."""
+        return for_all if self.max_message_size is None else self.max_message_size
 
     def allows_sender(self, sender: Address | None, login: str | None) -> bool:
         """Whether mail may come from this envelope sender; None is the null sender."""
@@ -116,31 +127,32 @@ def _has_one(names: Collection[str], wanted: Collection[str]) -> bool:
 
 
 def _matches(address: Address | None, patterns: Iterable[str], login: str | None) -> bool:
-    """Domains compare without regard to case, local parts with it: what differs may be somebody else."""
     if address is None:
         return NULL_SENDER in patterns
-    for pattern in patterns:
-        if pattern == ANY:
-            return True
-        if USER in pattern:
-            own = None if login is None else pattern.replace(USER, login)
-            if own is not None and own.rpartition("@")[0] == address.local and _domain_of(own) == address.domain:
-                return True
-            continue
-        local, at, domain = pattern.rpartition("@")
-        if at and local != address.local:
-            continue
-        if domain == address.domain or (not at and domain.startswith(".") and address.domain.endswith(domain)):
-            return True
-    return False
+    return any(_is_meant(address, pattern, login) for pattern in patterns)
 
 
-def _domain_of(text: str) -> str:
-    """As Address.domain, of a login that is an address; empty when it is none."""
+def _is_meant(address: Address, pattern: str, login: str | None) -> bool:
+    """Domains compare as A-labels, local parts without their quotes and with regard to case: what differs there may be
+    somebody else's. For the same reason a login stands for itself, letter by letter, and for no subaddress.
+    """
+    if pattern == ANY:
+        return True
+    if pattern == USER:
+        local, _, domain = (login or "").rpartition("@")  # a login that is no address is nobody's
+        return bool(local) and local == address.plain_local and _domain_of(domain) == address.domain
+    local, at, domain = pattern.rpartition("@")
+    if not at:
+        return domain == address.domain or (domain.startswith(".") and address.domain.endswith(domain))
+    return domain == address.domain and address.plain_local == (login if local == USER else local)
+
+
+def _domain_of(text: str) -> str | None:
+    """As Address.domain has it; None for what is no domain."""
     try:
-        return parse_domain(text.rpartition("@")[2])
+        return parse_domain(text)
     except AddressError:
-        return ""
+        return None
 
 
 class Clients:
@@ -152,3 +164,8 @@ class Clients:
     def grant(self, peer: Peer) -> Grant | None:
         """What this client may do; None: it may not send anything."""
         return next((grant for grant in self.grants if grant.fits(peer)), None)
+
+    @property
+    def have_quotas(self) -> bool:
+        """Whether anything has to be counted."""
+        return not all(grant.quota.unlimited for grant in self.grants)

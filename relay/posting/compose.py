@@ -197,6 +197,8 @@ def _sender(said: str | None, author: Author) -> Address | None:
 
 def _address(octets: bytes, domain: str, what: str) -> Address:
     """An address, with this machine's domain where it has none. Raises DataError."""
+    if not octets.strip():
+        raise DataError(f"{what}an address is empty")
     try:
         return parse_address(octets if b"@" in octets else octets + b"@" + domain.encode())
     except AddressError as error:

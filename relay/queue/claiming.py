@@ -36,20 +36,23 @@ from relay.queue.rows import (
     seen_row,
     settled_row,
     to_address,
+    to_deliver_by,
     to_dsn,
     to_recipient,
+    to_release,
 )
 from relay.queue.store import FileOf, Grouping
 from relay.queue.writer import Transaction
 
 _FIRST_TWO = (
     "SELECT DISTINCT next_attempt, message FROM recipient INDEXED BY recipient_due"
-    " WHERE state = ? AND destination = ? AND flow = ? AND next_attempt IS NOT NULL"
+    " WHERE state = ? AND destination = ? AND flow = ? AND priority = ? AND next_attempt IS NOT NULL"
     " ORDER BY next_attempt, message LIMIT 2"
 )
 _MESSAGE = (
     "SELECT id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid,"
-    " size, octets, crc FROM message LEFT JOIN body ON body.message = message.id WHERE id = ?"
+    " release, release_asked, priority, deliver_by, deliver_mode, size, octets, crc"
+    " FROM message LEFT JOIN body ON body.message = message.id WHERE id = ?"
 )
 # The plus signs keep the planner to the primary key: the other index would walk all that is due.
 _LEASE = (
@@ -127,6 +130,10 @@ def first_claims(
             demand=message.demand,
             dsn=message.dsn,
             login=message.login,
+            release=message.release,
+            release_asked=message.release_asked,
+            priority=message.priority,
+            deliver_by=message.deliver_by,
         )
         for destination, recipients in groups.items()
     )
@@ -146,8 +153,9 @@ def claim(transaction: Transaction, order: Order, file_of: FileOf) -> tuple[Clai
     messages: dict[int, tuple[Row, Body]] = {}  # one copy, however many destinations the message goes to
     claims: list[Claim] = []
     while len(claims) < order.limit and (turn := turns.next(closed)) is not None:
-        is_retry, (destination, flow) = turn
-        places = transaction.connection.execute(_FIRST_TWO, (_KINDS[is_retry], destination, flow)).fetchall()
+        is_retry, (priority, (destination, flow)) = turn
+        line = _KINDS[is_retry], destination, flow, priority
+        places = transaction.connection.execute(_FIRST_TWO, line).fetchall()
         if not places or places[0][0] > order.now:
             turns.served(turn, places[0][0] if places else None, order.now, taken=False)
             continue
@@ -166,7 +174,7 @@ def renew(transaction: Transaction, claim: Claim, until: int) -> bool:
     """Move the end of a lease. False: it was lost."""
     cursor = transaction.connection.execute(_RENEW, (until, claim.id.number, claim.lease))
     if cursor.rowcount > 0:
-        transaction.turns.lease(claim.lease, until, _line(claim))
+        transaction.turns.lease(claim.lease, until, _line(claim), claim.priority)
     return cursor.rowcount > 0
 
 
@@ -195,7 +203,8 @@ def settle(transaction: Transaction, ending: Ending, grouping: Grouping) -> bool
         time = due(settled)
         if time is not None:
             line = destination, flow_of(claim.sender, claim.login)
-            (turns.note_retry if settled.state is State.DEFERRED else turns.note_fresh)(line, time)
+            note = turns.note_retry if settled.state is State.DEFERRED else turns.note_fresh
+            note(line, time, claim.priority)
     if not any(settled.state.closed for settled in settlement.recipients):
         return False
     if not connection.execute(CLOSE_MESSAGE, (now, id)).rowcount:
@@ -210,7 +219,7 @@ def release(transaction: Transaction, claim: Claim, next_attempt: int, counted: 
     cursor = transaction.connection.execute(_RELEASE, (next_attempt, uncounted, claim.id.number, claim.lease))
     if cursor.rowcount > 0:
         transaction.turns.end_lease(claim.lease)
-        transaction.turns.note(_line(claim), next_attempt)
+        transaction.turns.note(_line(claim), next_attempt, claim.priority)
     return cursor.rowcount > 0
 
 
@@ -228,13 +237,14 @@ def _lease(transaction: Transaction, message: tuple[Row, Body], destination: str
         _LEASE, (number, order.lease_until, row[0], destination, order.now)
     ).fetchall()
     claim = to_claim(row, body, destination, leased, (number, order.lease_until))
-    transaction.turns.lease(number, order.lease_until, _line(claim))
+    transaction.turns.lease(number, order.lease_until, _line(claim), claim.priority)
     return claim
 
 
 def to_claim(message: Row, body: Body, destination: str, leased: Sequence[Row], lease: tuple[int, int]) -> Claim:
     """`lease`: its number and its end."""
-    id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid, *_ = message
+    id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid = message[:11]
+    release, release_asked, priority, deliver_by, deliver_mode = message[11:16]
     number, until = lease
     return Claim(
         id=MessageId(id),
@@ -251,6 +261,10 @@ def to_claim(message: Row, body: Body, destination: str, leased: Sequence[Row], 
         demand=TlsDemand(demand),
         dsn=to_dsn(ret, envid),
         login=login,
+        release=to_release(release),
+        release_asked=release_asked,
+        priority=priority,
+        deliver_by=to_deliver_by(deliver_by, deliver_mode),
     )
 
 

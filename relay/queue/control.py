@@ -36,17 +36,19 @@ _HOLD = (
     "UPDATE recipient SET state = 'held', next_attempt = NULL, lease = NULL, hold = ?, changed = ?"
     " WHERE message = ? AND number = ?"
 )
+# Now (?1), but what was never tried not before the time that its sender asked for: only a retry overrules that.
+_FIRST_TIME = "max(?1, iif(attempts = 0, coalesce((SELECT release FROM message WHERE id = ?2), 0), 0))"
 _RELEASE = (
-    "UPDATE recipient SET state = iif(attempts = 0, 'queued', 'deferred'), next_attempt = ?1, hold = NULL,"
-    " changed = ?1 WHERE message = ?2 AND number = ?3"
+    "UPDATE recipient SET state = iif(attempts = 0, 'queued', 'deferred'), hold = NULL, changed = ?1,"  # noqa: S608
+    f" next_attempt = {_FIRST_TIME} WHERE message = ?2 AND number = ?3"
 )
 _RETRY = (
     "UPDATE recipient SET next_attempt = iif(lease IS NULL, min(next_attempt, ?1), ?1), lease = NULL"
     " WHERE message = ?2 AND number = ?3"
 )
 _REROUTE = (
-    "UPDATE recipient SET route = ?1, destination = ?2, next_attempt = iif(state = 'held', NULL, ?3), lease = NULL"
-    " WHERE message = ?4 AND number = ?5"
+    "UPDATE recipient SET route = ?4, destination = ?5, lease = NULL,"  # noqa: S608  (constants of ours)
+    f" next_attempt = iif(state = 'held', NULL, {_FIRST_TIME}) WHERE message = ?2 AND number = ?3"
 )
 # Of the last attempt nothing stays here: that is told by its evidence, and this was decided by somebody else.
 _CLOSE = (
@@ -234,7 +236,7 @@ def _rerouted(row: Row, route: str | None, grouping: Grouping, now: int) -> Row:
     """For _REROUTE."""
     message, number, _, _, _, address, domain, sender, sender_domain, login = row
     origin = None if sender is None else to_address(sender, sender_domain)
-    return route, grouping(origin, login, to_address(address, domain), route), now, message, number
+    return now, message, number, route, grouping(origin, login, to_address(address, domain), route)
 
 
 def _tell(transaction: Transaction, action: Action, desk: Desk, rows: Sequence[Row]) -> list[MessageId]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -54,7 +54,8 @@ class Lines:
         self._later: list[tuple[int, Line]] = []  # a heap: has every line that is not ready, and outdated entries
         self._ready: set[Line] = set()  # each stands in _offered or in _aside
         self._offered: dict[str, _Offers] = {}  # by sender
-        self._turns: deque[str] = deque()  # the senders in _offered
+        self._turns: deque[str] = deque()  # the senders in _offered, but for those in _over
+        self._over: list[str] = []  # those who had their turn in this round, when there are rounds
         self._aside: dict[str, deque[str]] = {}  # by destination that was closed when looked at: the senders there
         # Each of those stands in one of these. Thousands may rest at a time, and are not looked at before it is over.
         self._watched: dict[str, None] = {}
@@ -67,6 +68,7 @@ class Lines:
         self._ready.clear()
         self._offered.clear()
         self._turns.clear()
+        self._over.clear()
         self._aside.clear()
         self._watched.clear()
         self._rising.clear()
@@ -103,10 +105,21 @@ class Lines:
         if destination in self._aside:
             self._watched[destination] = None
 
-    def next(self, closed: Callable[[str], bool]) -> Line | None:
-        """The line that is to be served now; None: none is ready where mail is taken."""
+    def begin_round(self) -> None:
+        """Everybody has a turn again."""
+        self._turns.extend(self._over)
+        self._over.clear()
+
+    def next(self, closed: Callable[[str], bool], served: Collection[str] = ()) -> Line | None:
+        """The line that is to be served now; None: none is ready where mail is taken.
+
+        `served`: the senders who have no turn before the next round.
+        """
         while self._turns:
             sender = self._turns[0]
+            if sender in served:
+                self._over.append(self._turns.popleft())
+                continue
             offers = self._offered[sender]
             while queue := offers.queue:
                 if not closed(queue[0]):

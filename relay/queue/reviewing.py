@@ -18,22 +18,27 @@ GRACE_MICROS = 60 * 1_000_000
 _OVERDUE = (
     "SELECT DISTINCT m.id, r.destination, r.state = 'held' FROM message m JOIN recipient r ON r.message = m.id"
     " WHERE m.closed IS NULL AND r.state IN ('queued', 'deferred', 'held') AND r.lease IS NULL"
-    " AND coalesce(r.review, m.arrived + ?1) <= ?2"
+    " AND coalesce(r.review, min(max(m.arrived, coalesce(m.release, 0)) + ?1, coalesce(m.deliver_by, ?2 + 1))) <= ?2"
     " AND (r.state = 'held' OR r.next_attempt > ?2 OR r.next_attempt <= ?2 - ?3) LIMIT ?4"
 )
 _LEASE = (
     "UPDATE recipient SET lease = ?1"  # noqa: S608  (constants of ours)
     " WHERE message = ?2 AND +destination = ?3 AND lease IS NULL"
     " AND iif(?4, state = 'held', state IN ('queued', 'deferred'))"
-    " AND coalesce(review, (SELECT arrived FROM message WHERE id = ?2) + ?5) <= ?6"
+    " AND coalesce(review, (SELECT min(max(arrived, coalesce(release, 0)) + ?5, coalesce(deliver_by, ?6 + 1))"
+    " FROM message WHERE id = ?2)) <= ?6"
     f" RETURNING {RECIPIENT_COLUMNS}"
 )
+# What waits for the time that its sender asked for does so whatever our clock says.
+_ASKED_FOR = "EXISTS (SELECT 1 FROM message WHERE id = recipient.message AND release = recipient.next_attempt)"
 _FAR_AHEAD = (  # a lease ends when it ends
-    "SELECT 1 FROM recipient INDEXED BY recipient_due WHERE next_attempt > ?1 AND lease IS NULL"
+    "SELECT 1 FROM recipient INDEXED BY recipient_due"  # noqa: S608  (constants of ours)
+    f" WHERE next_attempt > ?1 AND lease IS NULL AND NOT {_ASKED_FOR}"
     " UNION ALL SELECT 1 FROM rest WHERE until > ?1 LIMIT 1"
 )
 _BRING_FORWARD = (
-    "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ?1 WHERE next_attempt > ?1 AND lease IS NULL"
+    "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ?1"  # noqa: S608  (constants of ours)
+    f" WHERE next_attempt > ?1 AND lease IS NULL AND NOT {_ASKED_FOR}"
 )
 
 _SHORTEN_RESTS = "UPDATE rest SET until = ?1 WHERE until > ?1"

@@ -11,6 +11,7 @@ from typing import Any
 from relay.mail.address import Address
 from relay.mail.message import (
     Claim,
+    DeliverBy,
     InlineBody,
     MessageDsn,
     MessageId,
@@ -32,12 +33,12 @@ _CHANGING = re.compile(r"[+=-]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?)"
+INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_BODY = "INSERT INTO body VALUES (?, ?, ?)"
 INSERT_RECIPIENT = (
     "INSERT INTO recipient (message, number, address, domain, destination, flow, notify, orcpt, state, attempts,"
-    " next_attempt, lease, tls, changed, delay_notices)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, 'none', ?, 0)"
+    " next_attempt, lease, tls, changed, delay_notices, priority)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, 'none', ?, 0, ?)"
 )
 SETTLE_RECIPIENT = (
     "UPDATE recipient SET state = ?, next_attempt = ?, lease = NULL, status = ?, reply = ?, reason = ?, host = ?,"
@@ -59,7 +60,8 @@ CLOSE_MESSAGE = (
 SELECT_ENTRY = (
     "SELECT m.id, m.message_id, m.sender, r.address, r.domain, r.state, r.attempts, r.status, r.reply, r.reason,"
     " r.host, r.tls, iif(r.lease IS NULL, r.next_attempt, NULL), m.arrived, r.changed, r.number, m.size, m.login,"
-    " r.destination, r.route, r.cause, r.rule, r.review, r.hold, r.notify, r.orcpt, r.delay_notices"
+    " r.destination, r.route, r.cause, r.rule, r.review, r.hold, r.notify, r.orcpt, r.delay_notices,"
+    " m.priority, m.release, m.deliver_by, m.deliver_mode"
     " FROM message m JOIN recipient r ON r.message = m.id"
 )
 
@@ -96,6 +98,11 @@ def message_row(message: NewMessage, about: MessageId | None = None) -> Row:
         message.login,
         None if message.dsn.ret is None else message.dsn.ret.value,
         message.dsn.envid,
+        None if message.release is None else to_micros(message.release),
+        message.release_asked,
+        message.priority,
+        None if message.deliver_by is None else to_micros(message.deliver_by.time),
+        None if message.deliver_by is None else message.deliver_by.mode,
     )
 
 
@@ -108,10 +115,12 @@ def body_row(message: NewMessage) -> Row:
 
 
 def recipient_rows(message: NewMessage, destinations: Sequence[str], flow: str, claims: Sequence[Claim]) -> list[Row]:
-    """For INSERT_RECIPIENT: each is leased by the one of `claims` for its destination, or else due on arrival."""
+    """For INSERT_RECIPIENT: each is leased by the one of `claims` for its destination, or else due on arrival, or at
+    the time that its sender asked for.
+    """
     id, arrived = message.id.number, to_micros(message.arrived)
     leased = {claim.destination: (1, to_micros(claim.lease_until), claim.lease) for claim in claims}
-    waiting = 0, arrived, None
+    waiting = 0, to_micros(message.due), None
     envelope = message.envelope
     return [
         (
@@ -125,6 +134,7 @@ def recipient_rows(message: NewMessage, destinations: Sequence[str], flow: str, 
             dsn.orcpt,
             *leased.get(destination, waiting),
             arrived,
+            message.priority,
         )
         for number, (address, dsn, destination) in enumerate(
             zip(envelope.recipients, envelope.asked, destinations, strict=True)
@@ -168,6 +178,16 @@ def to_dsn(ret: str | None, envid: str | None) -> MessageDsn:
     return MessageDsn(None if ret is None else Ret(ret), envid)
 
 
+def to_release(release: int | None) -> datetime | None:
+    """From the column of the message."""
+    return None if release is None else from_micros(release)
+
+
+def to_deliver_by(time: int | None, mode: str | None) -> DeliverBy | None:
+    """From the columns of the message."""
+    return None if time is None or mode is None else DeliverBy.of(from_micros(time), mode)
+
+
 def settled_row(message: int, lease: int, settled: SettledRecipient, now: int) -> Row:
     """For SETTLE_RECIPIENT."""
     outcome = settled.outcome
@@ -208,7 +228,8 @@ def to_entry(row: Row) -> QueueEntry:
     """From SELECT_ENTRY."""
     id, message_id, sender, recipient, domain, state, attempts, *last, next_attempt, arrived, changed = row[:15]
     status, reply, reason, host, tls = last
-    number, size, login, destination, route, cause, rule, review, hold, notify, orcpt, delay_notices = row[15:]
+    number, size, login, destination, route, cause, rule, review, hold, notify, orcpt, delay_notices = row[15:27]
+    priority, release, deliver_by, deliver_mode = row[27:]
     return QueueEntry(
         id=MessageId(id),
         message_id=message_id,
@@ -236,6 +257,9 @@ def to_entry(row: Row) -> QueueEntry:
         hold=hold,
         dsn=RecipientDsn(None if notify is None else Notify(notify), orcpt),
         delay_notices=delay_notices,
+        priority=priority,
+        release=to_release(release),
+        deliver_by=to_deliver_by(deliver_by, deliver_mode),
     )
 
 

@@ -118,7 +118,8 @@ class SqliteStore:
         def work(transaction: Transaction) -> tuple[Claim, ...]:
             self._check_room(transaction, message.body.size)
             # What a rule holds is not claimed; then the rest of the message goes the long way.
-            free = () if transactions.held(transaction, message) else wanted
+            waits = message.due > message.arrived or transactions.held(transaction, message)
+            free = () if waits else wanted
             claims = claiming.first_claims(message, destinations, free, lease_until, self._lease_numbers)
             transactions.put(transaction, message, destinations, claims)
             return claims

@@ -21,11 +21,12 @@ from relay.queue.store import Rest
 AGES: Final = tuple(timedelta(minutes=minutes) for minutes in (5, 15, 60, 4 * 60, 24 * 60))
 NOT_TRIED: Final = "not tried"
 NO_SENDER: Final = "<>"
+EARLY: Final = "held by its sender"  # until the time that he has asked for
 UNNAMED: Final = "not known"  # of mail that an older version has tried
 
 _OPEN = (
     "SELECT r.message, r.destination, r.flow, r.cause, r.state, r.status, r.next_attempt, r.lease IS NOT NULL,"
-    " m.arrived FROM message m JOIN recipient r ON r.message = m.id WHERE {} ORDER BY m.id, r.number LIMIT ?"
+    " m.arrived, m.release FROM message m JOIN recipient r ON r.message = m.id WHERE {} ORDER BY m.id, r.number LIMIT ?"
 )
 
 
@@ -116,9 +117,10 @@ def load_stats(connection: sqlite3.Connection, selection: QueueFilter, now: date
     time = to_micros(now)
     whole, destinations, causes, senders = _Sum(), dict[str, _Sum](), dict[str, _Sum](), dict[str, _Sum]()
     states, due = Counter[str](), 0
-    for message, destination, sender, cause, state, status, next_attempt, leased, arrived in rows:
+    for message, destination, sender, cause, state, status, next_attempt, leased, arrived, release in rows:
         age = next((number for number, bound in enumerate(bounds) if arrived >= bound), len(bounds))
-        why = cause or (UNNAMED if status else NOT_TRIED)
+        is_early = release is not None and release > time and release == next_attempt
+        why = cause or (UNNAMED if status else EARLY if is_early else NOT_TRIED)
         for one in (
             whole,
             destinations.get(destination) or destinations.setdefault(destination, _Sum()),

@@ -5,8 +5,8 @@ Promises, tested in tests/store:
 * a stored message is claimed again and again until each of its recipients is settled as closed;
 * two claims never hold the same recipient at once; a claim whose lease was lost cannot settle;
 * `settle` is atomic with its evidence and its notices: no lost bounce, no bounce without closing;
-* nothing is claimed before its time; new mail goes ahead of retries, senders are served in turn, and what one sender
-  has for one destination goes by due time, then age;
+* nothing is claimed before its time; new mail goes ahead of retries, senders are served in turn, those with mail of
+  higher priority first, and what one sender has for one destination goes by priority, then due time, then age;
 * `now` always comes from the caller.
 """
 
@@ -18,7 +18,17 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from relay.mail.address import Address
-from relay.mail.message import NOTHING_ASKED, Body, Claim, FileBody, MessageId, NewMessage, RecipientDsn
+from relay.mail.message import (
+    NOTHING_ASKED,
+    Body,
+    Claim,
+    DeliverBy,
+    FileBody,
+    MessageId,
+    NewMessage,
+    RecipientDsn,
+    first_due,
+)
 from relay.mail.outcome import Cause, State, TlsUsed
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
@@ -70,6 +80,18 @@ class QueueEntry:
     hold: str | None = None  # why it is held
     dsn: RecipientDsn = NOTHING_ASKED
     delay_notices: int = 0
+    priority: int = 0
+    release: datetime | None = None  # not tried before, as its sender asked
+    deliver_by: DeliverBy | None = None
+
+    @property
+    def due(self) -> datetime:
+        """When it was, or is, to be tried first: its life is counted from then on."""
+        return first_due(self.arrived, self.release)
+
+    def waits_for_release(self, now: datetime) -> bool:
+        """Whether its sender's time has not come, and nobody has had it tried before that."""
+        return self.release is not None and self.release > now and self.next_attempt == self.release
 
     @property
     def under_way(self) -> bool:
@@ -79,11 +101,14 @@ class QueueEntry:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much mail there is, in recipients. Those that are held count in `held`, `causes` and `oldest` alone."""
+    """How much mail there is, in recipients. Those that are held count in `held`, `causes` and `oldest` alone.
+
+    In `oldest` mail whose sender wants it later counts from its release on.
+    """
 
     open: int  # that wait or are in an attempt
     due: int  # those of them that could be tried now: due, and for no destination that rests
-    oldest: datetime | None  # when the oldest message with an open recipient arrived
+    oldest: datetime | None  # when the oldest message with an open recipient arrived, or was released
     held: int = 0
     causes: tuple[tuple[Cause, int], ...] = ()  # that were tried, by what came of the last attempt
     resting: int = 0  # destinations
@@ -156,7 +181,10 @@ class QueueStore(Protocol):
     async def put_claimed(
         self, message: NewMessage, lease_until: datetime, wanted: Collection[str]
     ) -> tuple[Claim, ...]:
-        """Store a message as `put` does and claim it for the destinations `wanted`; in one transaction, not in two."""
+        """Store a message as `put` does and claim it for the destinations `wanted`; in one transaction, not in two.
+
+        Nothing is claimed of a message whose time has not come when it arrives.
+        """
 
     def destinations(self, message: NewMessage) -> frozenset[str]:
         """Where the mail of this message goes."""

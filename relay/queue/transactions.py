@@ -36,8 +36,8 @@ SPREAD_MICROS = 300 * 1_000_000  # but not over more than this
 TIDY_BATCH = 500  # messages forgotten in one item, so that nobody waits long behind it
 
 _LINES = (
-    "SELECT destination, flow, min(next_attempt) FROM recipient INDEXED BY recipient_due"
-    " WHERE state = ? AND next_attempt IS NOT NULL GROUP BY destination, flow"
+    "SELECT destination, flow, priority, min(next_attempt) FROM recipient INDEXED BY recipient_due"
+    " WHERE state = ? AND next_attempt IS NOT NULL GROUP BY destination, flow, priority"
 )
 _UNDO_LEASES = (
     "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ? + ? * min(attempts, ?), lease = NULL"
@@ -92,7 +92,9 @@ def put(
     claims: Sequence[Claim] = (),
     about: MessageId | None = None,
 ) -> None:
-    """Store a message, due on arrival, leased by `claims`, or held by a rule. Raises StoreUnavailable: its id is taken.
+    """Store a message, due when it is to be, leased by `claims`, or held by a rule.
+
+    Raises StoreUnavailable: its id is taken.
 
     `destinations`: of each recipient. `about`: the message is a notice that speaks of that one.
     """
@@ -102,7 +104,7 @@ def put(
     except sqlite3.IntegrityError as error:
         raise StoreUnavailable(f"the queue id {message.id} is taken") from error
     connection.execute(INSERT_BODY, body_row(message))
-    if about is None:
+    if about is None and message.due == message.arrived:
         turns.came_in(to_micros(message.arrived))
     flow = flow_of(message.envelope.sender, message.login)
     connection.executemany(INSERT_RECIPIENT, recipient_rows(message, destinations, flow, claims))
@@ -112,9 +114,9 @@ def put(
     for destination in set(destinations):
         if destination in leased:
             claim = leased[destination]
-            turns.lease(claim.lease, to_micros(claim.lease_until), (destination, flow))
+            turns.lease(claim.lease, to_micros(claim.lease_until), (destination, flow), message.priority)
         else:
-            turns.note_fresh((destination, flow), to_micros(message.arrived))
+            turns.note_fresh((destination, flow), to_micros(message.due), message.priority)
 
 
 def remember(transaction: Transaction, attempt: Row) -> None:

@@ -9,8 +9,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Iterable
 
-from relay.queue.lines import Line, Lines
+from relay.queue.lines import Line
+from relay.queue.ranks import Ranked, Ranks
 from relay.queue.ration import Ration
+
+Turn = tuple[bool, Ranked]
+"""Whether it is one of a retry, and the line."""
 
 RETRY_TURN = 4  # each so many claims retries come first
 _SLACK = 64
@@ -27,40 +31,40 @@ class Turns:
         self.rests: dict[str, int] = {}
         self.holds = True
         self.damaged = False
-        self._fresh = Lines()
-        self._retries = Lines()
+        self._fresh = Ranks()
+        self._retries = Ranks()
         self._ration = Ration()
         self._now = 0  # of the claim under way
         self._claimed = 0
-        self._leases: dict[int, tuple[int, Line]] = {}  # by number: its end, and where its recipients stand then
+        self._leases: dict[int, tuple[int, Ranked]] = {}  # by number: its end, and where its recipients stand then
         self._ends: list[tuple[int, int]] = []  # a heap, with outdated entries
 
-    def load(self, fresh: Iterable[tuple[str, str, int]], retries: Iterable[tuple[str, str, int]]) -> None:
-        """Forget the lines and begin with these: destination, sender, when the first is due."""
+    def load(self, fresh: Iterable[tuple[str, str, int, int]], retries: Iterable[tuple[str, str, int, int]]) -> None:
+        """Forget the lines and begin with these: destination, sender, priority, when the first is due."""
         self._fresh.load(fresh)
         self._retries.load(retries)
         self.damaged = False
 
-    def note_fresh(self, line: Line, time: int) -> None:
+    def note_fresh(self, line: Line, time: int, priority: int = 0) -> None:
         """New mail in `line` is due at `time`."""
-        self._fresh.note(line, time)
+        self._fresh.note(line, time, priority)
 
     def came_in(self, now: int) -> None:
         """A new message was put, whoever has it now."""
         self._ration.note_fresh(now)
 
-    def note_retry(self, line: Line, time: int) -> None:
+    def note_retry(self, line: Line, time: int, priority: int = 0) -> None:
         """Mail that was tried before is due at `time`."""
-        self._retries.note(line, time)
+        self._retries.note(line, time, priority)
 
-    def note(self, line: Line, time: int) -> None:
+    def note(self, line: Line, time: int, priority: int = 0) -> None:
         """Mail of either kind."""
-        self._fresh.note(line, time)
-        self._retries.note(line, time)
+        self._fresh.note(line, time, priority)
+        self._retries.note(line, time, priority)
 
-    def lease(self, number: int, end: int, line: Line) -> None:
+    def lease(self, number: int, end: int, line: Line, priority: int = 0) -> None:
         """A lease runs, or runs longer: its mail is due at the end, should nobody settle it."""
-        self._leases[number] = end, line
+        self._leases[number] = end, (priority, line)
         heapq.heappush(self._ends, (end, number))
         if len(self._ends) > 2 * len(self._leases) + _SLACK:
             self._ends = [(time, one) for one, (time, _) in self._leases.items()]
@@ -91,31 +95,32 @@ class Turns:
             lease = self._leases.get(number)
             if lease is not None and lease[0] == end:
                 del self._leases[number]
-                self.note(lease[1], end)
+                priority, line = lease[1]
+                self.note(line, end, priority)
         self._now = now
-        for lines in (self._fresh, self._retries):
-            lines.advance(now, closed, lambda destination: self.rest_of(destination, now))
+        for ranks in (self._fresh, self._retries):
+            ranks.advance(now, closed, lambda destination: self.rest_of(destination, now))
 
-    def next(self, closed: Callable[[str], bool]) -> tuple[bool, Line] | None:
-        """The line to claim from, and whether it is one of retries; None: there is none."""
+    def next(self, closed: Callable[[str], bool]) -> Turn | None:
+        """The line to claim from; None: there is none."""
         kinds = ((True, self._retries), (False, self._fresh))
-        for is_retry, lines in kinds if self._claimed % RETRY_TURN == RETRY_TURN - 1 else reversed(kinds):
+        for is_retry, ranks in kinds if self._claimed % RETRY_TURN == RETRY_TURN - 1 else reversed(kinds):
             if is_retry and self._ration.opens(self._now) > self._now:
                 continue
-            line = lines.next(closed)
-            if line is not None:
-                return is_retry, line
+            ranked = ranks.next(closed)
+            if ranked is not None:
+                return is_retry, ranked
         return None
 
-    def served(self, turn: tuple[bool, Line], following: int | None, now: int, taken: bool) -> None:
+    def served(self, turn: Turn, following: int | None, now: int, taken: bool) -> None:
         """After `next`: when the first that is left in that line is due, and whether something was claimed."""
-        is_retry, line = turn
+        is_retry, ranked = turn
         self._claimed += taken
         if taken and is_retry:
             self._ration.note_retry()
         elif taken:
             self._ration.note_fresh(now)
-        (self._retries if is_retry else self._fresh).served(line, following, now, taken)
+        (self._retries if is_retry else self._fresh).served(ranked, following, now, taken)
 
     def first_time(self, closed: Collection[str], now: int) -> int | None:
         """When something may be claimed next, perhaps too early, never too late. `closed`: not there."""

@@ -48,7 +48,7 @@ _ALL = f"{SELECT_ENTRY} {_ORDER}"
 _ALL_OPEN = f"{SELECT_ENTRY} WHERE m.closed IS NULL AND {IS_OPEN} {_ORDER}"
 _ONE = f"{SELECT_ENTRY} WHERE m.id = ? {_ORDER}"
 _ONE_OPEN = f"{SELECT_ENTRY} WHERE m.id = ? AND {IS_OPEN} {_ORDER}"
-# Both are answered from an index alone, whatever the history is; the message with the smallest id is the oldest.
+# Answered from an index alone, whatever the history is.
 _DEPTH = (
     "SELECT count(*), total(next_attempt <= ?1 AND destination NOT IN (SELECT destination FROM rest WHERE until > ?1))"
     " FROM recipient INDEXED BY recipient_due WHERE next_attempt IS NOT NULL"
@@ -60,7 +60,12 @@ _BY_CAUSE = (
     " GROUP BY 1, 2"
 )
 _RESTING = "SELECT count(*) FROM rest WHERE until > ?"
-_OLDEST = "SELECT arrived FROM message WHERE closed IS NULL ORDER BY id LIMIT 1"
+# The message with the smallest id is the oldest, but for those that were to wait: they count from their release.
+_OLDEST = "SELECT arrived FROM message WHERE closed IS NULL AND coalesce(release, 0) <= arrived ORDER BY id LIMIT 1"
+_OLDEST_RELEASED = (
+    "SELECT release FROM message INDEXED BY message_release"
+    " WHERE closed IS NULL AND release > arrived AND release <= ? ORDER BY release LIMIT 1"
+)
 
 
 class QueueReader:
@@ -92,7 +97,7 @@ class QueueReader:
         held, causes = 0, Counter[Cause]()
         with self._asking() as ask:
             waiting, due = ask(_DEPTH, (to_micros(now),)).fetchone()
-            oldest = ask(_OLDEST).fetchone()
+            oldest = [*ask(_OLDEST), *ask(_OLDEST_RELEASED, (to_micros(now),))]
             for is_held, cause, number in ask(_BY_CAUSE):
                 held += number * is_held
                 if cause is not None:
@@ -101,7 +106,7 @@ class QueueReader:
         return Depth(
             waiting,
             int(due),
-            None if oldest is None else from_micros(oldest[0]),
+            from_micros(min(oldest)[0]) if oldest else None,
             held,
             tuple(sorted(causes.items(), key=lambda one: one[0].value)),
             resting,

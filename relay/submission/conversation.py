@@ -10,20 +10,24 @@ import asyncio
 import ssl
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relay.events import DefectFound, SubmissionRefused
 from relay.mail.status import Reply
-from relay.policy.clients import Grant, IPAddress, Peer
+from relay.policy.clients import Grant, Peer
 from relay.settings import ListenerSettings, ListenerTls
 from relay.submission import replies
 from relay.submission.access import client_address
+from relay.submission.crowd import Seat
 from relay.submission.shared import Shared
 from relay.submission.stream import Gone, Stream
 
 MAX_LINE_OCTETS = 12288  # RFC 4954 §4: of AUTH; other commands are shorter
 _MAX_COMMAND = 2048  # octets; RFC 5321 §4.5.3.1.4 asks for 512, and each extension for more
 _MAX_ERRORS = 20
+_MAX_COMMANDS = 200  # of a client that may not send anything
+_MOST_UNITS = 10  # of `tarpit`, for one answer
+_BEFORE_TLS = frozenset({"EHLO", "STARTTLS", "NOOP", "QUIT"})  # RFC 3207 §4
 # A web page can make a browser in a trusted network send us lines of its choice. A browser begins with one of these.
 _WEB_VERBS = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "PATCH", "DELETE", "TRACE", "PRI"})
 _NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "SEND", "SOML", "SAML", "BDAT", "ATRN"})
@@ -34,14 +38,11 @@ Verb = Callable[[str], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """How a client came: at which listener, and from where, when a proxy or an earlier look has told (else None).
-
-    `handshake`: its entry among the handshakes, when TLS came first.
-    """
+    """How a client came: at which listener, and, when something came before the session, who it is and its seat."""
 
     listener: ListenerSettings
-    address: IPAddress | None = None
-    handshake: object = None
+    peer: Peer | None = None
+    seat: Seat | None = None
 
 
 class Conversation(Stream):
@@ -51,12 +52,15 @@ class Conversation(Stream):
         super().__init__(shared.settings.timeout, shared.landing)
         self._shared = shared
         self._came = arrival
+        self._seat = arrival.seat
         self._listener = arrival.listener
         self._peer: Peer
         self._grant: Grant | None = None
         self._helo: str | None = None
         self._extended = False
         self._errors = 0
+        self._owed = 0.0  # seconds that the replies kept back have to wait for mistakes
+        self._commands = 0  # while it may not send anything
         self._at_command = False  # we wait for the next command
 
     @abstractmethod
@@ -85,26 +89,28 @@ class Conversation(Stream):
                 self._refuse(line)
             else:
                 await self._obey(line)
+            if self._owed:
+                await self._tarpit()
             await self.flush_if_many()
-            if self._shared.stopping and not self.busy:
+            if self._shared.stopping and (not self.busy or self._grant is None):
                 self.hang_up(replies.SHUTTING_DOWN)
 
     def leave_when_idle(self) -> None:
         """The service stops: say goodbye, at once when nothing is under way, otherwise after the message."""
         if self.shaking:
             self.abort()
-        elif self._at_command and not self.busy:
+        elif self._at_command and (not self.busy or self._grant is None):
             self.dismiss(replies.SHUTTING_DOWN)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client is there."""
-        self._shared.handshakes.discard(self._came.handshake)
         self._shared.sessions.add(self)
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone."""
         self._shared.sessions.discard(self)
+        self._shared.crowd.leave(self._seat)
         super().connection_lost(error)
 
     def _admit(self) -> bool:
@@ -113,32 +119,38 @@ class Conversation(Stream):
         if not peer:
             self.hang_up()  # it left before we looked
             return False
-        self._identify(Peer(self._came.address or client_address(peer[0]), self._listener.name))
-        refusal = None
-        if self._shared.stopping:
-            refusal = replies.SHUTTING_DOWN
-        elif self._shared.is_crowded(self._grant is not None):
-            refusal = replies.TOO_MANY_CONNECTIONS
-            self._report(refusal, "connection")
-        if refusal is not None:
-            self.hang_up(refusal)
+        self._identify(self._came.peer or Peer(client_address(peer[0]), self._listener.name))
+        seat = replies.SHUTTING_DOWN if self._shared.stopping else self._seat or self._shared.enter(self._peer)
+        if isinstance(seat, Reply):
+            self.hang_up(seat)
             return False
+        self._seat = seat
         return True
 
     def _identify(self, peer: Peer) -> None:
         """We know (more) of who this is: what may it do?"""
         self._peer = peer
         self._grant = self._shared.clients.grant(peer)
+        self.trusted = self._grant is not None
 
     async def _obey(self, line: bytes) -> None:
         verb, _, argument = line.partition(b" ")
         name = verb.decode("ascii", "replace").upper()
+        if not self.trusted:
+            self._commands += 1
+            if self._commands > _MAX_COMMANDS:
+                self._report(replies.TOO_MANY_COMMANDS, "connection")
+                self.hang_up(replies.TOO_MANY_COMMANDS)
+                return
         if name != "AUTH" and len(line) + 2 > _MAX_COMMAND:
             self._refuse(replies.LINE_TOO_LONG)
             return
         if name in _WEB_VERBS:
             self._report(replies.NOT_A_WEB_SERVER, "connection")
             self.hang_up(replies.NOT_A_WEB_SERVER)
+            return
+        if self._listener.tls is ListenerTls.REQUIRED and self.tls is None and name not in _BEFORE_TLS:
+            self._refuse(replies.TLS_FIRST)
             return
         method: Verb | None = getattr(self, f"smtp_{name}", None)
         if method is None:
@@ -160,13 +172,26 @@ class Conversation(Stream):
         """Say no; report it when it is `about` an address; count it when the client does not keep to the rules."""
         if about is not None:
             self._report(reply, about)
-        if reply.code in _PROTOCOL_ERRORS or reply is replies.RELAYING_DENIED:
-            self._errors += 1
+        if reply.code in _PROTOCOL_ERRORS or reply in replies.DENIALS:
+            self.count_mistake()
         if self._errors >= _MAX_ERRORS:
             self._report(replies.TOO_MANY_ERRORS, "connection")
             self.hang_up(replies.TOO_MANY_ERRORS)
         else:
             self.say(reply)
+
+    def count_mistake(self) -> None:
+        """One more mistake of the client; from the second on a stranger waits for the answer."""
+        self._errors += 1
+        unit = self._shared.settings.tarpit
+        if unit is not None and not self.trusted and self._errors > 1:
+            self._owed = unit.total_seconds() * min(self._errors, _MOST_UNITS)
+
+    async def _tarpit(self) -> None:
+        seconds, self._owed = self._owed, 0.0
+        self._at_command = True  # nothing is under way: the service may stop
+        await self.pause(seconds)
+        self._at_command = False
 
     def _report(self, reply: Reply, about: str) -> None:
         self._shared.front.emit(SubmissionRefused(str(self._peer.address), reply.text, replies.printable(about)))
@@ -207,7 +232,7 @@ class Conversation(Stream):
         # RFC 3207 §4.2: nothing that was said in clear text counts any more.
         self._helo, self._extended = None, False
         self.forget()
-        self._identify(Peer(self._peer.address, self._peer.listener))
+        self._identify(replace(self._peer, certificates=(), login=None))
         failure = await self.start_tls(context)
         if failure is not None:
             event = SubmissionRefused(str(self._peer.address), "connection closed", f"TLS handshake failed: {failure}")

@@ -45,6 +45,7 @@ class LoginConversation(Conversation):
             self._identify(replace(self._peer, login=credentials.name))
         elif answer is replies.LOGIN_REFUSED:
             self._failed_logins += 1
+            self.count_mistake()
         if self._failed_logins >= _MAX_FAILED_LOGINS:
             self.hang_up(replies.TOO_MANY_FAILED_LOGINS)
         else:

@@ -33,6 +33,7 @@ from relay.settings import ListenerSettings
 from relay.submission import replies
 from relay.submission.data import DataReader, Inspection
 from relay.submission.front import Front
+from relay.submission.quota import Spending
 from relay.submission.stream import Stream
 from relay.submission.verbs import Mail, Rcpt
 
@@ -60,8 +61,15 @@ class Transaction:
     """What MAIL and RCPT have said so far. Recipients are kept once each, by local part and domain."""
 
     mail: Mail
+    spending: Spending | None = None
+    committing: bool = False  # whether it is stored is being settled, whatever becomes of the client
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
     _asked: dict[tuple[str, str], RecipientDsn] = field(default_factory=dict, init=False)  # where something was asked
+
+    def give_up(self) -> None:
+        """It will not come to a message, unless that is being settled."""
+        if self.spending is not None and not self.committing:
+            self.spending.release()
 
     def add(self, key: tuple[str, str], rcpt: Rcpt) -> None:
         """One more recipient, or more to ask for one that is there: `key` is its local part and domain."""
@@ -161,12 +169,14 @@ class Receiver:
         stream.say(replies.SEND_DATA)
         try:
             await keeper.write(trace)
-            inspection = await self._read(keeper, stream)
+            limit = client.grant.size_limit(self._max_size)
+            inspection = await self._read(keeper, stream, limit)
         except BaseException:
             self._spawn(keeper.drop())
             raise
-        problem = self._refusal(inspection) or keeper.problem
+        problem = self._refusal(inspection, limit) or keeper.problem
         if problem is None:
+            transaction.committing = True
             problem = await asyncio.shield(self._spawn(self._commit(keeper, client, transaction, inspection)))
         else:
             await asyncio.shield(self._spawn(keeper.drop()))
@@ -181,22 +191,22 @@ class Receiver:
         while self._commits:
             await asyncio.wait(self._commits)
 
-    async def _read(self, keeper: _Keeper, stream: Stream) -> Inspection:
+    async def _read(self, keeper: _Keeper, stream: Stream, limit: int) -> Inspection:
         """Read to the true end of the message, also when it is refused: what follows must not be taken for commands."""
         reader = DataReader()
         inspection = Inspection()
         while not reader.ended:
             octets = reader.feed(await stream.read_chunk())
             inspection.look(octets)
-            if inspection.size > self._max_size or inspection.fault is not None:
+            if inspection.size > limit or inspection.fault is not None:
                 await keeper.drop()
             else:
                 await keeper.write(octets)
         stream.put_back(reader.rest)
         return inspection
 
-    def _refusal(self, seen: Inspection) -> Reply | None:
-        if seen.size > self._max_size:
+    def _refusal(self, seen: Inspection, limit: int) -> Reply | None:
+        if seen.size > limit:
             return replies.TOO_BIG
         if seen.fault is not None:
             return replies.bad_octet(seen.fault)
@@ -224,7 +234,11 @@ class Receiver:
             await self._front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored
             await keeper.fail(error)
+            transaction.committing = False
+            transaction.give_up()
             return keeper.problem
+        if transaction.spending is not None:
+            await transaction.spending.accept()
         self._front.emit(
             MessageAccepted(
                 id=keeper.name,

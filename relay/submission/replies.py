@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 
 from relay.mail.status import Reply
+from relay.policy.quota import Limit, Over
 
 _MAX_TEXT = 480  # RFC 5321 §4.5.3.1.5: a reply line has at most 512 octets
 # Control characters, line ends, those that turn the direction of text, and lone surrogates.
@@ -33,6 +34,9 @@ SEND_DATA = _reply(354, "End data with <CR><LF>.<CR><LF>")
 SHUTTING_DOWN = _reply(421, "4.3.2 Service is shutting down, try again later")
 TIMED_OUT = _reply(421, "4.4.2 Timeout, closing connection")
 TOO_MANY_CONNECTIONS = _reply(421, "4.7.0 Too many connections, try again later")
+TOO_MANY_FROM_ADDRESS = _reply(421, "4.7.0 Too many connections from your address, try again later")
+TOO_FAST = _reply(421, "4.7.0 Too many new connections from your address, try again in a minute")
+TOO_MANY_COMMANDS = _reply(421, "4.7.0 Too many commands without a login, closing connection")
 TOO_MANY_ERRORS = _reply(421, "4.7.0 Too many errors, closing connection")
 TOO_MANY_FAILED_LOGINS = _reply(421, "4.7.0 Too many failed logins, closing connection")
 NOT_A_WEB_SERVER = _reply(421, "4.7.0 This is not a web server, closing connection")
@@ -43,6 +47,7 @@ STORE_FULL = _reply(452, "4.3.1 Queue has no room, try again later")
 TOO_MANY_RECIPIENTS = _reply(452, "4.5.3 Too many recipients, send to the others in another message")
 LOGIN_BUSY = _reply(454, "4.7.0 Too many logins at once, try again later")
 
+TLS_FIRST = _reply(530, "5.7.0 Send STARTTLS first")
 REQUIRETLS_NEEDS_TLS = _reply(530, "5.7.10 REQUIRETLS needs an encrypted session, send STARTTLS first")
 UNKNOWN_COMMAND = _reply(500, "5.5.2 Command not recognized")
 EMPTY_LINE = _reply(500, "5.5.2 Empty command line")
@@ -70,13 +75,20 @@ LOGIN_IN_TRANSACTION = _reply(503, "5.5.1 AUTH is not allowed during a mail tran
 UNKNOWN_MECHANISM = _reply(504, "5.5.4 Authentication mechanism not supported")
 LOGIN_REFUSED = _reply(535, "5.7.8 Wrong name or password")
 LOGIN_NEEDS_TLS = _reply(538, "5.7.11 Encryption required for authentication")
-RELAYING_DENIED = _reply(550, "5.7.1 Relaying denied: log in, or send from a trusted network")
+RELAYING_DENIED = _reply(550, "5.7.1 Relaying denied: this client may not send mail here")
+LOGIN_NEEDED = _reply(530, "5.7.0 Authentication required")
+LOGIN_MAY_NOT_SEND = _reply(550, "5.7.1 Relaying denied: this user may not send mail here")
+SENDER_NOT_ALLOWED = _reply(550, "5.7.1 You may not send from this address")
+RECIPIENT_NOT_ALLOWED = _reply(550, "5.7.1 You may not send to this address")
 NO_LOCAL_MAILBOXES = _reply(550, "5.1.1 No local mailboxes here, use a full address")
 TOO_BIG = _reply(552, "5.3.4 Message too big")
 NEEDS_SMTPUTF8 = _reply(553, "5.6.7 Address is not ASCII and SMTPUTF8 was not given")
 TOO_MANY_HOPS = _reply(554, "5.4.6 Too many Received lines: mail loop")
 UNKNOWN_PARAMETER = _reply(555, "5.5.4 Parameter not recognized")
 NULL_RECIPIENT = _reply(501, "5.1.3 The null address cannot be a recipient")
+
+
+DENIALS = frozenset({RELAYING_DENIED, LOGIN_NEEDED, LOGIN_MAY_NOT_SEND})  # to those who may send nothing
 
 
 @lru_cache(maxsize=4)
@@ -114,6 +126,18 @@ def bad_recipient(problem: str) -> Reply:
 def rejected(message: str) -> Reply:
     """RCPT with an address that a route of the settings rejects."""
     return _reply(550, f"5.7.1 {message}")
+
+
+_OF_LIMIT = {
+    Limit.MESSAGES: "messages in a minute",
+    Limit.RECIPIENTS: "recipients in 24 hours",
+    Limit.NEW_RECIPIENTS: "recipients in 24 hours that were not sent to before",
+}
+
+
+def over_quota(found: Over) -> Reply:
+    """MAIL or RCPT above a limit of the client's: never for good, a client that queues tries again."""
+    return _reply(450, f"4.7.1 Your limit of {found.most} {_OF_LIMIT[found.limit]} is reached, try again later")
 
 
 def bad_parameter(problem: str) -> Reply:

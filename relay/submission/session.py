@@ -7,7 +7,10 @@ good (`receive`).
 
 from __future__ import annotations
 
+from relay.mail.address import Address
 from relay.mail.status import Reply
+from relay.policy.clients import Grant
+from relay.policy.quota import Over
 from relay.settings import ListenerTls
 from relay.submission import replies
 from relay.submission.conversation import Arrival
@@ -31,13 +34,38 @@ class Session(LoginConversation):
 
     def forget(self) -> None:
         """Give up the mail transaction, if there is one."""
+        if self._transaction is not None:
+            self._transaction.give_up()
         self._transaction = None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The client is gone, and with it what it had begun."""
+        self.forget()
+        super().connection_lost(error)
+
+    @property
+    def _size_limit(self) -> int:
+        """The largest message, for this client."""
+        for_all = self._shared.settings.max_message_size
+        return for_all if self._grant is None else self._grant.size_limit(for_all)
+
+    @property
+    def _offers_starttls(self) -> bool:
+        return self._shared.tls is not None and self.tls is None and self._listener.tls is not ListenerTls.NONE
+
+    @property
+    def _denied(self) -> Reply:
+        """What a client hears that may not send anything. RFC 4954 section 6: 530 where a login would help."""
+        if self._peer.login is not None:
+            return replies.LOGIN_MAY_NOT_SEND
+        could_log_in = self._shared.authenticator is not None and self._listener.auth and self._offers_starttls
+        return replies.LOGIN_NEEDED if self.mechanisms or could_log_in else replies.RELAYING_DENIED
 
     def offers(self) -> list[str]:
         """The extensions for EHLO, with their parameters, at this moment."""
-        offers = [f"SIZE {self._shared.settings.max_message_size}"]
+        offers = [f"SIZE {self._size_limit}"]
         offers += ["8BITMIME", "SMTPUTF8", "PIPELINING", "ENHANCEDSTATUSCODES", "DSN"]
-        if self._shared.tls is not None and self.tls is None and self._listener.tls is not ListenerTls.NONE:
+        if self._offers_starttls:
             offers.append("STARTTLS")
         if self.tls is not None:
             offers.append("REQUIRETLS")  # RFC 8689 §2: in sessions with TLS only
@@ -53,14 +81,27 @@ class Session(LoginConversation):
             self._refuse(replies.NESTED_MAIL)
         else:
             octets = arg.encode("utf-8", "surrogateescape")
-            mail = parse_mail(octets, self._extended, self._shared.settings.max_message_size)
+            mail = parse_mail(octets, self._extended, self._size_limit)
             if isinstance(mail, Mail) and mail.requiretls and self.tls is None:
                 mail = replies.REQUIRETLS_NEEDS_TLS
-            if isinstance(mail, Reply):
-                self._refuse(mail, f"MAIL {arg}")
+            begun = mail if isinstance(mail, Reply) else self._begin(mail)
+            if isinstance(begun, Reply):
+                self._refuse(begun, f"MAIL {arg}")
             else:
-                self._transaction = Transaction(mail)
+                self._transaction = begun
                 self.say(replies.SENDER_OK)
+
+    def _begin(self, mail: Mail) -> Transaction | Reply:
+        """A message of this sender, if it may come from there. Strangers are heard out: RCPT tells them no."""
+        grant, quotas = self._grant, self._shared.front.quotas
+        if grant is None:
+            return Transaction(mail)
+        if not grant.allows_sender(mail.sender, self._peer.login):
+            return replies.SENDER_NOT_ALLOWED
+        if grant.quota.unlimited or quotas is None:
+            return Transaction(mail)
+        spending = quotas.message(grant, self._peer)
+        return replies.over_quota(spending) if isinstance(spending, Over) else Transaction(mail, spending)
 
     async def smtp_RCPT(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.3: one recipient. Strangers get here and no further."""
@@ -70,22 +111,32 @@ class Session(LoginConversation):
             return
         about = f"RCPT {arg}"
         if self._grant is None:
-            self._refuse(replies.RELAYING_DENIED, about)
+            self._refuse(self._denied, about)
             return
         rcpt = parse_rcpt(arg.encode("utf-8", "surrogateescape"), self._extended, transaction.mail.smtputf8)
         if isinstance(rcpt, Reply):
             self._refuse(rcpt, about)
             return
-        why_not = self._shared.front.refusal(transaction.mail.sender, self._peer.login, rcpt.recipient)
+        why_not = await self._why_not(self._grant, transaction, rcpt.recipient)
         if why_not is not None:
-            self._refuse(replies.rejected(why_not), about)
+            self._refuse(why_not, about)
             return
-        key = rcpt.recipient.local, rcpt.recipient.domain
-        if key not in transaction.recipients and len(transaction.recipients) >= self._shared.settings.max_recipients:
-            self._refuse(replies.TOO_MANY_RECIPIENTS, about)  # RFC 5321 §4.5.3.1.10
-            return
-        transaction.add(key, rcpt)
+        transaction.add(_key(rcpt.recipient), rcpt)
         self.say(replies.RECIPIENT_OK)
+
+    async def _why_not(self, grant: Grant, transaction: Transaction, recipient: Address) -> Reply | None:
+        """What stands against this recipient; None: nothing does, and it is held against the client's quota."""
+        if not grant.allows_recipient(recipient):
+            return replies.RECIPIENT_NOT_ALLOWED
+        rejected = self._shared.front.refusal(transaction.mail.sender, self._peer.login, recipient)
+        if rejected is not None:
+            return replies.rejected(rejected)
+        if _key(recipient) in transaction.recipients:
+            return None
+        if len(transaction.recipients) >= self._shared.settings.max_recipients:
+            return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
+        over = None if transaction.spending is None else await transaction.spending.add(recipient)
+        return None if over is None else replies.over_quota(over)
 
     async def smtp_DATA(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.4: the message itself."""
@@ -101,3 +152,7 @@ class Session(LoginConversation):
             answer = await self._shared.receiver.receive(client, transaction, self)
             self.forget()
             self.say(answer)
+
+
+def _key(recipient: Address) -> tuple[str, str]:
+    return recipient.local, recipient.domain

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from dataclasses import dataclass, field
 
-from relay.policy.clients import Clients
+from relay.events import ConnectionRefused
+from relay.mail.status import Reply
+from relay.policy.clients import Clients, Peer
 from relay.settings import SubmissionSettings
 from relay.submission.auth import Authenticator
+from relay.submission.crowd import Crowd, News, Seat
 from relay.submission.front import Front
 from relay.submission.receive import Receiver
 from relay.submission.stream import LANDING_OCTETS, Stream
-
-_TRUSTED_SHARE = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -26,13 +28,25 @@ class Shared:
     receiver: Receiver
     tls: ssl.SSLContext | None
     authenticator: Authenticator | None
+    crowd: Crowd
     stopping: bool = False
     sessions: set[Stream] = field(default_factory=set)
-    handshakes: set[object] = field(default_factory=set)  # that come before a session, and count like one
     landing: memoryview = field(default_factory=lambda: memoryview(bytearray(LANDING_OCTETS)))
+    _news: News = field(default_factory=News)
 
-    def is_crowded(self, trusted: bool) -> bool:
-        """Whether there are more clients than there may be; strangers leave a quarter to those we trust."""
-        most = self.settings.max_connections
-        room = most if trusted else most - most // _TRUSTED_SHARE
-        return len(self.sessions) + len(self.handshakes) > room
+    def enter(self, peer: Peer) -> Seat | Reply:
+        """A seat for a client, for `crowd.leave`, or why there is none, which the log has heard then."""
+        found = self.crowd.enter(peer.address, self.clients.grant(peer) is not None, self._now())
+        if isinstance(found, Reply):
+            self.turned_away(peer, found.text)
+        return found
+
+    def turned_away(self, peer: Peer, reason: str) -> None:
+        """Report a client that is not let in, unless that has been said often enough."""
+        more = self._news.tell(self._now())
+        if more is not None:
+            self.front.emit(ConnectionRefused(str(peer.address), peer.listener, reason, more))
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

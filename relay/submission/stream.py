@@ -14,6 +14,7 @@ import asyncio
 import re
 import ssl
 from abc import abstractmethod
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import cast
 
@@ -21,12 +22,17 @@ from aiosmtpd.smtp import SMTP
 
 from relay.mail.status import Reply
 from relay.submission import replies
+from relay.submission.patience import after_octets, after_waiting
 
 LANDING_OCTETS = 128 * 1024  # read from the network at once
 _HIGH_WATER = 256 * 1024  # octets not yet looked at, above which we stop reading
 _MAX_LINE = 64 * 1024  # a longer line ends the session
-_MAX_REPLIES = 32 * 1024  # octets of replies kept back before they are sent in any case
+# The same for a client that may not send: nobody keeps us from having thousands of these.
+_STRANGERS_LANDING, _STRANGERS_HIGH_WATER, _STRANGERS_MAX_LINE = 2048, 4096, 16 * 1024
+_MAX_REPLIES = 8 * 1024  # octets of replies kept back before they are sent in any case
+_MOST_UNSENT = 8 * 1024  # octets given to the network and not taken by the client, above which we wait for it
 HANDSHAKE_SECONDS = 60.0
+_SOON_SECONDS = 0.1
 LINGER_SECONDS = 5.0  # how long a closed connection may take to send what is left
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -39,7 +45,8 @@ class Stream(SMTP, asyncio.BufferedProtocol):
     """A connection. `landing` is a buffer of LANDING_OCTETS that all connections of one event loop may share.
 
     Replies given to `say` are sent when we have to wait for the client, so that pipelined commands get one segment
-    (RFC 2920 section 3.2). `timeout` is for the client's silence only; our own work never counts.
+    (RFC 2920 section 3.2). `timeout` is for the client's silence only; our own work never counts (`patience`).
+    `trusted` clients may send; the others get little memory, and one `timeout` for all they say.
     """
 
     def __init__(self, timeout: timedelta, landing: memoryview) -> None:
@@ -51,26 +58,45 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         self.loop = loop
         self.session = self.envelope = self.transport = None
         self._original_transport = self._timeout_handle = self._handler_coroutine = None
-        self._timeout_duration = timeout.total_seconds()
-        self._landing = landing
+        self._patience = self._timeout_duration = timeout.total_seconds()
+        self._whole_landing = landing
+        self._landing = landing[:_STRANGERS_LANDING]
+        self._trusted = False
         self._input = bytearray()
         self._output = bytearray()
         self._ended = False  # the client will send nothing more
         self._held_back = False  # we have told the transport to stop reading
         self._arrival: asyncio.Future[None] | None = None
+        self._nap: asyncio.Future[None] | None = None
         self._waiting = False  # for the client, who must not be silent too long
         self._deadline = 0.0
         self.lost: asyncio.Future[None] = loop.create_future()  # done when the connection is
         self.tls: tuple[str, str] | None = None  # version and cipher
         self.shaking = False  # a TLS handshake is under way
 
+    @property
+    def trusted(self) -> bool:
+        """Whether the client may send: then it gets memory and time."""
+        return self._trusted
+
+    @trusted.setter
+    def trusted(self, trusted: bool) -> None:
+        if trusted and not self._trusted:
+            self._patience = self._timeout_duration
+        self._trusted = trusted
+        self._landing = self._whole_landing if trusted else self._whole_landing[:_STRANGERS_LANDING]
+
     # Life cycle, called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client is there; aiosmtpd starts the handler, `_handle_client`."""
-        self._link = cast("asyncio.Transport", transport)
-        self.tls = _tls_of(self._link)
+        self._take(cast("asyncio.Transport", transport))
         super().connection_made(transport)
+
+    def _take(self, link: asyncio.Transport) -> None:
+        self._link = self.transport = link
+        link.set_write_buffer_limits(_MOST_UNSENT)
+        self.tls = _tls_of(link)
 
     async def _handle_client(self) -> None:
         try:
@@ -100,7 +126,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
     def data_received(self, data: bytes | memoryview) -> None:
         """Keep the octets for the handler, and stop reading when it falls behind."""
         self._input += data
-        if len(self._input) > _HIGH_WATER and not self._held_back:
+        if not self._held_back and len(self._input) > (_HIGH_WATER if self._trusted else _STRANGERS_HIGH_WATER):
             self._held_back = True
             self._link.pause_reading()
         self._wake()
@@ -109,6 +135,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         """Let the handler finish what it has been sent. Under TLS there is no half-closed connection."""
         self._ended = True
         self._wake()
+        self._end_nap()
         return self.tls is None
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -130,16 +157,17 @@ class Stream(SMTP, asyncio.BufferedProtocol):
 
         Raises Gone when the client leaves, or sends a line without end.
         """
-        self._reset_timeout()
         looked = 0
         while (end := self._input.find(b"\n", looked)) < 0:
             looked = len(self._input)
-            if looked > _MAX_LINE:
+            if looked > (_MAX_LINE if self._trusted else _STRANGERS_MAX_LINE):
                 self.hang_up(replies.LINE_TOO_LONG)
                 raise Gone
             await self._more()
         line = bytes(self._input[: end + 1])
         del self._input[: end + 1]
+        if self._trusted:
+            self._patience = self._timeout_duration
         if len(line) > limit:
             return replies.LINE_TOO_LONG
         if not line.endswith(b"\r\n"):
@@ -151,9 +179,9 @@ class Stream(SMTP, asyncio.BufferedProtocol):
     async def read_chunk(self) -> bytearray:
         """Whatever has come, at least one octet, for the caller to keep. Raises Gone when the client leaves."""
         if not self._input:
-            self._reset_timeout()
             await self._more()
         octets, self._input = self._input, bytearray()
+        self._patience = after_octets(self._patience, len(octets), self._timeout_duration)
         return octets
 
     def put_back(self, octets: bytes) -> None:
@@ -165,16 +193,41 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         await self.flush()
         if self._ended:
             raise Gone
-        if self._held_back and len(self._input) <= _HIGH_WATER:
+        if self._held_back:
             self._held_back = False
             self._link.resume_reading()
         self._arrival = self.loop.create_future()
+        try:
+            await self._wait_for(self._arrival)
+        finally:
+            self._arrival = None
+
+    async def _wait_for(self, client: Awaitable[None]) -> None:
+        """Wait for the client to do something, while it has not used up our patience."""
+        begun = self.loop.time()
+        self._deadline = begun + self._patience
         self._waiting = True
         try:
-            await self._arrival
+            await client
         finally:
             self._waiting = False
-            self._arrival = None
+            self._patience = after_waiting(self._patience, self.loop.time() - begun)
+
+    async def pause(self, seconds: float) -> None:
+        """Let the client wait, as long as it stays; it is not silent meanwhile. The replies in line wait too."""
+        if self._ended:
+            return
+        self._nap = self.loop.create_future()
+        alarm = self.loop.call_later(seconds, self._end_nap)
+        try:
+            await self._nap
+        finally:
+            alarm.cancel()
+            self._nap = None
+
+    def _end_nap(self) -> None:
+        if self._nap is not None and not self._nap.done():
+            self._nap.set_result(None)
 
     def _wake(self) -> None:
         if self._arrival is not None and not self._arrival.done():
@@ -191,13 +244,10 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         if self.closing:
             raise Gone
         self._send()
-        self._waiting = True
         try:
-            await self._writer.drain()
+            await self._wait_for(self._writer.drain())
         except OSError:
             raise Gone from None
-        finally:
-            self._waiting = False
 
     def _send(self) -> None:
         if self._output:
@@ -207,7 +257,6 @@ class Stream(SMTP, asyncio.BufferedProtocol):
     async def flush_if_many(self) -> None:
         """Send the replies when a client makes us keep too many of them."""
         if len(self._output) > _MAX_REPLIES:
-            self._reset_timeout()
             await self.flush()
 
     # TLS
@@ -236,11 +285,13 @@ class Stream(SMTP, asyncio.BufferedProtocol):
             self._lost_in_handshake(error)
             return handshake_fault(error)
         self.shaking = False
-        self.tls = None if link is None else _tls_of(link)
-        if link is None or self.tls is None:
+        if link is None:
             self._lost_in_handshake(None)
             raise Gone
-        self._link = self.transport = link
+        self._take(link)
+        if self.tls is None:
+            self._lost_in_handshake(None)
+            raise Gone
         self._held_back = False
         return None
 
@@ -282,16 +333,15 @@ class Stream(SMTP, asyncio.BufferedProtocol):
     # Timeouts: one timer for a connection, moved when it rings; a timer for each command would cost more
 
     def _reset_timeout(self, duration: float | None = None) -> None:
-        self._deadline = self.loop.time() + (duration or self._timeout_duration)
-        if self._timeout_handle is None:
-            self._timeout_handle = self.loop.call_at(self._deadline, self._timeout_cb)
+        """aiosmtpd calls this once, when the client has come."""
+        self._timeout_handle = self.loop.call_later(self._patience, self._timeout_cb)
 
     def _timeout_cb(self) -> None:
         now = self.loop.time()
         if self._waiting and now >= self._deadline:
             self.dismiss(replies.TIMED_OUT)  # RFC 5321 §4.5.3.2.7
             return
-        later = self._deadline if now < self._deadline else now + self._timeout_duration
+        later = self._deadline if self._waiting else now + max(self._patience, _SOON_SECONDS)
         self._timeout_handle = self.loop.call_at(later, self._timeout_cb)
 
 

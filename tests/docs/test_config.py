@@ -132,7 +132,8 @@ def test_every_way_of_writing_a_value_is_explained_and_its_examples_are_right() 
             continue
         for example in re.findall(r"`([^`]+)`", ways[way]):
             value = tomllib.loads(f"x = {example}")["x"]
-            assert _is_valid(entry, [value] if entry.type.startswith("list of ") else value), f"{entry.name} = {example}"
+            given = [value] if entry.type.startswith("list of ") else value
+            assert _is_valid(entry, given), f"{entry.name} = {example}"
 
 
 @pytest.mark.parametrize(

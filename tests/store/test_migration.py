@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 from contextlib import aclosing, closing
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from relay.mail.message import MessageId
+from relay.mail.outcome import State
 from relay.queue import visitor
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import QueueError
@@ -73,3 +75,45 @@ def test_looking_in_changes_no_older_queue(old: Path) -> None:
     with pytest.raises(QueueError, match="older version of Relay: start the service once"):
         visitor.open_reader(old)
     assert (old / "queue.db").read_bytes() == before
+
+
+def of_schema(folder: Path, newest: int) -> Path:
+    """A folder as the version with that schema left it: mail that waits for another attempt, and some on hold."""
+    schema = resources.files("relay.queue") / "schema"
+    (folder / "bodies").mkdir(parents=True)
+    with closing(sqlite3.connect(folder / "queue.db")) as connection:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript("CREATE TABLE schema_version (version INTEGER NOT NULL)")
+        for number in range(1, newest + 1):
+            connection.executescript((schema / f"{number:04}.sql").read_text())
+        connection.execute("INSERT INTO schema_version VALUES (?)", (newest,))
+        connection.executescript(
+            """
+            INSERT INTO message (id, sender, sender_domain, eight_bit, smtputf8, demand, size, arrived)
+                VALUES (7, 'a@sender.example', 'sender.example', 0, 0, 'default', 17, 1893499200000000);
+            INSERT INTO body VALUES (7, CAST('Subject: x' AS BLOB), NULL);
+            INSERT INTO recipient (message, number, address, domain, destination, flow, state, attempts, next_attempt,
+                tls, changed, delay_notices) VALUES
+                (7, 0, 'a@x.example', 'x.example', 'x.example', 'a@sender.example', 'deferred', 1, 1893499260000000,
+                'none', 1893499200000000, 0),
+                (7, 1, 'b@y.example', 'y.example', 'y.example', 'a@sender.example', 'held', 1, NULL,
+                'none', 1893499200000000, 0);
+            """
+        )
+    return folder
+
+
+@pytest.mark.asyncio
+async def test_mail_of_the_third_version_has_asked_for_nothing(folder: Path) -> None:
+    store = SqliteStore(of_schema(folder, 3))
+    await store.open(NOW)
+    try:
+        (claim,) = await store.claim(9, timedelta(minutes=30), NOW + timedelta(hours=2), {}, 100)
+        assert [str(one.address) for one in claim.recipients] == ["a@x.example"]
+        assert (claim.release, claim.priority, claim.deliver_by, claim.due) == (None, 0, None, NOW)
+        held = [one.recipient for one in await store.find(None, history=False) if one.state is State.HELD]
+        assert held == ["b@y.example"]
+        assert (await store.depth(NOW)).oldest == NOW
+    finally:
+        await store.close()

@@ -273,7 +273,7 @@ async def test_a_file_of_another_make_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_memory_is_bounded_and_the_disk_knows_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.lookup.disk_table._MEMORY_SIZE", 2)
+    monkeypatch.setattr("relay.disk_table._MEMORY_SIZE", 2)
     await fill(tmp_path)
     async with cache_in(tmp_path) as (cache, _):
         for _ in range(2):
@@ -284,7 +284,7 @@ async def test_memory_is_bounded_and_the_disk_knows_the_rest(tmp_path: Path, mon
 
 @pytest.mark.asyncio
 async def test_what_was_looked_at_last_stays_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.lookup.disk_table._MEMORY_SIZE", 2)
+    monkeypatch.setattr("relay.disk_table._MEMORY_SIZE", 2)
     async with cache_in(tmp_path) as (cache, _):
         for domain in ("a.test", "b.test", "a.test", "c.test"):
             await cache.get(domain)

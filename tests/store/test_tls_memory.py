@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.lookup.disk_table import DiskTableError
+from relay.disk_table import DiskTableError
 from relay.lookup.tls_memory import FILE_NAME, FORGET_AFTER, WRITE_EVERY, TlsMemories
 from relay.policy.memory import MemoryRules, OnTlsLoss, TlsMemory
 
@@ -290,7 +290,7 @@ async def test_what_cannot_be_read_now_is_not_replaced_unseen(tmp_path: Path) ->
 
 @pytest.mark.asyncio
 async def test_memory_is_bounded_and_the_disk_knows_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.lookup.disk_table._MEMORY_SIZE", 2)
+    monkeypatch.setattr("relay.disk_table._MEMORY_SIZE", 2)
     known = {f"{number}.test": TlsMemory(NOW, NOW, "dane") for number in range(4)}
     async with memories_in(tmp_path) as (memories, _):
         for host in known:

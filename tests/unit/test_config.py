@@ -154,7 +154,7 @@ VALUES: list[tuple[str, str]] = [
     ),
     (
         "[submission]\nlisten = []",
-        "submission.listen: is empty, and so is submission.listen_tls: no mail would be taken",
+        "submission.listen: is empty, like submission.listen_tls, and there is no [[listener]]: no mail would be taken",
     ),
     (
         '[submission]\nlisten_tls = ["127.0.0.1:465"]',

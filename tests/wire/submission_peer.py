@@ -15,11 +15,13 @@ from typing import Any
 
 from relay.events import Event
 from relay.lab.certs import LabCa
+from relay.listen import InheritedSockets
 from relay.mail.address import Address
 from relay.mail.message import Body, Claim, MessageId, NewMessage
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import BodyWriter
 from relay.settings import HostPort, Settings, SubmissionSettings
+from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
 from relay.submission.users import Users
 
@@ -118,6 +120,18 @@ class Running:
                 self.heard.clear()
                 await self.heard.wait()
 
+    @property
+    def unread(self) -> list[int]:
+        """Of each session, how many octets wait to be looked at."""
+        return [len(session._input) for session in self.server._shared.sessions]
+
+    @property
+    def unsent(self) -> list[int]:
+        """Of each session, how many octets of replies wait to be sent."""
+        return [
+            len(session._output) + session._link.get_write_buffer_size() for session in self.server._shared.sessions
+        ]
+
     def count(self, kind: type[Event]) -> int:
         return sum(isinstance(event, kind) for event in self.events)
 
@@ -153,6 +167,7 @@ class Wanted:
     tables: Mapping[str, Any] = field(default_factory=dict)  # and the others: listener, client
     tls: ssl.SSLContext | None = None
     users: Users | None = None
+    inherited: InheritedSockets = field(default_factory=dict)
     loopback_trusted: bool = True
     clock: Callable[[], datetime] = lambda: NOW
     refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None
@@ -164,7 +179,8 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
     wanted = wanted or Wanted()
     queue = Queue(folder / "queue")
     await queue.open(NOW)
-    options: dict[str, Any] = {"listen": (LOOPBACK,), "timeout": timedelta(seconds=PATIENCE), **wanted.settings}
+    patience = timedelta(seconds=PATIENCE)
+    options: dict[str, Any] = {"listen": (LOOPBACK,), "timeout": patience, "tarpit": None, **wanted.settings}
     if not wanted.loopback_trusted:
         options["trusted_networks"] = ()
     events: list[Event] = []
@@ -175,6 +191,10 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         heard.set()
 
     numbers = itertools.count(1)
+    settings = Settings(submission=SubmissionSettings(**options), **wanted.tables)
+    quotas = Quotas(folder, wanted.clock, emit) if settings.clients.have_quotas else None
+    if quotas is not None:
+        await quotas.open()
     front = Front(
         clock=wanted.clock,
         new_id=lambda: MessageId.make(NOW, next(numbers)),
@@ -184,16 +204,18 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         tls=wanted.tls,
         users=wanted.users,
         refusal=wanted.refusal,
+        quotas=quotas,
     )
-    settings = Settings(submission=SubmissionSettings(**options), **wanted.tables)
     server = SubmissionServer(settings, HOSTNAME, front)
     try:
-        server.bind()
+        server.bind(wanted.inherited)
         addresses = await server.start()
         yield Running(server, addresses, queue, events, heard)
     finally:
         queue.may_put.set()
         await server.stop(timedelta(0))
+        if quotas is not None:
+            await quotas.close()
         await queue.close()
 
 

@@ -14,7 +14,7 @@ import pytest
 from aiosmtpd.smtp import SMTP
 from submission_peer import LOOPBACK, PATIENCE, Client, Running, Wanted, client_tls, lab_tls, running
 
-from relay.events import MessageAccepted, SubmissionRefused
+from relay.events import ConnectionRefused, MessageAccepted
 from relay.submission.session import Session
 from relay.submission.stream import Stream
 from relay.submission.users import Users
@@ -152,8 +152,8 @@ async def test_too_many_connections(tmp_path: Path) -> None:
             assert await first.closed()
             async with await server.connect() as fourth:
                 assert (await fourth.hello()).startswith("250-")
-        assert await server.event(SubmissionRefused) == SubmissionRefused("127.0.0.1", CROWDED, "connection")
-        assert server.count(SubmissionRefused) == 3
+        assert await server.event(ConnectionRefused) == ConnectionRefused("127.0.0.1", "submission", CROWDED, 0)
+        assert server.count(ConnectionRefused) == 3
 
 
 async def test_clients_that_do_not_shake_hands_count_too(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ TLS = client_tls()
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 USERS = {"alice": "secret", "bob@example.test": 'ö:"%', "carol": "x" * 255}
 IMPLICIT = {"listen": (), "listen_tls": (LOOPBACK,)}
-RELAYING_DENIED = "550 5.7.1 Relaying denied: log in, or send from a trusted network"
+LOGIN_NEEDED = "530 5.7.0 Authentication required"
 
 
 def write_users(folder: Path, users: dict[str, str]) -> Path:
@@ -60,7 +60,7 @@ async def may_send(client: Client) -> bool:
     assert (await client.ask("MAIL FROM:<alice@example.test>")).startswith("250 ")
     answer = await client.ask("RCPT TO:<victim@example.org>")
     await client.ask("RSET")
-    assert answer.startswith("250 ") or answer == RELAYING_DENIED
+    assert answer.startswith("250 ") or answer == LOGIN_NEEDED
     return answer.startswith("250 ")
 
 
@@ -287,7 +287,7 @@ DIALOGUES: dict[str, tuple[Dialogue, bool]] = {
     "in a transaction": ([("MAIL FROM:<>", "250 "), (f"AUTH PLAIN {GOOD}", "503 5.5.1 ")], False),
     "after HELO": ([("HELO x", "250 "), (f"AUTH PLAIN {GOOD}", "503 5.5.1 ")], False),
     "EHLO again": ([(f"AUTH PLAIN {GOOD}", "235 "), ("EHLO y", "250-"), ("RSET", "250 ")], True),
-    "AUTH= is not believed": ([("MAIL FROM:<> AUTH=alice", "250 "), ("RCPT TO:<b@example.org>", "550 5.7.1 ")], False),
+    "AUTH= is not believed": ([("MAIL FROM:<> AUTH=alice", "250 "), ("RCPT TO:<b@example.org>", "530 5.7.0 ")], False),
 }
 
 

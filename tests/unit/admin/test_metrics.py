@@ -49,6 +49,11 @@ COUNTED: list[tuple[Event, dict[str, float]]] = [
     (ACCEPTED, {"relay_messages_accepted_total": 1}),
     (events.SubmissionRefused("127.0.0.1", "550 5.7.1 no", "RCPT"), {"relay_submission_refused_total": 1}),
     (events.AuthenticationFailed("127.0.0.1", "bob"), {"relay_authentication_failed_total": 1}),
+    (
+        events.QuotaReached("x, user bob", "127.0.0.1", "bob", "recipients_per_day", 5),
+        {"relay_quota_reached_total": 1},
+    ),
+    (events.QuotaFailed("why"), {"relay_quota_failures_total": 1}),
     (events.PolicyTestFailed("d.test", "mx.d.test", "why"), {"relay_policy_test_failed_total": 1}),
     (events.PolicyOverridden("d.test", "mx.d.test", "none", "ops", "why"), {"relay_policy_overridden_total": 1}),
     (events.OverrideEnded("d.test", "none", "ops", NOW), {}),

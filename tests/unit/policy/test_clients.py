@@ -117,6 +117,40 @@ PATTERNS: list[tuple[tuple[str, ...], str | None, str | None, bool]] = [
     (("{user}",), "a@b.test", "b.test", False),  # a login that looks like a domain does not open it
     (("{user}",), "a@x.b.test", ".b.test", False),
     (("{user}",), "a@b.test", "*", False),
+    (("{user}",), "a@b.test", "a@B.TEST", True),
+    (("{user}",), "A@b.test", "a@b.test", False),
+    (("{user}",), "a+x@b.test", "a@b.test", False),
+    (("{user}",), '"a"@b.test', "a@b.test", True),
+    (("{user}",), "a@b.test", '"a"@b.test', False),  # whoever made this login may not have meant a
+    (("{user}",), '""@b.test', "b.test", False),
+    (("{user}",), '""@b.test', "@b.test", False),
+    (("{user}",), "a@b.test", "", False),
+    (("{user}",), "a@b.test", "a@b.test.", False),
+    (("{user}",), "a@b.test", "{user}", False),
+    (("{user}",), "postmaster", "postmaster", False),
+    (("{user}",), '"a@c.test"@b.test', "a@c.test", False),
+    (("{user}",), '"a@c.test"@b.test', "a@c.test@b.test", True),  # its local part, whatever it looks like
+    (("{user}",), "a@xn--bcher-kva.test", "a@bücher.test", True),
+    (("{user}",), "a@bücher.test", "a@xn--bcher-kva.test", True),
+    (("{user}",), "ä@b.test", "ä@b.test", True),
+    (("{user}",), "a\u0308@b.test", "ä@b.test", False),  # looks the same, and is another name
+    (("{user}@b.test",), '"a"@b.test', "a", True),
+    (("{user}@b.test",), '"\\a"@b.test', "a", True),
+    (("{user}@b.test",), "a@b.test", None, False),
+    (("{user}@b.test",), "a@b.test", '"a"', False),
+    (("{user}@b.test",), '"a b"@b.test', "a b", True),
+    (("{user}@b.test",), "a@c.test", "a@c.test", False),
+    (("{user}@b.test",), "a@c.test", "a@c.test\0", False),
+    (("{user}@b.test",), "a@c.test", "*", False),
+    (("{user}@b.test",), "b.test@b.test", "b.test", True),
+    (("{user}@b.test",), "{user}@b.test", "a", False),
+    (("a@b.test",), '"a"@b.test', None, True),
+    (("a@b.test",), "a+x@b.test", None, False),
+    (("a@b.test",), '"a@b.test"@c.test', None, False),
+    (("b.test",), '"a@b.test"@c.test', None, False),
+    (("b.test",), "a%b.test@c.test", None, False),
+    (("b.test",), "a@[192.0.2.1]", None, False),
+    ((".b.test",), "a@[192.0.2.1]", None, False),
 ]
 
 

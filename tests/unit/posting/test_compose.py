@@ -190,7 +190,7 @@ def test_a_header_of_another_encoding_is_passed_on() -> None:
         ("x", FROM_HEADER, "no recipients: give them as arguments, or in the header with -t"),
         ("To: John Doe\n\n", FROM_HEADER, "'John Doe': the local part 'John Doe' is neither"),
         ("x", replace(TO, recipients=("a@b@c",)), "'a@b@c': the local part 'a@b' is neither"),
-        ("x", replace(TO, recipients=("",)), "'': the local part '' is neither"),
+        ("x", replace(TO, recipients=("",)), "an address is empty"),
         ("x", replace(TO, sender="a@-x!"), "sender 'a@-x!': '-x!' is not a domain name"),
         ("x", replace(TO, recipients=("\udcff@x",)), "the address is not valid UTF-8"),
     ],

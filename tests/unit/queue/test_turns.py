@@ -29,25 +29,25 @@ def serve(turns: Turns, now: int, count: int) -> list[bool]:
 
 def test_of_four_claims_one_is_of_a_retry() -> None:
     turns = Turns()
-    turns.load([(*X, 0)], [(*Y, 0)])
+    turns.load([(*X, 0, 0)], [(*Y, 0, 0)])
     assert serve(turns, 0, 2 * RETRY_TURN) == ([False] * (RETRY_TURN - 1) + [True]) * 2
 
 
 @given(st.booleans(), st.integers(0, 5))
 def test_what_is_alone_does_not_wait_for_its_turn(is_retry: bool, before: int) -> None:
     turns = Turns()
-    turns.load([] if is_retry else [(*X, 0)], [(*X, 0)] if is_retry else [])
+    turns.load([] if is_retry else [(*X, 0, 0)], [(*X, 0, 0)] if is_retry else [])
     assert serve(turns, 0, before + 1) == [is_retry] * (before + 1)
 
 
 def test_looking_in_vain_takes_no_turn() -> None:
     """A line with nothing due in it is no claim."""
     turns = Turns()
-    turns.load([(*X, 0)], [(*Y, 0)])
+    turns.load([(*X, 0, 0)], [(*Y, 0, 0)])
     turns.advance(0, never)
     for _ in range(3):
         turn = turns.next(never)
-        assert turn == (False, X)
+        assert turn == (False, (0, X))
         turns.served(turn, 0, 0, taken=False)
     assert serve(turns, 0, 4) == [False, False, False, True]
 
@@ -60,10 +60,10 @@ def test_a_lease_makes_its_mail_due_at_its_end() -> None:
     turns.advance(99, never)
     assert turns.next(never) is None
     turns.advance(100, never)
-    assert turns.next(never) == (False, X)
-    turns.served((False, X), None, 100, taken=False)
-    assert turns.next(never) == (True, X)
-    turns.served((True, X), None, 100, taken=False)
+    assert turns.next(never) == (False, (0, X))
+    turns.served((False, (0, X)), None, 100, taken=False)
+    assert turns.next(never) == (True, (0, X))
+    turns.served((True, (0, X)), None, 100, taken=False)
     assert turns.next(never) is None
     assert turns.first_time((), 100) is None
 
@@ -104,7 +104,7 @@ def test_leases_that_come_and_go_leave_nothing() -> None:
 
 def test_a_rest_opens_by_itself_and_what_is_closed_does_not() -> None:
     turns = Turns()
-    turns.load([(*X, 0), (*Y, 0)], [])
+    turns.load([(*X, 0, 0), (*Y, 0, 0)], [])
     turns.rests = {"x.example": 500}
     now = 10
     turns.advance(now, lambda _: True)
@@ -126,14 +126,14 @@ def test_what_is_noted_of_either_kind() -> None:
     while (turn := turns.next(never)) is not None:
         found.add(turn)
         turns.served(turn, None, 5, taken=False)
-    assert found == {(False, X), (True, X), (False, Y)}
+    assert found == {(False, (0, X)), (True, (0, X)), (False, (0, Y))}
 
 
 def test_loading_mends() -> None:
     turns = Turns()
     turns.damaged = True
     turns.note_fresh(X, 5)
-    turns.load([], [(*Y, 3)])
+    turns.load([], [(*Y, 0, 3)])
     assert not turns.damaged
     turns.advance(5, never)
-    assert turns.next(never) == (True, Y)
+    assert turns.next(never) == (True, (0, Y))

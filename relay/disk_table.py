@@ -129,6 +129,13 @@ class DiskTable(Generic[V]):
         self._remember(key, None)
         await self._change(lambda: self._file.delete(key))
 
+    async def forget_before(self, column: str, text: str) -> None:
+        """Have no row on disk any more whose `column` (of the layout) is a text before this one, such as a time.
+
+        What is in memory stays there until it makes room: whoever uses it must know what is too old.
+        """
+        await self._change(lambda: self._file.delete_before(column, text))
+
     async def _read(self, key: str) -> V | None:
         try:
             return await self._run(lambda: self._file.read(key))
@@ -220,6 +227,7 @@ class _TableFile(Generic[V]):
         self._select_one = f"{self._select} WHERE {key} = ?"
         self._replace = f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
         self._delete = f"DELETE FROM {table} WHERE {key} = ?"  # noqa: S608
+        self._delete_before = {one: f"DELETE FROM {table} WHERE {one} < ?" for one in columns}  # noqa: S608
 
     def open(self) -> None:
         """Open or make it, and check it: sqlite3.DatabaseError, but not OperationalError, for a damaged one."""
@@ -269,6 +277,11 @@ class _TableFile(Generic[V]):
         connection = self._opened()
         with self._noting_damage():
             connection.execute(self._delete, (key,))
+
+    def delete_before(self, column: str, text: str) -> None:
+        connection = self._opened()
+        with self._noting_damage():
+            connection.execute(self._delete_before[column], (text,))
 
     def renew_if_gone(self) -> bool:
         """Make a new file if there is none at the path any more. False: there is one."""
