@@ -47,6 +47,7 @@ from relay.events import (
 from relay.guard import AddressGuard
 from relay.listen import inherited_sockets, ports_of
 from relay.log import log_lines
+from relay.lookup.destination import find_destination
 from relay.lookup.resolver import Resolver
 from relay.lookup.sts import StsFinder
 from relay.lookup.sts_cache import StsCache, StsCacheError
@@ -60,6 +61,7 @@ from relay.queue.store import StoreUnavailable
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
 from relay.submission.certificate import Certificate
+from relay.submission.domains import DomainChecks
 from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
 from relay.submission.users import Users
@@ -170,6 +172,7 @@ class App:
             users=users,
             refusal=self._routes.refusal,
             quotas=self._quotas,
+            domains=self._domain_checks(resolver),
         )
         server = SubmissionServer(settings, self._hostname, front)
         admin = self._admin(worker)
@@ -208,6 +211,18 @@ class App:
             await cache.open()
         except StsCacheError as error:
             raise ValueError(str(error)) from None
+
+    def _domain_checks(self, resolver: Resolver) -> DomainChecks | None:
+        given = self._settings.submission
+        if not (given.check_sender_domain or given.check_recipient_domain):
+            return None
+        return DomainChecks(
+            look_up=partial(find_destination, resolver),
+            routes=self._routes,
+            limit=self._settings.dns.timeout,
+            of_senders=given.check_sender_domain,
+            of_recipients=given.check_recipient_domain,
+        )
 
     async def _open_quotas(self) -> None:
         if self._quotas is not None:

@@ -178,7 +178,8 @@ class NoticeSettings(Section):
 
     postmaster: OptionalMailbox = Field(
         default=None,
-        description="who is told of a bounce that cannot be delivered; empty: the log alone",
+        description="who is told of a bounce that cannot be delivered, and gets mail to `<postmaster>`; "
+        "empty: the log alone, and nobody",
     )
 
 

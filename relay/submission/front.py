@@ -11,6 +11,7 @@ from relay.events import Emit
 from relay.mail.address import Address
 from relay.mail.message import MessageId, NewMessage
 from relay.queue.store import BodyWriter
+from relay.submission.domains import DomainChecks
 from relay.submission.quota import Quotas
 from relay.submission.users import Users
 
@@ -21,7 +22,7 @@ class Front:
 
     `new_body` begins a message's octets and `accept` puts the message into the queue: both as `QueueStore` has them.
     `refusal` says why mail of this sender, under this login, to this recipient is not taken, or None when it is.
-    `quotas` must be there when some client has a quota.
+    `quotas` must be there when some client has a quota, `domains` when DNS is to be asked for those of addresses.
     """
 
     clock: Callable[[], datetime]
@@ -33,3 +34,4 @@ class Front:
     users: Users | None
     refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None
     quotas: Quotas | None = None
+    domains: DomainChecks | None = None

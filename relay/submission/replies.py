@@ -85,6 +85,8 @@ TOO_BIG = _reply(552, "5.3.4 Message too big")
 NEEDS_SMTPUTF8 = _reply(553, "5.6.7 Address is not ASCII and SMTPUTF8 was not given")
 TOO_MANY_HOPS = _reply(554, "5.4.6 Too many Received lines: mail loop")
 UNKNOWN_PARAMETER = _reply(555, "5.5.4 Parameter not recognized")
+SENDER_TAKES_NO_MAIL = _reply(550, "5.7.27 The sender's domain takes no mail (null MX), and so no bounce")
+RECIPIENT_TAKES_NO_MAIL = _reply(550, "5.1.10 The recipient's domain takes no mail (null MX)")
 NULL_RECIPIENT = _reply(501, "5.1.3 The null address cannot be a recipient")
 
 
@@ -121,6 +123,16 @@ def bad_sender(problem: str) -> Reply:
 def bad_recipient(problem: str) -> Reply:
     """RCPT with an address that is none."""
     return _reply(553, f"5.1.3 {problem}")
+
+
+def no_sender_domain(reason: str) -> Reply:
+    """MAIL with an address that no bounce could get to."""
+    return _reply(550, f"5.1.8 {reason}")
+
+
+def no_recipient_domain(reason: str) -> Reply:
+    """RCPT with a domain that mail can't go to."""
+    return _reply(550, f"5.1.2 {reason}")
 
 
 def rejected(message: str) -> Reply:

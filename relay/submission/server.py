@@ -39,7 +39,17 @@ class SubmissionServer:
         receiver = Receiver(hostname, given.max_message_size, front)
         self._listening = settings.listeners
         crowd = Crowd(given.max_connections, given.max_connections_per_address, given.connections_per_minute)
-        self._shared = Shared(given, settings.clients, hostname, front, receiver, front.tls, authenticator, crowd)
+        self._shared = Shared(
+            settings=given,
+            clients=settings.clients,
+            hostname=hostname,
+            front=front,
+            receiver=receiver,
+            tls=front.tls,
+            authenticator=authenticator,
+            crowd=crowd,
+            postmaster=settings.notices.postmaster,
+        )
         self._bound: list[tuple[socket.socket, ListenerSettings]] = []
         self._servers: list[asyncio.Server] = []
         self._entrances: list[Entrance] = []

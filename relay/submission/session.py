@@ -84,20 +84,23 @@ class Session(LoginConversation):
             mail = parse_mail(octets, self._extended, self._size_limit)
             if isinstance(mail, Mail) and mail.requiretls and self.tls is None:
                 mail = replies.REQUIRETLS_NEEDS_TLS
-            begun = mail if isinstance(mail, Reply) else self._begin(mail)
+            begun = mail if isinstance(mail, Reply) else await self._begin(mail)
             if isinstance(begun, Reply):
                 self._refuse(begun, f"MAIL {arg}")
             else:
                 self._transaction = begun
                 self.say(replies.SENDER_OK)
 
-    def _begin(self, mail: Mail) -> Transaction | Reply:
+    async def _begin(self, mail: Mail) -> Transaction | Reply:
         """A message of this sender, if it may come from there. Strangers are heard out: RCPT tells them no."""
-        grant, quotas = self._grant, self._shared.front.quotas
+        grant, domains, quotas = self._grant, self._shared.front.domains, self._shared.front.quotas
         if grant is None:
             return Transaction(mail)
         if not grant.allows_sender(mail.sender, self._peer.login):
             return replies.SENDER_NOT_ALLOWED
+        fault = await domains.sender_fault(mail.sender) if domains is not None else None
+        if fault is not None:
+            return fault
         if grant.quota.unlimited or quotas is None:
             return Transaction(mail)
         spending = quotas.message(grant, self._peer)
@@ -113,7 +116,8 @@ class Session(LoginConversation):
         if self._grant is None:
             self._refuse(self._denied, about)
             return
-        rcpt = parse_rcpt(arg.encode("utf-8", "surrogateescape"), self._extended, transaction.mail.smtputf8)
+        octets = arg.encode("utf-8", "surrogateescape")
+        rcpt = parse_rcpt(octets, self._extended, transaction.mail.smtputf8, self._shared.postmaster)
         if isinstance(rcpt, Reply):
             self._refuse(rcpt, about)
             return
@@ -135,7 +139,12 @@ class Session(LoginConversation):
             return None
         if len(transaction.recipients) >= self._shared.settings.max_recipients:
             return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
-        over = None if transaction.spending is None else await transaction.spending.add(recipient)
+        domains = self._shared.front.domains
+        if domains is not None:
+            fault = await domains.recipient_fault(transaction.mail.sender, self._peer.login, recipient)
+            if fault is not None:
+                return fault
+        over = await transaction.spending.add(recipient) if transaction.spending is not None else None
         return None if over is None else replies.over_quota(over)
 
     async def smtp_DATA(self, arg: str) -> None:

@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass, field
 
 from relay.events import ConnectionRefused
+from relay.mail.address import Address
 from relay.mail.status import Reply
 from relay.policy.clients import Clients, Peer
 from relay.settings import SubmissionSettings
@@ -29,6 +30,7 @@ class Shared:
     tls: ssl.SSLContext | None
     authenticator: Authenticator | None
     crowd: Crowd
+    postmaster: Address | None = None  # the mailbox behind the bare <postmaster>
     stopping: bool = False
     sessions: set[Stream] = field(default_factory=set)
     landing: memoryview = field(default_factory=lambda: memoryview(bytearray(LANDING_OCTETS)))

@@ -104,8 +104,11 @@ def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:
     return Mail(sender, smtputf8, requiretls, dsn)
 
 
-def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Rcpt | Reply:
-    """Read what follows `RCPT `. `smtputf8`: MAIL allowed it. Returns the refusal when it is not to be taken."""
+def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool, postmaster: Address | None = None) -> Rcpt | Reply:
+    """Read what follows `RCPT `. `smtputf8`: MAIL allowed it. Returns the refusal when it is not to be taken.
+
+    `postmaster` is the mailbox that the bare postmaster stands for, if there is one.
+    """
     split = _split(b"TO:", argument)
     if split is None:
         return replies.RCPT_SYNTAX
@@ -121,8 +124,12 @@ def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool) -> Rcpt | Reply:
         recipient = parse_address(path)
     except AddressError as error:
         return replies.bad_recipient(str(error))
-    if recipient.domain == "":
-        return replies.NO_LOCAL_MAILBOXES  # the bare postmaster: we deliver nothing here
+    if recipient.domain == "":  # the bare postmaster, RFC 5321 §4.5.1
+        if postmaster is None:
+            return replies.NO_LOCAL_MAILBOXES
+        if postmaster.needs_smtputf8 and not smtputf8:
+            return replies.NEEDS_SMTPUTF8
+        recipient = postmaster
     if not given:
         return Rcpt(recipient)
     dsn = _recipient_dsn(given, smtputf8)

@@ -21,6 +21,7 @@ from relay.mail.message import Body, Claim, MessageId, NewMessage
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import BodyWriter
 from relay.settings import HostPort, Settings, SubmissionSettings
+from relay.submission.domains import DomainChecks
 from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
 from relay.submission.users import Users
@@ -171,6 +172,7 @@ class Wanted:
     loopback_trusted: bool = True
     clock: Callable[[], datetime] = lambda: NOW
     refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None
+    domains: DomainChecks | None = None
 
 
 @contextlib.asynccontextmanager
@@ -205,6 +207,7 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         users=wanted.users,
         refusal=wanted.refusal,
         quotas=quotas,
+        domains=wanted.domains,
     )
     server = SubmissionServer(settings, HOSTNAME, front)
     try:

@@ -15,7 +15,7 @@ import pytest
 from submission_peer import LOOPBACK, NOW, Client, Running, Wanted, client_tls, lab_tls, running
 
 from relay.events import DefectFound, MessageAccepted, QuotaReached, SubmissionRefused
-from relay.settings import ClientSettings, ListenerSettings
+from relay.settings import ClientSettings, ListenerSettings, NoticeSettings
 from relay.submission.users import Users
 
 pytestmark = pytest.mark.asyncio
@@ -109,6 +109,30 @@ async def test_recipients_are_told_at_rcpt(tmp_path: Path) -> None:
         )
         (message,) = await server.stored()
         assert message.recipients == ('"bo\\ss"@c.test', "a%evil.test@b.test")
+
+
+@pytest.mark.parametrize(
+    ("mailbox", "recipients", "answer"),
+    [
+        (None, [], "550 5.1.1 No local mailboxes here"),
+        ("root@b.test", [], "250 2.1.5 "),
+        ("root@b.test", ["b.test"], "250 2.1.5 "),
+        ("root@b.test", ["c.test"], RECIPIENT),  # the list speaks of the mailbox, and so does the refusal
+        ("röot@b.test", [], "553 5.6.7 "),
+    ],
+)
+async def test_the_bare_postmaster(mailbox: str | None, recipients: list[str], answer: str, tmp_path: Path) -> None:
+    """RFC 5321 section 4.5.1."""
+    given = wanted(table(recipients=recipients))
+    notices = NoticeSettings.model_validate({"postmaster": mailbox or ""})
+    given = Wanted(tables={**given.tables, "notices": notices})
+    async with running(tmp_path, given) as server, await server.connect() as client:
+        await client.hello()
+        await asked(client, ("MAIL FROM:<>", "250 "), ("RCPT TO:<PostMaster> NOTIFY=NEVER", answer))
+        if answer.startswith("250 "):
+            await asked(client, ("RCPT TO:<root@b.test>", "250 "), ("DATA", "354 "), ("x\r\n.", "250 2.0.0 "))
+            (message,) = await server.stored()
+            assert message.recipients == ("root@b.test",)
 
 
 async def test_names_are_compared_by_their_a_labels(tmp_path: Path) -> None:
