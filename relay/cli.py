@@ -310,7 +310,7 @@ def admin() -> None:
 
 @admin.command("token")
 @click.argument("name")
-@click.option("--scope", type=click.Choice(["read", "write"]), default="write", help="what it is good for")
+@click.option("--scope", type=click.Choice(["read", "write", "send"]), default="write", help="what it is good for")
 @click.option("--file", "tokens", metavar="FILE", type=click.Path(path_type=Path), help="the tokens file")
 @config_option
 def admin_token(name: str, scope: str, tokens: Path | None, file: Path | None) -> None:

@@ -19,6 +19,7 @@ from relay.posting.place import is_loopback
 from relay.route_settings import Action
 from relay.setting_types import Inherited
 from relay.settings import (
+    API_LISTENER,
     SHORT_NAME,
     SHORT_TLS_NAME,
     HostPort,
@@ -32,7 +33,7 @@ Name = tuple[str, str]  # section and key; the section of `hostname` is the empt
 Finding = tuple[tuple[Name, ...], str]
 
 LISTEN, LISTEN_TLS, LISTENER = ("submission", "listen"), ("submission", "listen_tls"), ("", "listener")
-RESERVED_NAMES = (SHORT_NAME, SHORT_TLS_NAME)
+RESERVED_NAMES = (SHORT_NAME, SHORT_TLS_NAME, API_LISTENER)
 
 
 def contradictions(settings: Settings) -> Iterator[Finding]:
@@ -82,7 +83,7 @@ def _listeners_amiss(settings: Settings) -> Iterator[Finding]:
     names = set(RESERVED_NAMES)
     for listener in settings.listener:
         if listener.name in RESERVED_NAMES:
-            yield (LISTENER,), f"the name {listener.name} is for the addresses of [submission]: choose another"
+            yield (LISTENER,), f"the name {listener.name} is taken, by [submission] or the API: choose another"
         elif listener.name in names:
             yield (LISTENER,), f"the name {listener.name} is there twice"
         names.add(listener.name)
@@ -91,7 +92,7 @@ def _listeners_amiss(settings: Settings) -> Iterator[Finding]:
         if asks_for_auth and without_tls:
             what = "auth = true, but with tls = none nobody can log in: passwords are taken over TLS only"
             yield (LISTENER,), f"the listener {listener.name}: {what}"
-    known = {listener.name for listener in settings.listeners}
+    known = {API_LISTENER, *(listener.name for listener in settings.listeners)}
     for client in settings.client:
         for name in client.listeners:
             if name not in known:

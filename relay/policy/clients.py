@@ -165,6 +165,10 @@ class Clients:
         """What this client may do; None: it may not send anything."""
         return next((grant for grant in self.grants if grant.fits(peer)), None)
 
+    def size_limit(self, for_all: int) -> int:
+        """The largest message that any of them may send, in octets; `for_all` holds where a table says nothing."""
+        return max((grant.size_limit(for_all) for grant in self.grants), default=for_all)
+
     @property
     def have_quotas(self) -> bool:
         """Whether anything has to be counted."""

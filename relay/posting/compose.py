@@ -14,7 +14,7 @@ from datetime import datetime
 from email.utils import format_datetime, formataddr
 
 from relay.mail.address import Address, AddressError, parse_address
-from relay.posting.mailboxes import mailboxes
+from relay.mail.listed import listed
 
 _LINE_END = re.compile(rb"\r*\n")
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
@@ -137,7 +137,7 @@ def _split(lines: list[bytes]) -> tuple[list[Field], list[bytes]]:
 def _listed(text: str) -> list[bytes]:
     """The addresses in an argument: there may be several, with commas. What holds none is given back as it is."""
     octets = text.encode("utf-8", "surrogateescape")
-    return [one.octets for one in mailboxes(octets)] or [octets]
+    return [one.octets for one in listed(octets)] or [octets]
 
 
 def _named_in(fields: Sequence[Field]) -> list[bytes]:
@@ -148,7 +148,7 @@ def _named_in(fields: Sequence[Field]) -> list[bytes]:
     for name, lines in fields:
         if name.startswith(prefix) and name.removeprefix(prefix) in _RECIPIENTS:
             value = b"\r\n".join(lines).partition(b":")[2]
-            found += [one.octets for one in mailboxes(value)]
+            found += [one.octets for one in listed(value)]
     return found
 
 
@@ -157,7 +157,7 @@ def _qualified(name: bytes, lines: list[bytes], domain: str) -> list[bytes]:
     if name.removeprefix(_RESENT) not in _ADDRESSES:
         return lines
     label, colon, value = b"\r\n".join(lines).partition(b":")
-    for mailbox in reversed(mailboxes(value)):
+    for mailbox in reversed(listed(value)):
         if mailbox.is_bare and b" " not in mailbox.octets:
             value = value[: mailbox.end] + b"@" + domain.encode() + value[mailbox.end :]
     return (label + colon + value).split(b"\r\n")

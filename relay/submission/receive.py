@@ -22,6 +22,7 @@ from relay.mail.message import (
     Envelope,
     MessageId,
     NewMessage,
+    Once,
     RecipientDsn,
     SmtpUtf8,
     TlsDemand,
@@ -54,6 +55,7 @@ class Client:
     tls: tuple[str, str] | None
     listener: ListenerSettings
     grant: Grant
+    protocol: str | None = None  # other than SMTP
 
 
 @dataclass(slots=True)
@@ -62,6 +64,7 @@ class Transaction:
 
     mail: Mail
     spending: Spending | None = None
+    once: Once | None = None
     committing: bool = False  # whether it is stored is being settled, whatever becomes of the client
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
     _asked: dict[tuple[str, str], RecipientDsn] = field(default_factory=dict, init=False)  # where something was asked
@@ -144,6 +147,8 @@ def _host(helo: str) -> str:
 
 def _protocol(client: Client, smtputf8: bool) -> str:
     """RFC 3848, RFC 6531 section 4.3: what was spoken, with S for TLS and A for AUTH."""
+    if client.protocol is not None:
+        return client.protocol
     if not client.extended:
         return "SMTP"
     return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{'S' if client.tls else ''}{'A' if client.peer.login else ''}"
@@ -155,7 +160,7 @@ class Receiver:
     def __init__(self, hostname: str, max_size: int, front: Front) -> None:
         self._hostname = hostname
         self._max_size = max_size
-        self._front = front
+        self.front = front
         self._commits: set[asyncio.Task[Any]] = set()
 
     async def receive(self, client: Client, transaction: Transaction, stream: Stream) -> Reply:
@@ -163,75 +168,117 @@ class Receiver:
 
         Raises stream.Gone when the client leaves before the end; then nothing is stored.
         """
-        id = self._front.new_id()
-        keeper = _Keeper(id, self._front.new_body(id), self._front)
-        trace = received_line(client, self._hostname, transaction.mail.smtputf8, keeper.name, self._front.clock())
+        incoming = await self.begin(client, transaction)
         stream.say(replies.SEND_DATA)
+        reader = DataReader()
         try:
-            await keeper.write(trace)
-            limit = client.grant.size_limit(self._max_size)
-            inspection = await self._read(keeper, stream, limit)
+            # To the true end, also when it is refused: what follows must not be taken for commands.
+            while not reader.ended:
+                await incoming.take(reader.feed(await stream.read_chunk()))
         except BaseException:
-            self._spawn(keeper.drop())
+            incoming.drop()
             raise
-        problem = self._refusal(inspection, limit) or keeper.problem
-        if problem is None:
-            transaction.committing = True
-            problem = await asyncio.shield(self._spawn(self._commit(keeper, client, transaction, inspection)))
-        else:
-            await asyncio.shield(self._spawn(keeper.drop()))
-        if problem is None:
-            return replies.queued(keeper.name)
-        about = replies.printable(f"message from <{transaction.mail.sender or ''}>")
-        self._front.emit(SubmissionRefused(str(client.peer.address), problem.text, about))
-        return problem
+        stream.put_back(reader.rest)
+        return await incoming.end()
+
+    async def begin(self, client: Client, transaction: Transaction) -> Incoming:
+        """A message that is about to come."""
+        id = self.front.new_id()
+        keeper = Keeper(id, self.front.new_body(id), self.front)
+        smtputf8 = transaction.mail.smtputf8
+        await keeper.write(received_line(client, self._hostname, smtputf8, keeper.name, self.front.clock()))
+        return Incoming(self, keeper, client, transaction, client.grant.size_limit(self._max_size))
 
     async def drain(self) -> None:
         """Wait until every commit that was begun has ended."""
         while self._commits:
             await asyncio.wait(self._commits)
 
-    async def _read(self, keeper: _Keeper, stream: Stream, limit: int) -> Inspection:
-        """Read to the true end of the message, also when it is refused: what follows must not be taken for commands."""
-        reader = DataReader()
-        inspection = Inspection()
-        while not reader.ended:
-            octets = reader.feed(await stream.read_chunk())
-            inspection.look(octets)
-            if inspection.size > limit or inspection.fault is not None:
-                await keeper.drop()
-            else:
-                await keeper.write(octets)
-        stream.put_back(reader.rest)
-        return inspection
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run work in a task of its own, which `drain` waits for."""
+        task = asyncio.create_task(work)
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+        return task
 
-    def _refusal(self, seen: Inspection, limit: int) -> Reply | None:
-        if seen.size > limit:
+
+class Incoming:
+    """One message on its way in: its octets through `take`, then `end`; or `drop`, at any time."""
+
+    def __init__(
+        self, receiver: Receiver, keeper: Keeper, client: Client, transaction: Transaction, limit: int
+    ) -> None:
+        self._receiver = receiver
+        self._keeper = keeper
+        self._client = client
+        self._transaction = transaction
+        self._limit = limit
+        self._seen = Inspection()
+
+    @property
+    def id(self) -> MessageId:
+        """Under which it will be stored."""
+        return self._keeper.id
+
+    @property
+    def problem(self) -> Reply | None:
+        """Why it is refused, as far as is known. What still comes is thrown away."""
+        seen = self._seen
+        if seen.size > self._limit:
             return replies.TOO_BIG
         if seen.fault is not None:
             return replies.bad_octet(seen.fault)
-        if seen.hops > MAX_HOPS:
-            return replies.TOO_MANY_HOPS
-        return None
+        return self._keeper.problem
 
-    async def _commit(
-        self, keeper: _Keeper, client: Client, transaction: Transaction, seen: Inspection
-    ) -> Reply | None:
+    async def take(self, octets: bytes) -> None:
+        """Take the next octets, never ending between CR and LF. Never raises."""
+        self._seen.look(octets)
+        if self.problem is None:
+            await self._keeper.write(octets)
+        else:
+            await self._keeper.drop()
+
+    async def end(self) -> Reply:
+        """The message has ended: store it, and return the answer."""
+        problem = self.problem
+        if problem is None and self._seen.hops > MAX_HOPS:
+            problem = replies.TOO_MANY_HOPS
+        if problem is None:
+            self._transaction.committing = True
+            problem = await asyncio.shield(self._receiver.spawn(self._commit()))
+        else:
+            await asyncio.shield(self._receiver.spawn(self._keeper.drop()))
+        return replies.queued(self._keeper.name) if problem is None else self.refuse(problem)
+
+    def refuse(self, problem: Reply) -> Reply:
+        """Report a refusal, and return it."""
+        about = replies.printable(f"message from <{self._transaction.mail.sender or ''}>")
+        self._receiver.front.emit(SubmissionRefused(str(self._client.peer.address), problem.text, about))
+        return problem
+
+    def drop(self) -> None:
+        """Throw away what has come."""
+        self._receiver.spawn(self._keeper.drop())
+
+    async def _commit(self) -> Reply | None:
         """Put the message into the queue. Returns None when it is on disk, otherwise the refusal."""
+        keeper, client, transaction, seen = self._keeper, self._client, self._transaction, self._seen
+        front = self._receiver.front
         try:
             message = NewMessage(
                 id=keeper.id,
                 envelope=transaction.envelope,
                 body=await keeper.writer.finish(),
-                arrived=self._front.clock(),
+                arrived=front.clock(),
                 message_id=seen.message_id,
                 eight_bit=seen.eight_bit,
                 smtputf8=_smtputf8(transaction, seen),
                 demand=_demand(transaction, seen),
                 dsn=transaction.mail.dsn,
                 login=client.peer.login,
+                once=transaction.once,
             )
-            await self._front.accept(message)
+            await front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored
             await keeper.fail(error)
             transaction.committing = False
@@ -239,7 +286,7 @@ class Receiver:
             return keeper.problem
         if transaction.spending is not None:
             await transaction.spending.accept()
-        self._front.emit(
+        front.emit(
             MessageAccepted(
                 id=keeper.name,
                 message_id=message.message_id,
@@ -252,15 +299,8 @@ class Receiver:
         )
         return None
 
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run work in a task of its own, which `drain` waits for."""
-        task = asyncio.create_task(work)
-        self._commits.add(task)
-        task.add_done_callback(self._commits.discard)
-        return task
 
-
-class _Keeper:
+class Keeper:
     """Writes a body until something goes wrong, and remembers what to tell the client. Never raises."""
 
     def __init__(self, id: MessageId, writer: BodyWriter, front: Front) -> None:
@@ -272,6 +312,7 @@ class _Keeper:
         self._dropped = False
 
     async def write(self, octets: bytes) -> None:
+        """Write octets, unless the body was dropped."""
         if self._dropped or not octets:
             return
         try:

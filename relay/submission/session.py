@@ -1,16 +1,13 @@
 # ruff: noqa: N802  (verbs are named as aiosmtpd names them: smtp_MAIL)
 """One SMTP session: the verbs that carry mail, and what is on offer. RFC 5321 section 4.1.
 
-Only what is honoured is offered. Nothing is decided here about who may send (`policy.clients`) or whether a message is
+Only what is honoured is offered. Nothing is decided here about who may send what (`admission`) or whether a message is
 good (`receive`).
 """
 
 from __future__ import annotations
 
-from relay.mail.address import Address
 from relay.mail.status import Reply
-from relay.policy.clients import Grant
-from relay.policy.quota import Over
 from relay.settings import ListenerTls
 from relay.submission import replies
 from relay.submission.conversation import Arrival
@@ -92,19 +89,10 @@ class Session(LoginConversation):
                 self.say(replies.SENDER_OK)
 
     async def _begin(self, mail: Mail) -> Transaction | Reply:
-        """A message of this sender, if it may come from there. Strangers are heard out: RCPT tells them no."""
-        grant, domains, quotas = self._grant, self._shared.front.domains, self._shared.front.quotas
-        if grant is None:
+        """Strangers are heard out: RCPT tells them no."""
+        if self._grant is None:
             return Transaction(mail)
-        if not grant.allows_sender(mail.sender, self._peer.login):
-            return replies.SENDER_NOT_ALLOWED
-        fault = await domains.sender_fault(mail.sender) if domains is not None else None
-        if fault is not None:
-            return fault
-        if grant.quota.unlimited or quotas is None:
-            return Transaction(mail)
-        spending = quotas.message(grant, self._peer)
-        return replies.over_quota(spending) if isinstance(spending, Over) else Transaction(mail, spending)
+        return await self._shared.admission.begin(self._grant, self._peer, mail)
 
     async def smtp_RCPT(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.3: one recipient. Strangers get here and no further."""
@@ -121,31 +109,11 @@ class Session(LoginConversation):
         if isinstance(rcpt, Reply):
             self._refuse(rcpt, about)
             return
-        why_not = await self._why_not(self._grant, transaction, rcpt.recipient)
+        why_not = await self._shared.admission.add(self._grant, self._peer, transaction, rcpt)
         if why_not is not None:
             self._refuse(why_not, about)
-            return
-        transaction.add(_key(rcpt.recipient), rcpt)
-        self.say(replies.RECIPIENT_OK)
-
-    async def _why_not(self, grant: Grant, transaction: Transaction, recipient: Address) -> Reply | None:
-        """What stands against this recipient; None: nothing does, and it is held against the client's quota."""
-        if not grant.allows_recipient(recipient):
-            return replies.RECIPIENT_NOT_ALLOWED
-        rejected = self._shared.front.refusal(transaction.mail.sender, self._peer.login, recipient)
-        if rejected is not None:
-            return replies.rejected(rejected)
-        if _key(recipient) in transaction.recipients:
-            return None
-        if len(transaction.recipients) >= self._shared.settings.max_recipients:
-            return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
-        domains = self._shared.front.domains
-        if domains is not None:
-            fault = await domains.recipient_fault(transaction.mail.sender, self._peer.login, recipient)
-            if fault is not None:
-                return fault
-        over = await transaction.spending.add(recipient) if transaction.spending is not None else None
-        return None if over is None else replies.over_quota(over)
+        else:
+            self.say(replies.RECIPIENT_OK)
 
     async def smtp_DATA(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.4: the message itself."""
@@ -161,7 +129,3 @@ class Session(LoginConversation):
             answer = await self._shared.receiver.receive(client, transaction, self)
             self.forget()
             self.say(answer)
-
-
-def _key(recipient: Address) -> tuple[str, str]:
-    return recipient.local, recipient.domain

@@ -18,7 +18,7 @@ _TOKEN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Mailbox:
+class Listed:
     """One address: its octets without blanks and comments, and where in the field it ends."""
 
     octets: bytes
@@ -30,7 +30,7 @@ class Mailbox:
         return b"@" not in self.octets
 
 
-def mailboxes(value: bytes) -> list[Mailbox]:
+def listed(value: bytes) -> list[Listed]:
     """The addresses of a field, in their order; of groups, those of their members.
 
     Two words that no brackets follow come out as one with a blank between them, which is no address.
@@ -73,9 +73,9 @@ class _Current:
             self._end = end
         self._blank = False
 
-    def finish(self) -> list[Mailbox]:
+    def finish(self) -> list[Listed]:
         octets = b"".join(self._words)
-        return [Mailbox(octets, self._end)] if octets else []
+        return [Listed(octets, self._end)] if octets else []
 
 
 def _tokens(value: bytes) -> Iterator[tuple[str, bytes, int]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.posting.mailboxes import mailboxes
+from relay.mail.listed import listed
 
 
 @pytest.mark.parametrize(
@@ -38,18 +38,18 @@ from relay.posting.mailboxes import mailboxes
     ],
 )
 def test_what_is_found(value: str, found: list[str]) -> None:
-    assert [one.octets.decode() for one in mailboxes(value.encode())] == found
+    assert [one.octets.decode() for one in listed(value.encode())] == found
 
 
 def test_where_a_bare_name_ends() -> None:
     value = b"root (Cron Daemon), <www-data>, A <a@example.org>"
-    bare = [one for one in mailboxes(value) if one.is_bare]
+    bare = [one for one in listed(value) if one.is_bare]
     assert [value[: one.end] for one in bare] == [b"root", b"root (Cron Daemon), <www-data"]
 
 
 @given(st.text(alphabet='ab@.,:;<>()[]"\\ \t\r\n', max_size=40))
 def test_anything_ends(text: str) -> None:
     value = text.encode()
-    for one in mailboxes(value):
+    for one in listed(value):
         assert 0 < one.end <= len(value)
         assert one.octets
