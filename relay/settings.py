@@ -43,7 +43,14 @@ from relay.setting_types import (
     format_size,
 )
 from relay.source_settings import SourceSettings
-from relay.submission_settings import ListenerSettings, ListenerTls, LoginSettings, SendmailSettings, SubmissionSettings
+from relay.submission_settings import (
+    ListenerSettings,
+    ListenerTls,
+    LoginSettings,
+    LongLines,
+    SendmailSettings,
+    SubmissionSettings,
+)
 
 __all__ = [
     "AdminSettings",
@@ -55,6 +62,7 @@ __all__ = [
     "ListenerSettings",
     "ListenerTls",
     "LoginSettings",
+    "LongLines",
     "MtaStsSettings",
     "NoticeSettings",
     "OverrideSettings",

@@ -30,7 +30,7 @@ _MOST_UNITS = 10  # of `tarpit`, for one answer
 _BEFORE_TLS = frozenset({"EHLO", "STARTTLS", "NOOP", "QUIT"})  # RFC 3207 §4
 # A web page can make a browser in a trusted network send us lines of its choice. A browser begins with one of these.
 _WEB_VERBS = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "PATCH", "DELETE", "TRACE", "PRI"})
-_NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "SEND", "SOML", "SAML", "BDAT", "ATRN"})
+_NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "SEND", "SOML", "SAML", "ATRN"})
 _PROTOCOL_ERRORS = frozenset({500, 501, 502, 503, 504})
 
 Verb = Callable[[str], Awaitable[None]]
@@ -165,7 +165,7 @@ class Conversation(Stream):
             self._shared.front.emit(DefectFound(f"submission, {name}", repr(error)))
             self.forget()
             self.say(replies.INTERNAL_ERROR)
-            if name == "DATA":
+            if name in ("DATA", "BDAT"):
                 self.hang_up()  # a message half read: its next lines must not be taken for commands
 
     def _refuse(self, reply: Reply, about: str | None = None) -> None:

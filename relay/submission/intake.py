@@ -17,7 +17,8 @@ from relay.settings import API_LISTENER, HostPort, ListenerSettings, ListenerTls
 from relay.submission import replies
 from relay.submission.access import client_address
 from relay.submission.admission import Admission
-from relay.submission.receive import Client, Incoming, Receiver, Transaction
+from relay.submission.receive import Incoming, Receiver, Transaction
+from relay.submission.received import Client
 from relay.submission.verbs import Mail, Rcpt
 
 _HTTP = "HTTP"  # RFC 5321 §4.4 wants a registered name; what others write in such a case

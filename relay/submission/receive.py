@@ -1,8 +1,8 @@
-"""Takes one message from DATA to disk: Received line in front, limits, commit, and the answer.
+"""Takes one message from the wire to disk: our Received line and its header made ready, limits, commit, and the answer.
 
 Nothing is answered with 250 before the commit is on disk, and no commit runs in a task that a client can cancel by
-hanging up: once the final dot is in, the message is stored whole or not at all, whatever becomes of the connection.
-RFC 5321 sections 4.4 and 6.1, RFC 3848 and RFC 6531 section 3.7.3 (`with`).
+hanging up: once the last octet is in, the message is stored whole or not at all, whatever becomes of the connection.
+RFC 5321 sections 4.4 and 6.1.
 """
 
 from __future__ import annotations
@@ -10,52 +10,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from datetime import datetime
-from email.utils import format_datetime
-from functools import lru_cache
 from typing import Any, TypeVar
 
-from relay.events import DefectFound, MessageAccepted, StoreFailed, SubmissionRefused
-from relay.mail.address import Address, AddressError, parse_domain
-from relay.mail.message import (
-    NOTHING_ASKED,
-    Envelope,
-    MessageId,
-    NewMessage,
-    Once,
-    RecipientDsn,
-    SmtpUtf8,
-    TlsDemand,
-)
+from relay.events import MessageAccepted, SubmissionRefused
+from relay.mail.address import Address
+from relay.mail.header import Header
+from relay.mail.message import NOTHING_ASKED, Envelope, MessageId, NewMessage, Once, RecipientDsn, SmtpUtf8, TlsDemand
 from relay.mail.status import Reply
-from relay.policy.clients import Grant, Peer
-from relay.queue.store import BodyWriter, StoreUnavailable
-from relay.settings import ListenerSettings
+from relay.policy.clients import LineEnds
+from relay.settings import LongLines, SubmissionSettings
 from relay.submission import replies
-from relay.submission.data import DataReader, Inspection
+from relay.submission.content import Content, Rules
+from relay.submission.data import DataReader
 from relay.submission.front import Front
+from relay.submission.keeper import Keeper
+from relay.submission.prepare import Treatment
 from relay.submission.quota import Spending
+from relay.submission.received import Client, received_line
 from relay.submission.stream import Stream
 from relay.submission.verbs import Mail, Rcpt
 
-MAX_HOPS = 100  # Received lines; RFC 5321 §6.3: a large limit, normally at least 100
-_MAX_LINE = 77
-_HELO_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]")
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """Who is sending, as far as we know. `helo` is what it called itself, `tls` version and cipher."""
-
-    peer: Peer
-    helo: str
-    extended: bool
-    tls: tuple[str, str] | None
-    listener: ListenerSettings
-    grant: Grant
-    protocol: str | None = None  # other than SMTP
 
 
 @dataclass(slots=True)
@@ -92,75 +67,30 @@ class Transaction:
         return Envelope(self.mail.sender, tuple(self.recipients.values()), asked)
 
 
-def _smtputf8(transaction: Transaction, seen: Inspection) -> SmtpUtf8:
+def _smtputf8(transaction: Transaction, header: Header) -> SmtpUtf8:
     if not transaction.mail.smtputf8:
         return SmtpUtf8.UNASKED
     addresses = [*transaction.recipients.values()]
     if transaction.mail.sender is not None:
         addresses.append(transaction.mail.sender)
-    needed = seen.eight_bit_header or any(address.needs_smtputf8 for address in addresses)
+    needed = header.eight_bit or any(address.needs_smtputf8 for address in addresses)
     return SmtpUtf8.NEEDED if needed else SmtpUtf8.ASKED
 
 
-def _demand(transaction: Transaction, seen: Inspection) -> TlsDemand:
+def _demand(transaction: Transaction, header: Header) -> TlsDemand:
     """RFC 8689 section 4.1: the parameter counts more than the header field."""
     if transaction.mail.requiretls:
         return TlsDemand.REQUIRED
-    return TlsDemand.WAIVED if seen.waives_tls else TlsDemand.DEFAULT
-
-
-def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: datetime) -> bytes:
-    """Our trace header, folded, with its CRLF. RFC 5321 section 4.4."""
-    literal = f"[IPv6:{client.peer.address}]" if client.peer.address.version == 6 else f"[{client.peer.address}]"
-    words = [
-        "Received: from",
-        _host(client.helo),
-        f"({literal})",
-        f"by {hostname}",
-        f"with {_protocol(client, smtputf8)}",
-    ]
-    if client.tls is not None:
-        words.append(f"({client.tls[0]} {client.tls[1]})")
-    words += [f"id {id};", _date(now.replace(microsecond=0))]
-    lines = [words[0]]
-    for word in words[1:]:
-        if len(lines[-1]) + 1 + len(word) <= _MAX_LINE:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(f"\t{word}")
-    return "".join(f"{line}\r\n" for line in lines).encode("ascii")
-
-
-@lru_cache(maxsize=4)
-def _date(now: datetime) -> str:
-    return format_datetime(now)
-
-
-@lru_cache(maxsize=1024)
-def _host(helo: str) -> str:
-    """The client's name for itself, as a domain if it is one; otherwise without what could break out of its place."""
-    try:
-        return parse_domain(helo)
-    except AddressError:
-        return "".join(letter if letter in _HELO_CHARACTERS else "?" for letter in helo[:255]) or "unknown"
-
-
-def _protocol(client: Client, smtputf8: bool) -> str:
-    """RFC 3848, RFC 6531 section 4.3: what was spoken, with S for TLS and A for AUTH."""
-    if client.protocol is not None:
-        return client.protocol
-    if not client.extended:
-        return "SMTP"
-    return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{'S' if client.tls else ''}{'A' if client.peer.login else ''}"
+    return TlsDemand.WAIVED if header.waives_tls else TlsDemand.DEFAULT
 
 
 class Receiver:
     """Receives messages for one server. `drain` waits for the commits under way."""
 
-    def __init__(self, hostname: str, max_size: int, front: Front) -> None:
-        self._hostname = hostname
-        self._max_size = max_size
+    def __init__(self, hostname: str, settings: SubmissionSettings, front: Front) -> None:
         self.front = front
+        self._hostname = hostname
+        self._settings = settings
         self._commits: set[asyncio.Task[Any]] = set()
 
     async def receive(self, client: Client, transaction: Transaction, stream: Stream) -> Reply:
@@ -183,11 +113,28 @@ class Receiver:
 
     async def begin(self, client: Client, transaction: Transaction) -> Incoming:
         """A message that is about to come."""
-        id = self.front.new_id()
-        keeper = Keeper(id, self.front.new_body(id), self.front)
-        smtputf8 = transaction.mail.smtputf8
-        await keeper.write(received_line(client, self._hostname, smtputf8, keeper.name, self.front.clock()))
-        return Incoming(self, keeper, client, transaction, client.grant.size_limit(self._max_size))
+        front = self.front
+        id = front.new_id()
+        keeper = Keeper(id, front.new_body(id), front)
+        now = front.clock()
+        grant = client.grant
+        may_name = None
+        if grant.header_from:
+            login = client.peer.login
+
+            def may_name(address: Address) -> bool:
+                return grant.allows_author(address, login)
+
+        headers = grant.headers or client.listener.headers
+        message_id = f"{keeper.name}@{self._hostname}"
+        rules = Rules(
+            max_size=grant.size_limit(self._settings.max_message_size),
+            line_ends=grant.line_ends or LineEnds.REFUSE,
+            refuse_long_lines=self._settings.long_lines is LongLines.REFUSE,
+            header=Treatment(headers, transaction.mail.sender, message_id, now, may_name),
+        )
+        await keeper.write(received_line(client, self._hostname, transaction.mail.smtputf8, keeper.name, now))
+        return Incoming(self, keeper, Content(rules), client, transaction)
 
     async def drain(self) -> None:
         """Wait until every commit that was begun has ended."""
@@ -203,17 +150,17 @@ class Receiver:
 
 
 class Incoming:
-    """One message on its way in: its octets through `take`, then `end`; or `drop`, at any time."""
+    """One message on its way in: its octets through `take`, then `end`; or `drop`."""
 
     def __init__(
-        self, receiver: Receiver, keeper: Keeper, client: Client, transaction: Transaction, limit: int
+        self, receiver: Receiver, keeper: Keeper, content: Content, client: Client, transaction: Transaction
     ) -> None:
         self._receiver = receiver
         self._keeper = keeper
+        self._content = content
         self._client = client
         self._transaction = transaction
-        self._limit = limit
-        self._seen = Inspection()
+        self._ended = False
 
     @property
     def id(self) -> MessageId:
@@ -223,26 +170,17 @@ class Incoming:
     @property
     def problem(self) -> Reply | None:
         """Why it is refused, as far as is known. What still comes is thrown away."""
-        seen = self._seen
-        if seen.size > self._limit:
-            return replies.TOO_BIG
-        if seen.fault is not None:
-            return replies.bad_octet(seen.fault)
-        return self._keeper.problem
+        return self._content.problem or self._keeper.problem
 
     async def take(self, octets: bytes) -> None:
-        """Take the next octets, never ending between CR and LF. Never raises."""
-        self._seen.look(octets)
-        if self.problem is None:
-            await self._keeper.write(octets)
-        else:
-            await self._keeper.drop()
+        """Take the next octets, as the readers in `data` give them. Never raises."""
+        await self._store(self._content.feed(octets))
 
     async def end(self) -> Reply:
         """The message has ended: store it, and return the answer."""
+        self._ended = True
+        await self._store(self._content.end())
         problem = self.problem
-        if problem is None and self._seen.hops > MAX_HOPS:
-            problem = replies.TOO_MANY_HOPS
         if problem is None:
             self._transaction.committing = True
             problem = await asyncio.shield(self._receiver.spawn(self._commit()))
@@ -257,23 +195,31 @@ class Incoming:
         return problem
 
     def drop(self) -> None:
-        """Throw away what has come."""
-        self._receiver.spawn(self._keeper.drop())
+        """Throw away what has come, unless it has come whole: then it is stored, whatever becomes of the client."""
+        if not self._ended:
+            self._receiver.spawn(self._keeper.drop())
+
+    async def _store(self, octets: bytes) -> None:
+        if self._content.problem is None:
+            await self._keeper.write(octets)
+        else:
+            await self._keeper.drop()
 
     async def _commit(self) -> Reply | None:
         """Put the message into the queue. Returns None when it is on disk, otherwise the refusal."""
-        keeper, client, transaction, seen = self._keeper, self._client, self._transaction, self._seen
-        front = self._receiver.front
+        keeper, client, transaction = self._keeper, self._client, self._transaction
+        front, header = self._receiver.front, self._content.header
+        message_id = header.message_id
         try:
             message = NewMessage(
                 id=keeper.id,
                 envelope=transaction.envelope,
                 body=await keeper.writer.finish(),
                 arrived=front.clock(),
-                message_id=seen.message_id,
-                eight_bit=seen.eight_bit,
-                smtputf8=_smtputf8(transaction, seen),
-                demand=_demand(transaction, seen),
+                message_id=None if message_id is None else replies.printable(message_id),
+                eight_bit=self._content.eight_bit,
+                smtputf8=_smtputf8(transaction, header),
+                demand=_demand(transaction, header),
                 dsn=transaction.mail.dsn,
                 login=client.peer.login,
                 once=transaction.once,
@@ -298,46 +244,3 @@ class Incoming:
             )
         )
         return None
-
-
-class Keeper:
-    """Writes a body until something goes wrong, and remembers what to tell the client. Never raises."""
-
-    def __init__(self, id: MessageId, writer: BodyWriter, front: Front) -> None:
-        self.id = id
-        self.name = str(id)
-        self.writer = writer
-        self.problem: Reply | None = None
-        self._front = front
-        self._dropped = False
-
-    async def write(self, octets: bytes) -> None:
-        """Write octets, unless the body was dropped."""
-        if self._dropped or not octets:
-            return
-        try:
-            await self.writer.write(octets)
-        except Exception as error:  # noqa: BLE001  the rest of the message must still be read
-            await self.fail(error)
-
-    async def fail(self, error: Exception) -> None:
-        """Note why the message cannot be stored, and throw away what was written."""
-        if isinstance(error, StoreUnavailable):
-            self._front.emit(StoreFailed(str(error)))
-            self.problem = replies.STORE_FULL if error.full else replies.STORE_UNAVAILABLE
-        else:
-            self._front.emit(DefectFound("submission", repr(error)))
-            self.problem = replies.INTERNAL_ERROR
-        await self.drop()
-
-    async def drop(self) -> None:
-        """Throw away what was written."""
-        if self._dropped:
-            return
-        self._dropped = True
-        try:
-            await self.writer.discard()
-        except StoreUnavailable as error:
-            self._front.emit(StoreFailed(str(error)))
-        except Exception as error:  # noqa: BLE001  the client's answer does not depend on it
-            self._front.emit(DefectFound("submission", repr(error)))

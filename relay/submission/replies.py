@@ -25,7 +25,7 @@ OK = _reply(250, "2.0.0 OK")
 SENDER_OK = _reply(250, "2.1.0 Sender OK")
 RECIPIENT_OK = _reply(250, "2.1.5 Recipient OK")
 BYE = _reply(221, "2.0.0 Bye")
-HELP = _reply(214, "2.0.0 EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT STARTTLS AUTH")
+HELP = _reply(214, "2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT STARTTLS AUTH")
 CANNOT_VERIFY = _reply(252, "2.0.0 Cannot verify, but will take mail and try to deliver it")
 READY_FOR_TLS = _reply(220, "2.0.0 Ready to start TLS")
 AUTHENTICATED = _reply(235, "2.7.0 Authentication successful")
@@ -40,6 +40,7 @@ TOO_MANY_COMMANDS = _reply(421, "4.7.0 Too many commands without a login, closin
 TOO_MANY_ERRORS = _reply(421, "4.7.0 Too many errors, closing connection")
 TOO_MANY_FAILED_LOGINS = _reply(421, "4.7.0 Too many failed logins, closing connection")
 NOT_A_WEB_SERVER = _reply(421, "4.7.0 This is not a web server, closing connection")
+LOST_COUNT = _reply(421, "4.5.2 Cannot tell where the message goes on, closing connection")
 
 INTERNAL_ERROR = _reply(451, "4.3.0 Local error, try again later")
 STORE_UNAVAILABLE = _reply(451, "4.3.0 Queue not available, try again later")
@@ -57,6 +58,7 @@ LINE_TOO_LONG = _reply(500, "5.5.2 Line too long")
 LOGIN_LINE_TOO_LONG = _reply(500, "5.5.6 Authentication exchange line too long")
 MAIL_SYNTAX = _reply(501, "5.5.4 Syntax: MAIL FROM:<address> [parameters]")
 RCPT_SYNTAX = _reply(501, "5.5.4 Syntax: RCPT TO:<address> [parameters]")
+BDAT_SYNTAX = _reply(501, "5.5.4 Syntax: BDAT size [LAST]")
 HELO_SYNTAX = _reply(501, "5.5.4 Syntax: EHLO hostname")
 AUTH_SYNTAX = _reply(501, "5.5.4 Syntax: AUTH mechanism [initial-response]")
 VRFY_SYNTAX = _reply(501, "5.5.4 Syntax: VRFY address")
@@ -69,6 +71,7 @@ NO_HELO = _reply(503, "5.5.1 Send EHLO first")
 NO_MAIL = _reply(503, "5.5.1 Send MAIL first")
 NO_RCPT = _reply(503, "5.5.1 No valid recipients")
 NESTED_MAIL = _reply(503, "5.5.1 Sender already given")
+BDAT_HAS_BEGUN = _reply(503, "5.5.1 The message has begun with BDAT, send RSET first")
 ALREADY_TLS = _reply(503, "5.5.1 TLS is already active")
 ALREADY_AUTHENTICATED = _reply(503, "5.5.1 Already authenticated")
 LOGIN_IN_TRANSACTION = _reply(503, "5.5.1 AUTH is not allowed during a mail transaction")
@@ -82,6 +85,7 @@ SENDER_NOT_ALLOWED = _reply(550, "5.7.1 You may not send from this address")
 RECIPIENT_NOT_ALLOWED = _reply(550, "5.7.1 You may not send to this address")
 NO_LOCAL_MAILBOXES = _reply(550, "5.1.1 No local mailboxes here, use a full address")
 TOO_BIG = _reply(552, "5.3.4 Message too big")
+HEADER_TOO_BIG = _reply(552, "5.3.4 Header of the message is over 256 KiB")
 NEEDS_SMTPUTF8 = _reply(553, "5.6.7 Address is not ASCII and SMTPUTF8 was not given")
 TOO_MANY_HOPS = _reply(554, "5.4.6 Too many Received lines: mail loop")
 UNKNOWN_PARAMETER = _reply(555, "5.5.4 Parameter not recognized")
@@ -157,9 +161,24 @@ def bad_parameter(problem: str) -> Reply:
     return _reply(501, f"5.5.4 {problem}")
 
 
-def bad_octet(problem: str) -> Reply:
-    """A message with an octet that SMTP does not carry."""
+def received(octets: int) -> Reply:
+    """A chunk of a message is in; nothing is promised yet. RFC 3030 section 2."""
+    return Reply(250, OK.status, (f"2.0.0 {octets} octets received",))
+
+
+def bad_content(problem: str) -> Reply:
+    """A message with an octet that SMTP does not carry, or with a line that is too long."""
     return _reply(554, f"5.6.0 {problem}")
+
+
+def bad_header(problem: str) -> Reply:
+    """A message whose header is not as RFC 5322 has it."""
+    return _reply(554, f"5.6.0 {problem}")
+
+
+def author_refused(problem: str) -> Reply:
+    """A message whose header names somebody for whom this client may not speak."""
+    return _reply(550, f"5.7.1 Author not allowed: {problem}")
 
 
 def wire(reply: Reply) -> bytes:

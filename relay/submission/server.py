@@ -38,7 +38,7 @@ class SubmissionServer:
     def __init__(self, settings: Settings, hostname: str, front: Front) -> None:
         given = settings.submission
         authenticator = Authenticator(front.users, front.emit) if front.users is not None else None
-        receiver, admission = Receiver(hostname, given.max_message_size, front), Admission(front, given.max_recipients)
+        receiver, admission = Receiver(hostname, given, front), Admission(front, given.max_recipients)
         self.intake = Intake(settings.clients, admission, receiver)
         self._listening = settings.listeners
         crowd = Crowd(given.max_connections, given.max_connections_per_address, given.connections_per_minute)

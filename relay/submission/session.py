@@ -10,9 +10,11 @@ from __future__ import annotations
 from relay.mail.status import Reply
 from relay.settings import ListenerTls
 from relay.submission import replies
+from relay.submission.chunks import Chunks, parse_bdat, skip
 from relay.submission.conversation import Arrival
 from relay.submission.login import LoginConversation
-from relay.submission.receive import Client, Transaction
+from relay.submission.receive import Transaction
+from relay.submission.received import Client
 from relay.submission.shared import Shared
 from relay.submission.verbs import Mail, parse_mail, parse_rcpt
 
@@ -23,6 +25,14 @@ class Session(LoginConversation):
     def __init__(self, shared: Shared, arrival: Arrival) -> None:
         super().__init__(shared, arrival)
         self._transaction: Transaction | None = None
+        self._chunks: Chunks | None = None  # of the message that BDAT has begun
+
+    async def converse(self) -> None:
+        """As above; a message that has not come whole by the end is not kept."""
+        try:
+            await super().converse()
+        finally:
+            self.forget()
 
     @property
     def busy(self) -> bool:
@@ -34,6 +44,9 @@ class Session(LoginConversation):
         if self._transaction is not None:
             self._transaction.give_up()
         self._transaction = None
+        if self._chunks is not None:
+            self._chunks.drop()
+            self._chunks = None
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone, and with it what it had begun."""
@@ -61,7 +74,7 @@ class Session(LoginConversation):
     def offers(self) -> list[str]:
         """The extensions for EHLO, with their parameters, at this moment."""
         offers = [f"SIZE {self._size_limit}"]
-        offers += ["8BITMIME", "SMTPUTF8", "PIPELINING", "ENHANCEDSTATUSCODES", "DSN"]
+        offers += ["8BITMIME", "SMTPUTF8", "PIPELINING", "CHUNKING", "ENHANCEDSTATUSCODES", "DSN"]
         if self._offers_starttls:
             offers.append("STARTTLS")
         if self.tls is not None:
@@ -100,6 +113,9 @@ class Session(LoginConversation):
         if transaction is None:
             self._refuse(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
             return
+        if self._chunks is not None:
+            self._refuse(replies.BDAT_HAS_BEGUN)
+            return
         about = f"RCPT {arg}"
         if self._grant is None:
             self._refuse(self._denied, about)
@@ -117,15 +133,43 @@ class Session(LoginConversation):
 
     async def smtp_DATA(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.4: the message itself."""
-        transaction = self._transaction
-        if arg:
-            self._refuse(replies.NO_ARGUMENT)
-        elif transaction is None or self._helo is None:
-            self._refuse(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
-        elif not transaction.recipients or self._grant is None:
-            self._refuse(replies.NO_RCPT)
-        else:
-            client = Client(self._peer, self._helo, self._extended, self.tls, self._listener, self._grant)
-            answer = await self._shared.receiver.receive(client, transaction, self)
+        ready = replies.NO_ARGUMENT if arg else self._for_message()
+        if not isinstance(ready, Reply) and self._chunks is not None:
+            ready = replies.BDAT_HAS_BEGUN  # RFC 3030 §2
+        if isinstance(ready, Reply):
+            self._refuse(ready)
+            return
+        answer = await self._shared.receiver.receive(*ready, self)
+        self.forget()
+        self.say(answer)
+
+    async def smtp_BDAT(self, arg: str) -> None:
+        """RFC 3030 section 2: a part of the message, or its end."""
+        chunk = parse_bdat(arg)
+        if chunk is None:
+            # What comes next are octets of the message, nobody knows how many: none of them may become a command.
+            self._refuse(replies.BDAT_SYNTAX)
+            self.hang_up(replies.LOST_COUNT)
+            return
+        ready = replies.BDAT_SYNTAX if chunk.last is None else self._for_message()
+        if isinstance(ready, Reply):
+            await skip(self, chunk.size)
+            self._refuse(ready)
+            return
+        if self._chunks is None:
+            self._chunks = Chunks(await self._shared.receiver.begin(*ready))
+        answer = await self._chunks.receive(chunk, self)
+        if chunk.last or answer.code != 250:
+            # RFC 3030 §2: after a refusal comes RSET; for the chunks that are on their way there is no message.
+            self._chunks = None
             self.forget()
-            self.say(answer)
+        self.say(answer)
+
+    def _for_message(self) -> tuple[Client, Transaction] | Reply:
+        """Whose message may come now, and for whom it is; or why none may."""
+        transaction = self._transaction
+        if transaction is None or self._helo is None:
+            return replies.NO_MAIL if self._helo is not None else replies.NO_HELO
+        if not transaction.recipients or self._grant is None:
+            return replies.NO_RCPT
+        return Client(self._peer, self._helo, self._extended, self.tls, self._listener, self._grant), transaction

@@ -176,10 +176,14 @@ class Stream(SMTP, asyncio.BufferedProtocol):
             return replies.CONTROL_CHARACTER
         return line[:-2]
 
-    async def read_chunk(self) -> bytearray:
-        """Whatever has come, at least one octet, for the caller to keep. Raises Gone when the client leaves."""
+    async def read_chunk(self, limit: int | None = None) -> bytearray:
+        """Whatever has come, from one octet to `limit`, for the caller to keep. Raises Gone when the client leaves."""
         if not self._input:
             await self._more()
+        if limit is not None and len(self._input) > limit:
+            octets = self._input[:limit]
+            del self._input[:limit]  # cheap, unlike `put_back`: a client may send many small chunks at once
+            return octets
         octets, self._input = self._input, bytearray()
         self._patience = after_octets(self._patience, len(octets), self._timeout_duration)
         return octets

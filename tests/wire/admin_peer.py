@@ -75,7 +75,7 @@ class Running:
             refusal=lambda _sender, _login, recipient: "not there" if recipient.domain == "no.example" else None,
         )
         given = self.settings.submission
-        receiver = Receiver("relay.test", given.max_message_size, front)
+        receiver = Receiver("relay.test", given, front)
         intake = Intake(self.settings.clients, Admission(front, given.max_recipients), receiver)
         intake.serving = True
         return intake

@@ -18,9 +18,10 @@ from relay.lab.certs import LabCa
 from relay.listen import InheritedSockets
 from relay.mail.address import Address
 from relay.mail.message import Body, Claim, MessageId, NewMessage
+from relay.policy.clients import Headers
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import BodyWriter
-from relay.settings import HostPort, Settings, SubmissionSettings
+from relay.settings import HostPort, ListenerSettings, Settings, SubmissionSettings
 from relay.submission.domains import DomainChecks
 from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
@@ -173,6 +174,17 @@ class Wanted:
     clock: Callable[[], datetime] = lambda: NOW
     refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None
     domains: DomainChecks | None = None
+    headers: Headers = Headers.LEAVE  # at the listeners of [submission]: most tests look at octets
+
+
+class Untouched(Settings):
+    """Settings whose listeners of [submission] leave headers as they are."""
+
+    @property
+    def listeners(self) -> tuple[ListenerSettings, ...]:
+        given = super().listeners
+        short = len(given) - len(self.listener)
+        return (*(one.model_copy(update={"headers": Headers.LEAVE}) for one in given[:short]), *given[short:])
 
 
 @contextlib.asynccontextmanager
@@ -193,7 +205,8 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         heard.set()
 
     numbers = itertools.count(1)
-    settings = Settings(submission=SubmissionSettings(**options), **wanted.tables)
+    kind = Untouched if wanted.headers is Headers.LEAVE else Settings
+    settings = kind(submission=SubmissionSettings(**options), **wanted.tables)
     quotas = Quotas(folder, wanted.clock, emit) if settings.clients.have_quotas else None
     if quotas is not None:
         await quotas.open()

@@ -13,7 +13,7 @@ from submission_peer import HOSTNAME, NOW, PATIENCE, Client, Running, Wanted, ru
 from relay.events import DefectFound, MessageAccepted, StoreFailed, SubmissionRefused
 from relay.mail.message import FileBody, InlineBody, SmtpUtf8
 from relay.queue.store import StoreUnavailable
-from relay.submission.receive import MAX_HOPS
+from relay.submission.content import MAX_HOPS
 
 pytestmark = pytest.mark.asyncio
 

@@ -77,7 +77,7 @@ MADE = [
     (replies.queued("0abc"), b"250 2.0.0 queued as 0abc\r\n"),
     (replies.bad_sender("no\r\ngood"), b"553 5.1.7 no??good\r\n"),
     (replies.bad_recipient("not good"), b"553 5.1.3 not good\r\n"),
-    (replies.bad_octet("NUL"), b"554 5.6.0 NUL\r\n"),
+    (replies.bad_content("NUL"), b"554 5.6.0 NUL\r\n"),
 ]
 
 

@@ -12,7 +12,8 @@ from relay.mail.status import Reply
 from relay.policy.clients import Grant, Peer
 from relay.settings import HostPort, ListenerSettings
 from relay.submission import replies
-from relay.submission.receive import Client, Transaction
+from relay.submission.receive import Transaction
+from relay.submission.received import Client
 from relay.submission.verbs import Mail, Rcpt, parse_mail, parse_rcpt
 
 LISTENER = ListenerSettings(name="x", listen=(HostPort(host="127.0.0.1", port=0),))
