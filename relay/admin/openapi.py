@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from relay import __version__
+from relay.admin.mail import KEY
 from relay.admin.requests import DEFAULT_PAGE, LARGEST_PAGE, MAX_WORDS
 from relay.mail.message import TlsDemand
 from relay.mail.outcome import Cause, State, TlsUsed
@@ -35,7 +36,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Relay",
             "version": __version__,
-            "description": "The queue of a Relay: what waits and why, and what operators do with it.",
+            "description": "A Relay: it takes mail, and shows what waits, why, and what operators do with it.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"token": []}],
@@ -111,18 +112,48 @@ def _paths() -> dict[str, Any]:
                 errors=(404,),
             )
         },
+        "/v1/messages": {"post": _send()},
         "/v1/openapi.json": {"get": _operation("document", "This document.", "Document")},
     }
 
 
+def _send() -> Schema:
+    operation = _operation(
+        "send",
+        "Take a message, for all its recipients or for none; it is on disk when this is answered.",
+        "Taken",
+        parameters=[
+            {**_parameter(KEY, _KEY_MEANING, place="header"), "schema": {**_TEXT, "minLength": 1, "maxLength": 255}},
+            _parameter("from", f"envelope sender, empty for none; else Sender or From of the header; {_RAW_ONLY}"),
+            {
+                **_parameter("to", f"recipients; else To, Cc, Bcc of the header; {_RAW_ONLY}"),
+                "schema": _list(_TEXT),
+            },
+            _parameter("notify", f"NEVER, or some of SUCCESS, FAILURE and DELAY with commas; {_RAW_ONLY}"),
+            _parameter("ret", f"FULL or HDRS; {_RAW_ONLY}"),
+            _parameter("envid", f"an envelope id; {_RAW_ONLY}"),
+        ],
+        errors=(400, 408, 409, 413, 415, 422, 429),
+        status=201,
+    )
+    content = {**_content("Letter"), "message/rfc822": {"schema": {"type": "string", "format": "binary"}}}
+    return {**operation, "requestBody": {"required": True, "content": content}}
+
+
+_RAW_ONLY = "with message/rfc822 only"
+_KEY_MEANING = "the same request with the same key again stores nothing, and is answered as the first was"
 _PAGED = f"most recipients on a page, {DEFAULT_PAGE} unless given, at most {LARGEST_PAGE}"
 _ERRORS = {
     400: "The request is wrong; `field` says where.",
     401: "There is no token, or one that is not known.",
-    403: "The token may only read, or the server has no tokens.",
+    403: "The token may not do this, or the server has no tokens; or the client's table in the settings forbids it.",
     404: "There is no such thing.",
     408: "The request did not come in time.",
+    409: "The key came before, with another request.",
     413: "The request is too large.",
+    415: "The content type is neither application/json nor message/rfc822.",
+    422: "The message is refused for good.",
+    429: "More than the client may send now.",
     503: "The queue cannot be read or written now.",
 }
 
@@ -184,12 +215,48 @@ def _fields(fields: Schema, optional: tuple[str, ...] = ()) -> Schema:
 
 
 def _schemas() -> dict[str, Schema]:
-    return {**_answers(), **_queue(), **_history(), **_control()}
+    return {**_answers(), **_letter(), **_queue(), **_history(), **_control()}
+
+
+def _letter() -> dict[str, Schema]:
+    addresses: Schema = {"type": ["string", "array", "null"], "items": _TEXT}
+    values: Schema = {"type": ["string", "array"], "items": _TEXT}
+    fields = {
+        "from": {**_TEXT, "description": "`a@example.org` or `Name <a@example.org>`"},
+        "to": addresses,
+        "cc": addresses,
+        "bcc": addresses,
+        "reply_to": addresses,
+        "subject": _MAYBE_TEXT,
+        "text": _MAYBE_TEXT,
+        "html": _MAYBE_TEXT,
+        "headers": {"type": ["object", "null"], "additionalProperties": values},
+        "attachments": {"type": ["array", "null"], "items": _ref("Attachment")},
+        "envelope_from": {**_MAYBE_TEXT, "description": "else the address of `from`; empty: none, for notices"},
+        "notify": {"type": ["array", "null"], "items": {"enum": ["NEVER", "SUCCESS", "FAILURE", "DELAY"]}},
+        "ret": {"type": ["string", "null"], "enum": ["FULL", "HDRS", None]},
+        "envid": _MAYBE_TEXT,
+    }
+    attachment = {
+        "name": _TEXT,
+        "type": {**_MAYBE_TEXT, "description": "its media type, application/octet-stream unless given"},
+        "content": {**_TEXT, "contentEncoding": "base64"},
+        "cid": {**_MAYBE_TEXT, "description": "by which `html` shows it: `<img src='cid:...'>`"},
+    }
+    return {
+        "Letter": _fields(fields, optional=tuple(name for name in fields if name != "from")),
+        "Attachment": _fields(attachment, optional=("type", "cid")),
+    }
 
 
 def _answers() -> dict[str, Schema]:
     return {
-        "Error": _fields({"error": _TEXT, "field": _MAYBE_TEXT}, optional=("field",)),
+        "Error": _fields(
+            {"error": _TEXT, "field": _MAYBE_TEXT, "status": _TEXT, "recipients": _list(_ref("RefusedRecipient"))},
+            optional=("field", "status", "recipients"),
+        ),
+        "RefusedRecipient": _fields({"recipient": _TEXT, "status": _TEXT, "error": _TEXT}),
+        "Taken": _fields({"id": _TEXT, "recipients": _list(_TEXT)}),
         "Document": {"type": "object"},
         "Removed": _fields({"removed": _NUMBER}),
         "RecipientPage": _fields({"recipients": _list(_ref("Recipient")), "next": _MAYBE_TEXT}),

@@ -42,6 +42,7 @@ class Running:
         self.store = SqliteStore(folder)
         self.accepting, self.may_accept = asyncio.Event(), asyncio.Event()
         self.may_accept.set()
+        self.put_error: Exception | None = None
         self.events: list[Event] = []
         self.defect = False
         sources = Sources(
@@ -81,9 +82,11 @@ class Running:
         return intake
 
     async def accept(self, message: NewMessage) -> None:
-        """A test may hold it up."""
+        """A test may hold it up, or let it fail."""
         self.accepting.set()
         await self.may_accept.wait()
+        if self.put_error is not None:
+            raise self.put_error
         await self.store.put((message,))
 
     def under_way(self) -> int:
