@@ -45,6 +45,7 @@ from relay.events import (
     StoreFailed,
     TlsMemoryFailed,
 )
+from relay.files import secret_file
 from relay.guard import AddressGuard
 from relay.listen import inherited_sockets, ports_of
 from relay.log import log_lines
@@ -66,6 +67,7 @@ from relay.submission.domains import DomainChecks
 from relay.submission.intake import Intake
 from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
+from relay.submission.sources import login_service, token_logins
 from relay.submission.users import Users
 from relay.tls import ClientContexts, https_context, load_roots, shrink_tls_buffers
 
@@ -77,6 +79,7 @@ REFRESH_POLICIES_EVERY_SECONDS = 600.0
 LOOK_AT_CERTIFICATE_EVERY_SECONDS = 60.0
 WATCH_OVERRIDES_EVERY_SECONDS = 60.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LOGIN_SECRET = "login-secret"  # noqa: S105  (the name of the file)
 _OTHER_FILES = 100  # the queue, the log, DNS, policy hosts
 
 Clock = Callable[[], datetime]
@@ -147,7 +150,6 @@ class App:
         roots_pem = load_roots(settings.tls.ca_file)
         certificate, users = self._for_clients()
         inherited = inherited_sockets(os.environ, os.getpid())
-        tls = certificate.context if certificate is not None else None
         # The stack puts the parts away from the last to the first: no new mail, deliveries to their end, then the rest.
         self._stack.push_async_callback(self._store.close)
         loop_time = asyncio.get_running_loop().time  # what is kept goes by the same clock as what waits
@@ -164,18 +166,7 @@ class App:
             self._stack.push_async_callback(self._quotas.close)
         own_name = own_mx_name(settings, self._hostname, ports_of(inherited))
         worker = self._worker(resolver, finder, memories, roots_pem, own_name)
-        front = Front(
-            clock=self._clock,
-            new_id=self._new_id,
-            emit=self._emit,
-            new_body=self._store.new_body,
-            accept=worker.admit,
-            tls=tls,
-            users=users,
-            refusal=self._routes.refusal,
-            quotas=self._quotas,
-            domains=self._domain_checks(resolver),
-        )
+        front = self._front(worker, certificate, users, roots_pem, resolver)
         server = SubmissionServer(settings, self._hostname, front)
         admin = self._admin(worker, server.intake)
         server.bind(inherited)  # both before anything on disk is touched
@@ -184,6 +175,8 @@ class App:
         self._stack.push_async_callback(admin.stop)
         await admin.start()
         await self._store.open(self._clock())
+        if users is not None:
+            users.secret = secret_file(self._folder / _LOGIN_SECRET)
         await self._open(cache)
         await memories.open()
         await self._open_quotas()
@@ -192,7 +185,7 @@ class App:
         self._stack.push_async_callback(self._end, worker, running)
         self._spawn("reviews of waiting mail", self._reviewer.run)
         self._spawn("queue clean-up", self._tidy_again)
-        self._spawn("clean-up of hosts that had TLS", partial(self._tidy_memories, memories))
+        self._spawn("clean-up of hosts that had TLS", partial(self._again, lambda: memories.tidy(self._clock())))
         self._spawn("end of overrides", self._watch_overrides)
         self._spawn("policy refresh", partial(self._refresh_again, finder))
         self._spawn("resolver self-test", partial(self._assess_again, resolver))
@@ -229,13 +222,7 @@ class App:
     async def _open_quotas(self) -> None:
         if self._quotas is not None:
             await self._quotas.open()
-            self._spawn("clean-up of quotas", partial(self._tidy_quotas, self._quotas))
-
-    @staticmethod
-    async def _tidy_quotas(quotas: Quotas) -> None:
-        while True:
-            await quotas.tidy()
-            await asyncio.sleep(TIDY_EVERY_SECONDS)
+            self._spawn("clean-up of quotas", partial(self._again, self._quotas.tidy))
 
     def _admin(self, worker: Worker, intake: Intake) -> AdminServer:
         given = self._settings.admin
@@ -277,9 +264,36 @@ class App:
         given = self._settings.submission
         certificate = None
         if given.tls_certificate is not None and given.tls_key is not None:
-            certificate = Certificate(given.tls_certificate, given.tls_key)
+            certificate = Certificate(given.tls_certificate, given.tls_key, given.client_ca_file)
         users = Users.load(given.users_file) if given.users_file is not None else None
         return certificate, users
+
+    def _front(
+        self,
+        worker: Worker,
+        certificate: Certificate | None,
+        users: Users | None,
+        roots_pem: bytes,
+        resolver: Resolver,
+    ) -> Front:
+        login, context = self._settings.login, https_context(roots_pem)
+        tokens = token_logins(login, context, self._clock, asyncio.get_running_loop().time, self._emit)
+        if tokens is not None:
+            self._stack.push_async_callback(tokens.close)
+        return Front(
+            clock=self._clock,
+            new_id=self._new_id,
+            emit=self._emit,
+            new_body=self._store.new_body,
+            accept=worker.admit,
+            tls=certificate.contexts if certificate is not None else None,
+            users=users,
+            refusal=self._routes.refusal,
+            service=login_service(login, context, self._emit),
+            tokens=tokens,
+            quotas=self._quotas,
+            domains=self._domain_checks(resolver),
+        )
 
     async def _renew_certificate(self, certificate: Certificate, server: SubmissionServer) -> None:
         while True:
@@ -290,8 +304,8 @@ class App:
             problem = certificate.refresh()
             if problem is not None:
                 self._emit(CertificateRefused(problem))
-            elif server.tls is not certificate.context:
-                server.tls = certificate.context
+            elif server.tls is not certificate.contexts:
+                server.tls = certificate.contexts
                 self._emit(CertificateRenewed())
 
     def _finder(self, resolver: Resolver, cache: StsCache, roots_pem: bytes) -> StsFinder:
@@ -359,9 +373,10 @@ class App:
                 self._emit(StoreFailed(str(error)))
             await asyncio.sleep(TIDY_EVERY_SECONDS)
 
-    async def _tidy_memories(self, memories: TlsMemories) -> None:
+    @staticmethod
+    async def _again(tidy: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await memories.tidy(self._clock())
+            await tidy()
             await asyncio.sleep(TIDY_EVERY_SECONDS)
 
     async def _watch_overrides(self) -> None:

@@ -19,8 +19,10 @@ import click
 
 from relay import __version__
 from relay.act_commands import queue
+from relay.client_commands import client
 from relay.command import config_option, fail, load, load_without_files, queue_folder
 from relay.send_command import send
+from relay.user_commands import user
 
 if TYPE_CHECKING:
     from relay.settings import Settings
@@ -245,12 +247,12 @@ def _unusable(settings: Settings) -> Iterable[str]:
     """What is wrong inside the files that the settings name."""
     from relay.admin.tokens import Tokens
     from relay.submission.users import Users
-    from relay.tls import load_roots, server_context
+    from relay.tls import load_roots, server_contexts
 
     given = settings.submission
     try:
         if given.tls_certificate is not None and given.tls_key is not None:
-            server_context(given.tls_certificate, given.tls_key)
+            server_contexts(given.tls_certificate, given.tls_key, given.client_ca_file)
     except ValueError as error:
         yield str(error)
     try:
@@ -268,39 +270,6 @@ def _unusable(settings: Settings) -> Iterable[str]:
             Tokens.load(settings.admin.tokens_file)
     except ValueError as error:
         yield str(error)
-
-
-@relay.group()
-def user() -> None:
-    """Who may log in to send mail."""
-
-
-@user.command("add")
-@click.argument("name")
-@click.option("--file", "users", metavar="FILE", type=click.Path(path_type=Path), help="the users file")
-@config_option
-def user_add(name: str, users: Path | None, file: Path | None) -> None:
-    """Add NAME to the users file, or give it a new password.
-
-    The password is asked for, or is the first line of standard input. The file is that of --file, or the settings'
-    submission.users_file.
-    """
-    from relay.submission.users import add_user
-
-    path = users if users is not None else _users_file(file)
-    if sys.stdin.isatty():
-        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    else:
-        password = sys.stdin.readline().rstrip("\r\n")
-    if any("\udc80" <= character <= "\udcff" for character in password):  # how Python shows octets that are no text
-        fail(["relay: the password is not UTF-8"])
-    try:
-        add_user(path, name, password)
-    except OSError as error:
-        fail([f"{path}: cannot be written: {error.strerror}"])
-    except ValueError as error:
-        fail([f"relay: {error}"])
-    click.echo(f"{name} is in {path}")
 
 
 @relay.group()
@@ -332,13 +301,7 @@ def admin_token(name: str, scope: str, tokens: Path | None, file: Path | None) -
     click.echo(text)
 
 
-def _users_file(file: Path | None) -> Path:
-
-    path = load_without_files(file).submission.users_file
-    if path is None:
-        fail(["relay: submission.users_file is not set; name the file with --file"])
-    return path
-
-
 relay.add_command(queue)
 relay.add_command(send)
+relay.add_command(user)
+relay.add_command(client)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from relay.delivery.credentials import Login, Unreadable
 from relay.mail.outcome import Cause
+from relay.policy.clients import EVERY_USER, TRUSTED_NETWORKS, USER
 from relay.policy.memory import OnTlsLoss
 from relay.policy.routing import FALLBACK, NEXT_HOP, PREFIX
 from relay.posting.place import is_loopback
@@ -29,6 +30,7 @@ from relay.settings import (
     format_duration,
 )
 
+CLIENT = ("", "client")
 Name = tuple[str, str]  # section and key; the section of `hostname` is the empty text
 Finding = tuple[tuple[Name, ...], str]
 
@@ -39,7 +41,9 @@ RESERVED_NAMES = (SHORT_NAME, SHORT_TLS_NAME, API_LISTENER)
 def contradictions(settings: Settings) -> Iterator[Finding]:
     """Settings that do not go together."""
     yield from _certificate_amiss(settings)
+    yield from _logins_amiss(settings)
     yield from _listeners_amiss(settings)
+    yield from _clients_amiss(settings)
     yield from _addresses_twice(settings)
     yield from _overrides_twice(settings)
     yield from _sources_twice(settings)
@@ -70,9 +74,6 @@ def _certificate_amiss(settings: Settings) -> Iterator[Finding]:
         if listener.tls in (ListenerTls.REQUIRED, ListenerTls.IMPLICIT):
             what = f"tls = {listener.tls.value} needs submission.tls_certificate and submission.tls_key"
             yield (LISTENER, certificate), f"the listener {listener.name}: {what}"
-    if given.users_file and not given.plaintext_login_on_loopback:
-        users = ("submission", "users_file")
-        yield (users, certificate), "needs submission.tls_certificate: passwords are taken over TLS only"
 
 
 def _listeners_amiss(settings: Settings) -> Iterator[Finding]:
@@ -90,13 +91,30 @@ def _listeners_amiss(settings: Settings) -> Iterator[Finding]:
         asks_for_auth = listener.auth and "auth" in listener.model_fields_set
         without_tls = listener.tls is ListenerTls.NONE and not settings.submission.plaintext_login_on_loopback
         if asks_for_auth and without_tls:
-            what = "auth = true, but with tls = none nobody can log in: passwords are taken over TLS only"
+            what = "auth = true, but with tls = none nobody can log in: that needs TLS"
             yield (LISTENER,), f"the listener {listener.name}: {what}"
     known = {API_LISTENER, *(listener.name for listener in settings.listeners)}
     for client in settings.client:
         for name in client.listeners:
             if name not in known:
-                yield (("", "client"), LISTENER), f"the client {client.name}: there is no listener {name}"
+                yield (CLIENT, LISTENER), f"the client {client.name}: there is no listener {name}"
+
+
+def _clients_amiss(settings: Settings) -> Iterator[Finding]:
+    """Two tables of one name, one that no client gets to, and a `{user}` where nobody has logged in."""
+    names = {TRUSTED_NETWORKS, EVERY_USER}
+    for number, client in enumerate(settings.client):
+        if client.name in (TRUSTED_NETWORKS, EVERY_USER):
+            yield (CLIENT,), f"the name {client.name} is for what [submission] says: choose another"
+        elif client.name in names:
+            yield (CLIENT,), f"the name {client.name} is there twice"
+        names.add(client.name)
+        before = next((one for one in settings.client[:number] if one.value().covers(client.value())), None)
+        if before is not None:
+            yield (CLIENT,), f"no client gets to {client.name}: {before.name}, before it, is for all of them"
+        if not client.users and any(USER in pattern for pattern in (*client.senders, *client.header_from)):
+            what = f"{USER} is the name of who logged in: set users too"
+            yield (CLIENT,), f"the client {client.name}: {what}"
 
 
 def _addresses_twice(settings: Settings) -> Iterator[Finding]:
@@ -122,6 +140,30 @@ def _login_of_sendmail(settings: Settings) -> Iterator[Finding]:
         yield (password, user), "needs sendmail.user beside it"
     if given.user and given.tls is ListenerTls.NONE and given.server is not None and not is_loopback(given.server.host):
         yield (("sendmail", "tls"), user), "must not be none: a password is not sent to another machine without TLS"
+
+
+def _logins_amiss(settings: Settings) -> Iterator[Finding]:
+    """Ways to log in that nobody could take, and tokens that anybody could."""
+    given, login = settings.submission, settings.login
+    certificate = ("submission", "tls_certificate")
+    in_clear_text = ("submission", "plaintext_login_on_loopback")
+    ways = {
+        ("submission", "users_file"): given.users_file,
+        ("login", "url"): login.url,
+        ("login", "jwks"): login.jwks,
+    }
+    for name, value in ways.items():
+        if value and not given.tls_certificate and not given.plaintext_login_on_loopback:
+            what = "needs submission.tls_certificate: passwords are taken over TLS only"
+            yield (name, certificate, in_clear_text), what
+    if given.client_ca_file and not given.tls_certificate:
+        yield (("submission", "client_ca_file"), certificate), "needs submission.tls_certificate: there is no TLS"
+    if login.url_token_file and not login.url:
+        yield (("login", "url_token_file"), ("login", "url")), "needs login.url, for which it is"
+    for key in ("issuer", "audience"):
+        if login.jwks and not getattr(login, key):
+            what = f"needs login.{key}: tokens for others, or of others, would be good here"
+            yield (("login", "jwks"), ("login", key)), what
 
 
 def _kept_back_too_long(settings: Settings) -> Iterator[Finding]:
@@ -239,6 +281,8 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
         ("submission", "tls_certificate"): submission.tls_certificate,
         ("submission", "tls_key"): submission.tls_key,
         ("submission", "users_file"): submission.users_file,
+        ("submission", "client_ca_file"): submission.client_ca_file,
+        ("login", "url_token_file"): settings.login.url_token_file,
         ("tls", "ca_file"): settings.tls.ca_file,
         ("admin", "tokens_file"): settings.admin.tokens_file,
     }

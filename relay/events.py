@@ -100,7 +100,10 @@ class DnssecTrust(Event):
 
 @dataclass(frozen=True, slots=True)
 class MessageAccepted(Event):
-    """A message is on disk and the client has its 250."""
+    """A message is on disk and the client has its 250.
+
+    `allowed_by`: the `[[client]]` that let it in; `release`: its sender wants it to wait until then.
+    """
 
     name = "message-accepted"
     id: str
@@ -110,6 +113,9 @@ class MessageAccepted(Event):
     size: int
     client: str
     login: str | None
+    allowed_by: str | None = None
+    release: datetime | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +143,41 @@ class ConnectionRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationFailed(Event):
-    """A client gave a wrong name or password."""
+    """A client could not log in. `login`: who it wanted to be; `reason`: what was wrong with what it said."""
 
     name = "authentication-failed"
     level = "warning"
     client: str
     login: str
+    mechanism: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoginsBarred(Event):
+    """From this address or network too many logins have failed: none is tried for up to 15 minutes."""
+
+    name = "logins-barred"
+    level = "warning"
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoginSourceFailed(Event):
+    """The service of `login.url` or the keys of `login.jwks` cannot be had. Told once, until they can be had again."""
+
+    name = "login-source-failed"
+    level = "error"
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoginSourceWorks(Event):
+    """The service or the keys can be had again."""
+
+    name = "login-source-works"
+    source: str
 
 
 @dataclass(frozen=True, slots=True)

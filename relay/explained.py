@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from relay.mail.duration import utc
 from relay.policy import words
 from relay.policy.certificate import CertificateSyntaxError, dns_names
 from relay.policy.chain import described
@@ -25,7 +26,7 @@ _NOT_BELIEVED = "NOT believed, so DANE is off"
 
 def page(found: Explanation) -> str:
     """Some lines for the domain, and for each host in the order of trying."""
-    lines = [f"{found.domain}, {words.utc(found.now)}", ""]
+    lines = [f"{found.domain}, {utc(found.now)}", ""]
     lines += [_line(0, "DNSSEC", f"{'believed' if found.dnssec else _NOT_BELIEVED}: {found.dnssec_reason}")]
     number = 0
     for way in (found, *found.more):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from relay.policy.words import in_words, utc
+from relay.mail.duration import utc
+from relay.policy.words import in_words
 from relay.queue.objects import AGE_NAMES
 from relay.queue.stats import Group, QueueStats
 from relay.show import clean, count

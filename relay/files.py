@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+
+_SECRET_OCTETS = 32
 
 Stamp = tuple[int, int, int]  # mtime in ns, size, inode: what tells a changed file
 
@@ -65,3 +69,17 @@ def replace_file(path: Path, text: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def secret_file(path: Path) -> bytes:
+    """32 random octets that outlive a restart: those of the file, which is made when they are not there.
+
+    For whoever has the folder to itself. Raises OSError.
+    """
+    with suppress(FileNotFoundError, ValueError):
+        found = bytes.fromhex(path.read_text("ascii").strip())
+        if len(found) == _SECRET_OCTETS:
+            return found
+    made = secrets.token_bytes(_SECRET_OCTETS)
+    replace_file(path, made.hex() + "\n")
+    return made

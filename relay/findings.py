@@ -14,10 +14,11 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from relay.finding import Finding, fail, ok, warn
+from relay.mail.duration import utc
 from relay.policy.certificate import CertificateSyntaxError, validity
 from relay.policy.chain import EXPIRED, Roots, Trust, check_chain, name_fault
 from relay.policy.override import Override
-from relay.policy.words import of_end, utc
+from relay.policy.words import of_end
 from relay.settings import DnsSettings, HostPort, TrustAd
 from relay.show import count
 

@@ -15,7 +15,7 @@ from relay.client_settings import ClientSettings
 from relay.limit_settings import DestinationSettings
 from relay.mail.duration import format_duration
 from relay.override_settings import OverrideSettings
-from relay.policy.clients import ANY, Clients, Grant
+from relay.policy.clients import ANY, EVERY_USER, TRUSTED_NETWORKS, Clients, Grant
 from relay.policy.limits import DestinationLimits
 from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Overrides
@@ -248,9 +248,9 @@ class Settings(Section):
     def clients(self) -> Clients:
         """Who may do what: the tables, then trusted_networks, then, unless a table speaks of users, all of them."""
         grants = [table.value() for table in self.client]
-        grants.append(Grant("trusted-networks", networks=self.submission.trusted_networks))
+        grants.append(Grant(TRUSTED_NETWORKS, networks=self.submission.trusted_networks))
         if not any(table.users for table in self.client):
-            grants.append(Grant("users", users=(ANY,)))
+            grants.append(Grant(EVERY_USER, users=(ANY,)))
         return Clients(grants)
 
     @property

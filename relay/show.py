@@ -12,6 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TextIO
 
+from relay.mail.duration import utc
 from relay.policy.words import in_words
 from relay.queue.store import QueueEntry, Rest
 
@@ -36,7 +37,9 @@ def table(
     lines = [_line(rows[0], widths)] if headings else []
     for row, entry in zip(rows[1:], entries, strict=True):
         lines.append(_line(row, widths))
-        remarks = [_people(entry), *_remarks(entry)] if under else _remarks(entry)
+        remarks = _remarks(entry, now)
+        if under:
+            remarks.insert(0, _people(entry))
         lines += [fold(_INDENT + text, 2 * len(_INDENT), width) for text in remarks]
     return "\n".join(lines)
 
@@ -71,15 +74,22 @@ def _row(entry: QueueEntry, now: datetime, rests: Mapping[str, Rest]) -> tuple[s
     return (str(entry.id), age, _people(entry), entry.state.value, str(entry.attempts), next_attempt, cause)
 
 
-def _remarks(entry: QueueEntry) -> list[str]:
-    """Why it is held, and what came of the last attempt: our words, then the other side's."""
+def _remarks(entry: QueueEntry, now: datetime) -> list[str]:
+    """Why it is held or not yet sent, and what came of the last attempt: our words, then the other side's."""
     ours = " ".join(part for part in (entry.status, entry.reason) if part)
     host = f" (host {entry.host}, TLS {entry.tls.value})" if entry.host else ""
     remarks = [f"held: {entry.hold}"] if entry.hold else []
+    if entry.release is not None and entry.waits_for_release(now):
+        remarks.append(until_released(entry.release))
     remarks += [f"{ours}{host}"] if ours or host else []
     if entry.reply:
         remarks.append(f"the host said: {entry.reply}")
     return [clean(remark.strip()) for remark in remarks]
+
+
+def until_released(release: datetime) -> str:
+    """Why it waits that was sent with HOLDFOR or HOLDUNTIL."""
+    return f"held by its sender until {utc(release)}"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -14,6 +14,7 @@ import re
 import ssl
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import certifi
@@ -23,7 +24,7 @@ from relay.policy.observed import TlsVersion
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _HASHED_NAME = "[0-9a-f]" * 8 + ".[0-9]*"  # how `openssl rehash` names the files of a directory of authorities
-_TLS_BUFFER_OCTETS = 32 * 1024  # two TLS records; asyncio's own 256 KiB is taken for every connection
+_TLS_BUFFER_OCTETS = 16 * 1024 + 256
 _OP_LEGACY_SERVER_CONNECT = 0x4  # ssl has it from 3.12 on: servers from before RFC 5746 (secure renegotiation)
 _ENCODING_DER = 2  # _ssl.ENCODING_DER: before 3.13 certificates of the chain have to be asked for their DER form
 
@@ -143,6 +144,38 @@ def _verifying(roots_pem: bytes) -> ssl.SSLContext:
     return context
 
 
+@dataclass(frozen=True, slots=True)
+class ServerContexts:
+    """For submission, with one certificate of ours: `silent` asks clients for none.
+
+    `asking` asks; a client need not have one, but one that is not good breaks the handshake. None: nobody is asked.
+    """
+
+    silent: ssl.SSLContext
+    asking: ssl.SSLContext | None = None
+
+    def of(self, asks: bool) -> ssl.SSLContext:
+        """The one for a listener that asks for certificates, if there are authorities for them, or does not."""
+        return self.asking if asks and self.asking is not None else self.silent
+
+
+def server_contexts(certificate: Path, key: Path, client_ca: Path | None) -> ServerContexts:
+    """Both. `client_ca`: the authorities whose clients count. Raises ValueError, naming the file and its fault."""
+    silent = server_context(certificate, key)
+    if client_ca is None:
+        return ServerContexts(silent)
+    try:
+        authorities = _certificates_of(client_ca)
+    except OSError as error:
+        raise ValueError(f"{client_ca}: cannot be read: {error.strerror}") from None
+    asking = server_context(certificate, key)
+    # As a server OpenSSL takes only certificates that clients may use (extendedKeyUsage), without being told.
+    asking.load_verify_locations(cadata=b"\n".join(authorities).decode("ascii"))
+    asking.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
+    asking.verify_mode = ssl.CERT_OPTIONAL
+    return ServerContexts(silent, asking)
+
+
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """For submission: TLS 1.2 and newer. `certificate` holds the chain, leaf first.
 
@@ -207,5 +240,5 @@ def tls_version(tls: ssl.SSLObject | ssl.SSLSocket) -> TlsVersion:
 
 
 def shrink_tls_buffers() -> None:
-    """Let asyncio take 32 KiB instead of 256 KiB for each TLS connection made from now on. Call it once, at start."""
+    """Let asyncio take 16 KiB instead of 256 KiB for each TLS connection made from now on. Call it once, at start."""
     asyncio.sslproto.SSLProtocol.max_size = _TLS_BUFFER_OCTETS

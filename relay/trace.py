@@ -11,10 +11,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from relay.mail.duration import utc
 from relay.mail.message import TlsDemand
 from relay.mail.outcome import State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
-from relay.policy.words import in_words, utc
+from relay.policy.words import in_words
 from relay.queue.control import AS_SET
 from relay.queue.history import KEPT_FIRST, KEPT_NEWEST, ActEntry, AttemptEntry, MessageTrace, NoticeSent, Result
 from relay.queue.objects import of_trace
@@ -55,6 +56,7 @@ def _lines(trace: MessageTrace, now: datetime) -> Iterator[str]:
     yield f"  Message-ID: {f'<{trace.message_id}>' if trace.message_id is not None else 'none'}"
     yield f"  size: {count(trace.size, 'octet')}"
     yield f"  TLS: {DEMANDS[trace.demand]}"
+    yield from (f"  {name}: {words}" for name, words in wishes(trace.recipients))
     if trace.about is not None:
         yield f"  a notice about {trace.about}"
     yield ""
@@ -72,6 +74,18 @@ def _lines(trace: MessageTrace, now: datetime) -> Iterator[str]:
     yield from _unsettled(trace, last)
     yield ""
     yield from _ends(trace, now)
+
+
+def wishes(recipients: Sequence[QueueEntry]) -> Iterator[tuple[str, str]]:
+    """What its sender asked of time and rank for a message, each with its name. All recipients have the same."""
+    for entry in recipients[:1]:
+        if entry.priority:
+            yield "priority", f"{entry.priority} (from -9 to 9)"
+        if entry.release is not None:
+            yield "not before", f"{utc(entry.release)}, as its sender asked"
+        if entry.deliver_by is not None:
+            late = "it comes back" if entry.deliver_by.returns else "its sender hears that it is late"
+            yield "deliver by", f"{utc(entry.deliver_by.time)}, or {late}"
 
 
 def act_words(act: ActEntry) -> str:

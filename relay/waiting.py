@@ -11,18 +11,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from relay.mail.duration import format_duration
+from relay.mail.duration import utc
 from relay.mail.message import Notify
 from relay.mail.outcome import Cause, State
 from relay.policy.limits import DestinationLimits
 from relay.policy.retry import Schedules
 from relay.policy.routing import PREFIX
-from relay.policy.words import in_words, utc
+from relay.policy.words import in_words
 from relay.queue.history import AttemptEntry, MessageTrace
 from relay.queue.store import QueueEntry, Rest
 from relay.remedies import because, remedy
-from relay.show import clean, count, fold
-from relay.trace import DEMANDS, act_words
+from relay.show import clean, count, fold, until_released
+from relay.trace import DEMANDS, act_words, wishes
 
 _TITLE: Final = 14  # columns of the words in front
 
@@ -53,6 +53,13 @@ def why(entry: QueueEntry, scene: Scene) -> str:
         if scene.service is False:
             return f"attempt {entry.attempts} was cut short when the service ended: the next start tries it again"
         return f"attempt {entry.attempts} is being made at this moment"
+    if entry.release is not None and entry.waits_for_release(scene.now):
+        return f"it is {until_released(entry.release)}"
+    return _why_not_tried_now(entry, scene)
+
+
+def _why_not_tried_now(entry: QueueEntry, scene: Scene) -> str:
+    """Of mail that may be tried, and is not."""
     rest = _rest(entry, scene)
     if rest is not None:
         return f"{entry.destination} rests: {rest.reason}"
@@ -72,6 +79,7 @@ def _lines(trace: MessageTrace, scene: Scene) -> Iterator[str]:
     yield _line("arrived", f"{utc(trace.arrived)}, {in_words(scene.now - trace.arrived)} ago{login}")
     yield _line("size", count(trace.size, "octet"))
     yield _line("TLS", DEMANDS[trace.demand])
+    yield from (_line(name, words) for name, words in wishes(trace.recipients))
     asked = [] if trace.dsn.ret is None else [f"RET={trace.dsn.ret.value}"]
     asked += [] if trace.dsn.envid is None else [f"ENVID={trace.dsn.envid}"]
     if asked:
@@ -115,7 +123,8 @@ def _recipient(entry: QueueEntry, trace: MessageTrace, scene: Scene) -> Iterator
 
 def _cause(entry: QueueEntry, scene: Scene) -> Cause | None:
     """What keeps it: where its destination rests, that is why it does, whatever came of its own last attempt."""
-    rest = None if entry.state is State.HELD or entry.under_way else _rest(entry, scene)
+    waits = entry.state is State.HELD or entry.under_way or entry.waits_for_release(scene.now)
+    rest = None if waits else _rest(entry, scene)
     return entry.cause if rest is None or rest.cause is None else Cause(rest.cause)
 
 
@@ -139,6 +148,8 @@ def _next(entry: QueueEntry, scene: Scene) -> Iterator[str]:
     yield _line("expires", _end(entry, scene))
     keeps = _cause(entry, scene)
     todo = remedy(entry if keeps is entry.cause else replace(entry, cause=keeps, reply=None))
+    if entry.waits_for_release(scene.now):
+        todo = f"nothing: its sender wants it so; `relay queue retry {entry.id}` sends it now"
     if todo is not None:
         yield _line("what to do", todo)
 
@@ -156,14 +167,13 @@ def _next_attempt(entry: QueueEntry, due: datetime, scene: Scene) -> str:
 
 def _end(entry: QueueEntry, scene: Scene) -> str:
     """When it is given up, tried or not, and before that, when its sender hears that it is late."""
-    schedule = scene.schedules.of(entry.cause)
-    if entry.state is State.HELD and not scene.schedules.expire_held:
+    life = scene.schedules.life(entry.due, entry.deliver_by, entry.cause)
+    if entry.state is State.HELD and not scene.schedules.expire_held and not life.asked:
         end = "never, while it is held (retry.expire_held = false)"
     else:
-        time = entry.arrived + schedule.expire
-        away = f"in {in_words(time - scene.now)}" if time > scene.now else "overdue"
-        end = f"{utc(time)}, {away} ({schedule.expire_named}: {format_duration(schedule.expire)})"
-    late = [entry.arrived + notice for notice in scene.schedules.notices[entry.delay_notices :]]
+        away = f"in {in_words(life.end - scene.now)}" if life.end > scene.now else "overdue"
+        end = f"{utc(life.end)}, {away} ({life.limit})"
+    late = scene.schedules.notice_times(entry.due, entry.deliver_by)[entry.delay_notices :]
     if late and entry.sender and entry.dsn.wants(Notify.DELAY):
         end += f"; its sender is told that it is late {utc(late[0])}"
     return end

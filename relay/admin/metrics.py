@@ -133,10 +133,15 @@ class Metrics:
             events.DnssecTrust: lambda event: trusted.set(event.trusted),
             events.MessageAccepted: self._plain("relay_messages_accepted", "Messages taken from clients."),
             events.SubmissionRefused: self._plain("relay_submission_refused", "Times a client was told no."),
-            events.ConnectionRefused: lambda event: turned_away.inc(1 + event.more),
-            events.AuthenticationFailed: self._plain(
-                "relay_authentication_failed", "Logins with a wrong name or password."
+            events.AuthenticationFailed: self._plain("relay_authentication_failed", "Logins of clients that failed."),
+            events.LoginsBarred: self._plain(
+                "relay_logins_barred", "Times an address or network had too many failed logins."
             ),
+            events.LoginSourceFailed: self._plain(
+                "relay_login_source_failed", "Times the login service or the issuer's keys could no longer be had."
+            ),
+            events.LoginSourceWorks: _nothing,
+            events.ConnectionRefused: lambda event: turned_away.inc(1 + event.more),
             events.QuotaReached: self._plain(
                 "relay_quota_reached", "Times a client had sent all that its [[client]] lets it, once an hour for each."
             ),

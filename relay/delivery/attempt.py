@@ -21,7 +21,7 @@ from relay.delivery.pool import SessionKey, SessionPool
 from relay.delivery.racing import Connected, race
 from relay.delivery.results import BROKEN_4_4_2, REFUSED_4_4_4, connect_failed, refused
 from relay.delivery.route import Route, Router
-from relay.delivery.sending import Sent, send_message
+from relay.delivery.sending import Means, Sent, send_message
 from relay.delivery.smtp import OpenSession
 from relay.delivery.transaction import Timeouts
 from relay.events import Emit, PolicyOverridden, PolicyTestFailed, TlsLost
@@ -38,6 +38,7 @@ from relay.policy.mx import MxHost, conclude
 from relay.policy.observed import ObservedSession
 from relay.policy.override import Override, Overrides
 from relay.policy.requirement import Rule, Unenforced
+from relay.policy.retry import all_missed
 from relay.policy.routing import Hop
 from relay.policy.source import Sources
 from relay.policy.sts import NoSts, StsFound, StsMode
@@ -109,6 +110,9 @@ class Attempt:
 
     async def run(self) -> Attempted:
         """Try the hosts in turn until every recipient has its answer."""
+        late = all_missed(self._claim, self._tools.clock())
+        if late:
+            return Attempted(late, self._trail.record())
         for party in self._parties():
             self._domain = party[0].address.domain
             self._open = {recipient.index: recipient for recipient in party}
@@ -339,7 +343,8 @@ class Attempt:
         if verdict.would_refuse is not None:
             self._report(session.observed, verdict, verdict.would_refuse)
         most = self._tools.limits.of(self._claim.destination).recipients
-        sent = await send_message(self._claim, list(self._open.values()), session, verdict, self._tools.read, most)
+        means = Means(self._tools.read, self._tools.clock, most)
+        sent = await send_message(self._claim, list(self._open.values()), session, verdict, means)
         if sent.idled_out and not fresh:
             session.close()
             return False

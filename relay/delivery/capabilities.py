@@ -1,6 +1,6 @@
 """What an SMTP server says it can do: the answer to EHLO, parsed. Pure.
 
-RFC 5321 section 4.1.1.1 (grammar), RFC 1870 section 3 (SIZE), RFC 9422 (LIMITS).
+RFC 5321 section 4.1.1.1 (grammar), RFC 1870 section 3 (SIZE), RFC 9422 (LIMITS), RFC 2852 section 2 (DELIVERBY).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from relay.mail.status import Reply
 
 _MAX_SIZE_DIGITS = 20  # RFC 1870 §4
 _MAX_LIMIT_DIGITS = 6  # RFC 9422 §4
+_MAX_BY_DIGITS = 9  # RFC 2852 §2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """The extensions that concern us. `size`: None when SIZE is not offered, 0 when it is without a fixed limit."""
+    """The extensions that concern us. `size`: None when SIZE is not offered, 0 when it is without a fixed limit.
+
+    `deliver_by`: the fewest seconds with which it takes mail that comes back when it is late, 0 when it does not say;
+    None when DELIVERBY is not offered.
+    """
 
     pipelining: bool = False
     size: int | None = None
@@ -45,6 +50,8 @@ class Capabilities:
     chunking: bool = False
     starttls: bool = False
     dsn: bool = False
+    deliver_by: int | None = None
+    mt_priority: bool = False
     limits: Limits = Limits()
     keywords: tuple[str, ...] = field(default=(), compare=False)  # all of them, with their parameters, for people
 
@@ -58,7 +65,7 @@ class Capabilities:
                 offered.setdefault(words[0].upper(), words[1:])
         return Capabilities(
             pipelining="PIPELINING" in offered,
-            size=_size(offered["SIZE"]) if "SIZE" in offered else None,
+            size=_number(offered["SIZE"], _MAX_SIZE_DIGITS) if "SIZE" in offered else None,
             eight_bit_mime="8BITMIME" in offered,
             smtputf8="SMTPUTF8" in offered,
             enhanced_codes="ENHANCEDSTATUSCODES" in offered,
@@ -66,12 +73,19 @@ class Capabilities:
             chunking="CHUNKING" in offered,
             starttls="STARTTLS" in offered,
             dsn="DSN" in offered,
+            deliver_by=_least_by(offered["DELIVERBY"]) if "DELIVERBY" in offered else None,
+            mt_priority="MT-PRIORITY" in offered,
             limits=Limits.of(offered["LIMITS"]) if "LIMITS" in offered else Limits(),
             keywords=ehlo.lines[1:],
         )
 
 
-def _size(parameters: list[str]) -> int:
+def _number(parameters: list[str], most_digits: int) -> int:
     """RFC 1870 §3: no number, or 0, means no fixed limit; so does what is no number."""
     digits = parameters[0] if parameters else ""
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_SIZE_DIGITS else 0
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= most_digits else 0
+
+
+def _least_by(parameters: list[str]) -> int:
+    """RFC 2852 §2: a number, and what others may add behind a comma."""
+    return _number([parameter.partition(",")[0] for parameter in parameters], _MAX_BY_DIGITS)

@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 
 from relay.delivery.settling import Office, Settler
 from relay.events import DefectFound, StoreFailed
+from relay.mail.duration import utc
 from relay.mail.message import Claim
 from relay.mail.outcome import Cause, Deferred
 from relay.mail.record import AttemptRecord
 from relay.mail.status import Status
 from relay.policy.retry import Schedules, Settlement, first_review, longest_wait, review, shortest_age
-from relay.policy.words import utc
 from relay.queue.store import QueueStore, Rest, Review, StoreUnavailable
 
 EVERY_SECONDS = 30.0  # or more often, where the settings give mail ages as short as that

@@ -2,36 +2,17 @@
 
 `Mechanism.first` is the initial response, `answer` takes the challenges that follow one by one.
 
-RFC 4616 (PLAIN), draft-murchison-sasl-login-00 (LOGIN), RFC 5802 and RFC 7677 (SCRAM), RFC 4013 (SASLprep). XOAUTH2 is
+RFC 4616 (PLAIN), draft-murchison-sasl-login-00 (LOGIN), RFC 5802 and RFC 7677 (SCRAM, with `relay.scram`). XOAUTH2 is
 Google's and Microsoft's own: `user=NAME ^A auth=Bearer TOKEN ^A ^A`.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-import hashlib
 import hmac
-import stringprep
-import unicodedata
 from typing import Protocol
 
-# RFC 7677 §4 asks servers for 4096 at least: with fewer, whoever listened finds the password sooner.
-FEWEST_ROUNDS = 4096
-MOST_ROUNDS = 10_000_000  # some seconds of a processor; a server that asks for more is broken, or means harm
-_SPACES = stringprep.in_table_c12
-_PROHIBITED = (  # RFC 4013 §2.3
-    stringprep.in_table_c12,
-    stringprep.in_table_c21_c22,
-    stringprep.in_table_c3,
-    stringprep.in_table_c4,
-    stringprep.in_table_c5,
-    stringprep.in_table_c6,
-    stringprep.in_table_c7,
-    stringprep.in_table_c8,
-    stringprep.in_table_c9,
-    stringprep.in_table_a1,  # RFC 4013 §2.5: unassigned in Unicode 3.2
-)
+from relay import scram
 
 
 class SaslError(ValueError):
@@ -125,10 +106,9 @@ class ScramSha256:
     _HEADER = b"n,,"  # RFC 5802 §6: this client has no channel binding, so `n`, not `y`
 
     def __init__(self, user: str, password: str, nonce: str) -> None:
-        self._password = _prepared(password, "password").encode()
+        self._password = _prepared(password, "password")
         self._nonce = nonce
-        escaped = _prepared(user, "name").replace("=", "=3D").replace(",", "=2C")  # RFC 5802 §5.1
-        self._bare = f"n={escaped},r={nonce}".encode()
+        self._bare = f"n={scram.escaped(_prepared(user, 'name'))},r={nonce}".encode()
         self._signature: bytes | None = None
         self.first: bytes | None = self._HEADER + self._bare
         self.complete = False
@@ -146,14 +126,11 @@ class ScramSha256:
     def _proof(self, server_first: bytes) -> bytes:
         """RFC 5802 §3. It costs time: a few milliseconds for 4096 rounds."""
         nonce, salt, rounds = _parse_server_first(server_first, self._nonce)
-        salted = hashlib.pbkdf2_hmac("sha256", self._password, salt, rounds)
-        client_key = _hmac(salted, b"Client Key")
+        keys = scram.derive(self._password, salt, rounds)
         final = b"c=" + base64.b64encode(self._HEADER) + b",r=" + nonce.encode()
         message = b",".join((self._bare, server_first, final))
-        signature = _hmac(hashlib.sha256(client_key).digest(), message)
-        proof = bytes(one ^ other for one, other in zip(client_key, signature, strict=True))
-        self._signature = _hmac(_hmac(salted, b"Server Key"), message)
-        return final + b",p=" + base64.b64encode(proof)
+        self._signature = scram.sign(keys.server, message)
+        return final + b",p=" + base64.b64encode(scram.mixed(keys.client, scram.sign(keys.stored, message)))
 
     @staticmethod
     def _verify(signature: bytes, server_final: bytes) -> None:
@@ -174,8 +151,9 @@ def _parse_server_first(text: bytes, own_nonce: str) -> tuple[str, bytes, int]:
         raise SaslError("answered with a nonce (SCRAM) that is not made from ours")
     if not (rounds.isascii() and rounds.isdigit() and len(rounds) <= 10):
         raise SaslError("sent a first message of SCRAM that makes no sense")
-    if not FEWEST_ROUNDS <= int(rounds) <= MOST_ROUNDS:
-        raise SaslError(f"asks for {int(rounds)} rounds of SCRAM; {FEWEST_ROUNDS} to {MOST_ROUNDS} are accepted")
+    if not scram.FEWEST_ROUNDS <= int(rounds) <= scram.MOST_ROUNDS:
+        accepted = f"{scram.FEWEST_ROUNDS} to {scram.MOST_ROUNDS} are accepted"
+        raise SaslError(f"asks for {int(rounds)} rounds of SCRAM; {accepted}")
     octets = _octets(salt, "salt")
     if not octets:
         raise SaslError("sent no salt (SCRAM)")
@@ -184,33 +162,20 @@ def _parse_server_first(text: bytes, own_nonce: str) -> tuple[str, bytes, int]:
 
 def _attributes(text: bytes) -> list[tuple[str, str]]:
     try:
-        parts = text.decode("utf-8").split(",")
-    except UnicodeDecodeError:
-        raise SaslError("sent a message of SCRAM that is not UTF-8") from None
-    if any(part[1:2] != "=" for part in parts):
-        raise SaslError("sent a message of SCRAM that makes no sense")
-    return [(part[0], part[2:]) for part in parts]
+        return scram.attributes(text)
+    except ValueError as error:
+        raise SaslError(f"sent a message of SCRAM that {error}") from None
 
 
 def _octets(text: str, what: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        return scram.octets(text)
+    except ValueError:
         raise SaslError(f"sent a {what} (SCRAM) that is not base64") from None
 
 
-def _hmac(key: bytes, message: bytes) -> bytes:
-    return hmac.digest(key, message, "sha256")
-
-
 def _prepared(text: str, what: str) -> str:
-    """SASLprep. RFC 4013 section 2; stored strings, so nothing unassigned."""
-    mapped = "".join(" " if _SPACES(one) else one for one in text if not stringprep.in_table_b1(one))
-    normal = unicodedata.normalize("NFKC", mapped)
-    if not normal or any(prohibited(one) for one in normal for prohibited in _PROHIBITED):
-        raise SaslError(f"cannot be told the {what} by SCRAM: it has a character that SASLprep (RFC 4013) forbids")
-    if any(map(stringprep.in_table_d1, normal)):  # RFC 3454 §6: from right to left all through, or not at all
-        ends = stringprep.in_table_d1(normal[0]) and stringprep.in_table_d1(normal[-1])
-        if not ends or any(map(stringprep.in_table_d2, normal)):
-            raise SaslError(f"cannot be told the {what} by SCRAM: it mixes directions (RFC 4013)")
-    return normal
+    try:
+        return scram.prepared(text)
+    except ValueError as error:
+        raise SaslError(f"cannot be told the {what} by SCRAM: it {error}") from None

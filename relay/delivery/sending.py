@@ -4,24 +4,27 @@ A host that takes so many recipients at a time gets the message several times ov
 hosts are tried, and what becomes of the session afterwards, is `relay.delivery.attempt`.
 
 RFC 5321 section 4.5.3.1.10 (too many recipients), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 8689
-(REQUIRETLS), RFC 3461 (DSN), RFC 9422 (LIMITS).
+(REQUIRETLS), RFC 3461 (DSN), RFC 9422 (LIMITS), RFC 2852 (DELIVERBY), RFC 6710 (MT-PRIORITY).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from relay.delivery.body import Outgoing, ReadBody, body_for
 from relay.delivery.capabilities import Capabilities
 from relay.delivery.content import PART_OCTETS
+from relay.delivery.deadline import by_value, is_traced, is_untold, kept_back, with_delay
 from relay.delivery.results import BROKEN_4_4_2, not_read, of_answer
 from relay.delivery.smtp import MailOptions, OpenSession, domain_of
 from relay.delivery.transaction import Lost, Stage
 from relay.mail.message import Claim, Recipient, SmtpUtf8, TlsDemand
 from relay.mail.outcome import Cause, Deferred, Delivered, Failed, Outcome
 from relay.mail.status import Kind, Reply, Status
+from relay.policy.retry import missed
 from relay.policy.verdict import Allow
 from relay.queue.store import StoreUnavailable
 
@@ -38,6 +41,18 @@ class Told:
 
     outcome: Outcome
     may_go_on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What it takes besides a session: `read` gives the octets of a body.
+
+    `max_recipients`: at once, at most; the host's own limit counts too.
+    """
+
+    read: ReadBody
+    clock: Callable[[], datetime]
+    max_recipients: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +79,16 @@ async def send_message(
     recipients: Sequence[Recipient],
     session: OpenSession,
     allow: Allow,
-    read: ReadBody,
-    max_recipients: int | None = None,
+    means: Means,
 ) -> Sent:
     """Send the message of `claim` to these of its recipients, where the host has what it needs.
 
-    `read` gives the octets of a body. `max_recipients`: at once, at most; the host's own limit counts too.
-    Where the queue cannot be read the message waits; what else `read` raises comes through. The session is closed then.
+    Where the queue cannot be read the message waits; what else that raises comes through. The session is closed then.
     """
     can, host = session.capabilities, session.observed.host
     body: Outgoing | Failed | Deferred
     try:
-        body = unfit(claim, can, host) or await body_for(claim, can, host, read)
+        body = unfit(claim, can, host, means.clock()) or await body_for(claim, can, host, means.read)
     except StoreUnavailable as error:
         session.close()
         body = not_read(error)
@@ -84,15 +97,17 @@ async def send_message(
         raise
     if isinstance(body, Failed | Deferred):
         return Sent({recipient.index: Told(body, may_go_on=True) for recipient in recipients})
-    sending = _Sending(claim, session, allow, body)
-    await sending.run(list(recipients), max_recipients)
+    sending = _Sending(claim, session, allow, body, means.clock)
+    await sending.run(list(recipients), means.max_recipients)
     return Sent(sending.told, sending.idled_out, sending.full)
 
 
 class _Sending:
     """One message to one host: as many transactions as it takes. See `Sent` for what is there after `run`."""
 
-    def __init__(self, claim: Claim, session: OpenSession, allow: Allow, body: Outgoing) -> None:
+    def __init__(
+        self, claim: Claim, session: OpenSession, allow: Allow, body: Outgoing, clock: Callable[[], datetime]
+    ) -> None:
         self.told: dict[int, Told] = {}
         self.idled_out = False
         self.full = False
@@ -101,12 +116,19 @@ class _Sending:
         self._host = session.observed.host
         self._allow = allow
         self._body = body
+        self._clock = clock
+        self._sent: datetime = clock()  # the last MAIL
         self._taken = False  # over this session, for somebody
 
     async def run(self, waiting: list[Recipient], max_recipients: int | None) -> None:
         """Each transaction has fewer recipients before it than the last one, or gives up BDAT: it comes to an end."""
         session = self._session
         while waiting:
+            self._sent = self._clock()
+            late = {recipient.index: missed(self._claim, recipient, self._sent) for recipient in waiting}
+            self.told.update((index, Told(failed, may_go_on=False)) for index, failed in late.items() if failed)
+            if any(late.values()):  # the time is the same for all
+                return
             waiting, apart = _set_apart(waiting)
             batch, rest = _divide(waiting, session, max_recipients)
             rest += apart
@@ -136,7 +158,7 @@ class _Sending:
         claim, session = self._claim, self._session
         sender = claim.sender.wire if claim.sender is not None else b""
         wires = [recipient.address.wire for recipient in batch]
-        options = mail_options(claim, batch, session, self._body)
+        options = mail_options(claim, batch, session, self._body, self._sent)
         async with aclosing(self._body.read()) as octets:
             return await session.send(sender, wires, octets, options, self._allow)
 
@@ -167,6 +189,8 @@ class _Sending:
         outcome, may_go_on = of_answer(answer, stage, self._host, self._allow.tls)
         if isinstance(outcome, Delivered) and self._session.capabilities.dsn and _asks_dsn(self._claim, [recipient]):
             outcome = replace(outcome, dsn=True)
+        if isinstance(outcome, Delivered) and is_traced(self._claim, self._session.capabilities, self._sent):
+            outcome = replace(outcome, traced=True)
         if isinstance(outcome, Failed) and not self._session.took_mail and _too_large(outcome.reply):
             may_go_on = True  # RFC 1870 §6.1: as if it had said so with SIZE; another host may take more
         return Told(outcome, may_go_on)
@@ -184,10 +208,14 @@ class _Sending:
                 self.told[recipient.index] = Told(why, may_go_on=True)
 
 
-def mail_options(claim: Claim, recipients: Sequence[Recipient], session: OpenSession, body: Outgoing) -> MailOptions:
+def mail_options(
+    claim: Claim, recipients: Sequence[Recipient], session: OpenSession, body: Outgoing, now: datetime
+) -> MailOptions:
     """What this host is told of the message, and how it gets it."""
     can = session.capabilities
-    passes_dsn = can.dsn and _asks_dsn(claim, recipients)
+    untold = is_untold(claim, can, now)
+    passes_dsn = can.dsn and (untold or _asks_dsn(claim, recipients))
+    asked = [with_delay(recipient.dsn) if untold else recipient.dsn for recipient in recipients]
     return MailOptions(
         size=body.size,
         eight_bit=body.eight_bit,
@@ -200,7 +228,9 @@ def mail_options(claim: Claim, recipients: Sequence[Recipient], session: OpenSes
         # RFC 3461 §5.2.2: a host without DSN is told nothing of it; the reports that it will not send are ours. An
         # empty reverse-path for those with NOTIFY=NEVER, which is allowed there, is not for us: hosts trust it less.
         dsn=claim.dsn if passes_dsn else None,
-        rcpts=[recipient.dsn for recipient in recipients] if passes_dsn else (),
+        rcpts=asked if passes_dsn else (),
+        by=by_value(claim, can, now),
+        priority=claim.priority if can.mt_priority else None,
     )
 
 
@@ -209,13 +239,13 @@ def _gains_by_bdat(body: Outgoing, can: Capabilities) -> bool:
     return not can.pipelining or body.size is None or body.size > PART_OCTETS
 
 
-def unfit(claim: Claim, can: Capabilities, host: str) -> Failed | None:
+def unfit(claim: Claim, can: Capabilities, host: str, now: datetime) -> Failed | None:
     """What this message needs and this host lacks; another host may have it."""
     if can.size and claim.body.size > can.size:
         return Failed(TOO_LARGE_5_3_4, f"the message has {claim.body.size} octets and {host} takes {can.size}", host)
     if claim.smtputf8 is SmtpUtf8.NEEDED and not can.smtputf8:
         return Failed(SMTPUTF8_5_6_7, f"the message needs SMTPUTF8, which {host} does not offer", host)
-    return None
+    return kept_back(claim, can, host, now)
 
 
 def without_552(answers: Sequence[Answer], taken: bool) -> Sequence[Answer]:

@@ -3,7 +3,7 @@
 To send takes an `Allow`, which only `policy.verdict` makes. What a host or the network does wrong is a value here.
 
 RFC 5321 sections 3.3 and 4.1.1, RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 8689 section 2
-(REQUIRETLS), RFC 3030 (CHUNKING), RFC 3461 (DSN), RFC 9422 (LIMITS).
+(REQUIRETLS), RFC 3030 (CHUNKING), RFC 3461 (DSN), RFC 9422 (LIMITS), RFC 2852 (DELIVERBY), RFC 6710 (MT-PRIORITY).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class MailOptions:
     """What to tell the host about the message, and how to send it. `size` is in octets, before dot-stuffing.
 
     `dsn` and `rcpts`: what to pass on of delivery reports; `rcpts` has an entry for each recipient, or none at all.
-    `chunks`: with BDAT, not DATA.
+    `chunks`: with BDAT, not DATA. `by`: the value of BY; `priority`: that of MT-PRIORITY.
     """
 
     size: int | None = None
@@ -42,6 +42,8 @@ class MailOptions:
     chunks: bool = False
     dsn: MessageDsn | None = None
     rcpts: Sequence[RecipientDsn] = ()
+    by: str | None = None
+    priority: int | None = None
 
 
 class OpenSession:
@@ -175,6 +177,8 @@ def _commands(sender: bytes, recipients: Sequence[bytes], options: MailOptions, 
         (options.requiretls, can.requiretls, b" REQUIRETLS"),  # RFC 8689 §2
         (options.chunks, can.chunking, b""),
         (asks_dsn, can.dsn, dsn.of_message(options.dsn)),
+        (options.by is not None, can.deliver_by is not None, f" BY={options.by}".encode()),  # RFC 2852 §4
+        (options.priority is not None, can.mt_priority, f" MT-PRIORITY={options.priority}".encode()),  # RFC 6710 §4.2
     )
     mail = b"MAIL FROM:<" + sender + b">"
     if can.size is not None and options.size is not None:

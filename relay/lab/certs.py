@@ -186,7 +186,7 @@ class LabCa:
         return self.root.certificate.public_bytes(serialization.Encoding.DER)
 
     def issue(self, names: Sequence[str], kind: Leaf = Leaf.GOOD) -> Issued:
-        """A chain for a server called `names` (the first is in the subject too; IP addresses become such).
+        """A chain for a server called `names` (the first is in the subject too; IP and mail addresses become such).
 
         No names: a certificate without subjectAltName. The chain holds the intermediates but not the root.
         """
@@ -306,6 +306,8 @@ def _alternative_names(names: Sequence[str], kind: Leaf) -> x509.SubjectAlternat
 
 
 def _general_name(name: str) -> x509.GeneralName:
+    if "@" in name:
+        return x509.RFC822Name(name)
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

@@ -24,6 +24,8 @@ _PARAMETERS = {  # what an extension allows after MAIL FROM and after RCPT TO
     ("FROM", "SMTPUTF8"): ("SMTPUTF8",),
     ("FROM", "REQUIRETLS"): ("REQUIRETLS",),
     ("FROM", "DSN"): ("RET", "ENVID"),
+    ("FROM", "DELIVERBY"): ("BY",),
+    ("FROM", "MT-PRIORITY"): ("MT-PRIORITY",),
     ("TO", "DSN"): ("NOTIFY", "ORCPT"),
 }
 _LONG_LINE = re.compile(rb"[^\n]{1000}")  # RFC 5321 section 4.5.3.1.6: 1000 octets with CRLF

@@ -38,13 +38,17 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The next host took responsibility for this recipient. `dsn`: for its delivery reports too (RFC 3461)."""
+    """The next host took responsibility for this recipient. `dsn`: for its delivery reports too (RFC 3461).
+
+    `traced`: the sender is to hear that it was handed on, as it gave it a time (RFC 2852 section 4.1.4).
+    """
 
     status: Status
     reply: Reply
     host: str
     tls: TlsUsed
     dsn: bool = False
+    traced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,21 @@ def encode_xtext(text: str) -> str:
     return "".join(c if c not in "+= " else f"+{ord(c):02X}" for c in text)
 
 
+def utf8_in_xtext(text: str) -> str | None:
+    """The address that is not ASCII and that `text` spells octet by octet; None when it is none, or not in UTF-8.
+
+    No RFC allows it: RFC 6533 section 3 has a form of its own. It is how Postfix passes on such a recipient.
+    """
+    if not _XTEXT.match(text):
+        return None
+    octets = _HEXCHAR.sub(lambda found: chr(int(found[1], 16)), text).encode("latin-1")
+    try:
+        decoded = octets.decode()
+    except UnicodeDecodeError:
+        return None
+    return decoded if decoded.isprintable() and not decoded.isascii() else None
+
+
 def decode_utf8_address(text: str) -> str:
     """The address that a utf-8-addr-xtext or -unitext stands for. Raises ValueError when it is neither."""
     if not _QUOTED.match(text):

@@ -52,7 +52,7 @@ def due(claim: Claim, settlement: Settlement, postmaster: Address | None) -> tup
 
     `postmaster` hears of messages with the null sender that have failed, unless they were for the postmaster.
     """
-    if all(one.state is State.DELIVERED and one.recipient.dsn.notify is None for one in settlement.recipients):
+    if all(map(_is_no_news, settlement.recipients)):
         return ()  # as nearly always
     sender = claim.sender
     if sender is None:
@@ -62,7 +62,7 @@ def due(claim: Claim, settlement: Settlement, postmaster: Address | None) -> tup
     wanted = (
         (Kind.FAILURE, _wanting(Notify.FAILURE, settlement.failed)),
         (Kind.DELAY, _wanting(Notify.DELAY, settlement.delayed)),
-        (Kind.RELAYED, _wanting(Notify.SUCCESS, filter(_is_last_word, settlement.recipients))),
+        (Kind.RELAYED, tuple(filter(_is_news_of_relaying, settlement.recipients))),
     )
     return tuple(Due(kind, sender, recipients) for kind, recipients in wanted if recipients)
 
@@ -84,9 +84,24 @@ def _wanting(event: Notify, recipients: Iterable[SettledRecipient]) -> tuple[Set
     return tuple(settled for settled in recipients if settled.recipient.dsn.wants(event))
 
 
-def _is_last_word(settled: SettledRecipient) -> bool:
-    """Whether it was delivered to a host that will not say what becomes of it. RFC 3461 section 5.2.2."""
-    return isinstance(settled.outcome, Delivered) and not settled.outcome.dsn
+def _is_no_news(settled: SettledRecipient) -> bool:
+    """Whether it was delivered, and nothing was asked."""
+    outcome = settled.outcome
+    if settled.state is not State.DELIVERED or settled.recipient.dsn.notify is not None:
+        return False
+    return not (isinstance(outcome, Delivered) and outcome.traced)
+
+
+def _is_news_of_relaying(settled: SettledRecipient) -> bool:
+    """Whether it was delivered to a host that will not say what becomes of it (RFC 3461 section 5.2.2), or where the
+    sender hears of that anyway, unless it wants to hear of nothing (RFC 2852 section 4.1.4).
+    """
+    outcome, asked = settled.outcome, settled.recipient.dsn
+    if not isinstance(outcome, Delivered):
+        return False
+    if outcome.traced and asked.notify != Notify.NEVER:
+        return True
+    return not outcome.dsn and asked.wants(Notify.SUCCESS)
 
 
 def _same(one: Address, other: Address | None) -> bool:

@@ -50,6 +50,11 @@ _STEPS_BY_CAUSE = {
     Cause.OUTAGE: "reaching the mail host",
 }
 _WHETHER_IT_CAME = "The recipient can tell you whether it came: please ask before you send it again."
+_NEEDS_LESS = {
+    (3, 3): "without a time by which it must come back (DELIVERBY)",
+    (6, 3): "in plain ASCII or to an address without special letters",
+    (6, 7): "in plain ASCII or to an address without special letters",
+}
 _STEPS_BY_STATUS = {
     (3, 0): "the work of this server itself",
     (4, 1): "connecting to the mail host",
@@ -85,22 +90,40 @@ def _opening(due: Due, claim: Claim) -> str:
             return f"Your message {of} could not be delivered to the recipients below, and it will not be tried again."
         case Kind.DELAY:
             still = "still not" if any(one.delay_notices > 1 for one in due.recipients) else "not"
+            late = any(one.overdue for one in due.recipients)
             return (
-                f"Your message {of} has {still} been delivered to the recipients below. You need do nothing: we "
+                f"Your message {of} has {still} been delivered to the recipients below"
+                f"{f', which was to be by {_deadline(claim)}' * late}. You need do nothing: we "
                 "go on with it, and you hear of it if it fails for good."
             )
         case Kind.RELAYED:
-            return (
-                f"Your message {of} was handed on for the recipients below, to a mail server that does not report on "
-                "delivery. You asked to be told of success; this is as much as can be said, unless that server says "
-                "later that it failed."
-            )
+            return f"Your message {of} was handed on for the recipients below{_why_told_of_relaying(due, claim)}"
         case Kind.UNDELIVERABLE:
             return (
                 f"A message {of} that has no sender to write to (a bounce or another automatic notice) could not be "
                 "delivered to the recipients below, and it will not be tried again. Nobody but you is told. "
                 "Where a bounce answers a forged sender there is nothing to mend."
             )
+
+
+def _why_told_of_relaying(due: Due, claim: Claim) -> str:
+    """The rest of the sentence, and what more there is to say."""
+    by = claim.deliver_by
+    if by is None or not all(isinstance(one.outcome, Delivered) and one.outcome.traced for one in due.recipients):
+        return (
+            ", to a mail server that does not report on delivery. You asked to be told of success; this is as much as "
+            "can be said, unless that server says later that it failed."
+        )
+    if by.trace:
+        return ". You asked to be told of each mail server that takes it."
+    return (
+        f", to a mail server that does not know of times by which mail is to be delivered. Whether it was there by "
+        f"{_deadline(claim)}, as you wanted, will not be told."
+    )
+
+
+def _deadline(claim: Claim) -> str:
+    return "the time that you gave" if claim.deliver_by is None else format_datetime(claim.deliver_by.time)
 
 
 def _paragraph(kind: Kind, settled: SettledRecipient, stamp: Stamp) -> str:
@@ -114,7 +137,7 @@ def _paragraph(kind: Kind, settled: SettledRecipient, stamp: Stamp) -> str:
 
 def _lines(kind: Kind, settled: SettledRecipient, stamp: Stamp) -> Iterator[str]:
     outcome = settled.outcome
-    status = status_of(kind, outcome)
+    status = status_of(kind, settled)
     if isinstance(outcome, Delivered):
         yield f"Handed on to: {one_line(outcome.host)}"
         yield f"Its words: {one_line(outcome.reply.text)}"
@@ -194,10 +217,10 @@ def advice(outcome: Deferred | Failed) -> str:
             "the administrators of the recipient's domain: their mail server, or what DNS says of it, is not as safe "
             "as they promise. Please tell them by another way; they will need the code and the sentence above."
         )
-    if status in {(6, 3), (6, 7)} and outcome.reply is None:
+    if status in _NEEDS_LESS and outcome.reply is None:
         return (
-            "you, by sending it in plain ASCII or to an address without special letters, or the administrators of the "
-            "recipient's mail server, which is out of date."
+            f"you, by sending it {_NEEDS_LESS[status]}, or the administrators of the recipient's mail server, which is "
+            "out of date."
         )
     if status in {(1, 1), (1, 2), (1, 3), (1, 10)}:
         return "you: please check the address, every letter of it."

@@ -53,6 +53,7 @@ def compose(due: Due, claim: Claim, original: bytes, stamp: Stamp) -> NewMessage
         # RFC 8689 §5: what is told of a confidential message is confidential.
         demand=TlsDemand.REQUIRED if claim.demand is TlsDemand.REQUIRED else TlsDemand.DEFAULT,
         notice=due.kind.value,
+        priority=claim.priority,  # RFC 6710 §4.6
     )
 
 

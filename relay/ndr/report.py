@@ -1,7 +1,8 @@
 """The part for programs: message/delivery-status, or message/global-delivery-status.
 
 RFC 3464 section 2 (fields, their order and grouping), RFC 3461 section 6.3 (what comes from ENVID and ORCPT),
-RFC 6533 sections 3 and 4 (UTF-8 addresses and reports).
+RFC 6533 sections 3 and 4 (UTF-8 addresses and reports), RFC 2852 section 5 and RFC 4865 section 5.1.2 (what was asked
+of time).
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _ACTIONS = {
     Kind.RELAYED: ("relayed", StatusKind.SUCCESS),
 }
 
+OVERDUE_4_4_7 = Status(StatusKind.TEMPORARY, 4, 7)  # RFC 2852 §4.1.3
+
 Fields = list[tuple[str, str]]
 
 
@@ -48,8 +51,11 @@ def report_part(due: Due, claim: Claim, stamp: Stamp) -> bytes:
     return b"Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + octets
 
 
-def status_of(kind: Kind, outcome: Outcome) -> Status:
+def status_of(kind: Kind, settled: SettledRecipient) -> Status:
     """The status that a notice of this kind gives. Raises TypeError for an outcome that it cannot speak of."""
+    outcome = settled.outcome
+    if kind is Kind.DELAY and settled.overdue:
+        return OVERDUE_4_4_7
     if isinstance(outcome, Dropped) or outcome.status.kind is not _ACTIONS[kind][1]:
         raise TypeError(f"an outcome {outcome.status} has no place in a notice of kind {kind.value}")
     return outcome.status
@@ -66,8 +72,12 @@ def _message_fields(claim: Claim, stamp: Stamp) -> Fields:
     fields = [
         ("Reporting-MTA", f"dns; {stamp.hostname}"),
         ("Arrival-Date", format_datetime(claim.arrived)),
-        ("X-Relay-Queue-ID", str(claim.id)),
     ]
+    if claim.deliver_by is not None:
+        fields.append(("Deliver-By-Date", format_datetime(claim.deliver_by.time)))
+    fields.append(("X-Relay-Queue-ID", str(claim.id)))
+    if claim.release_request is not None:
+        fields.append(("Future-Release-Request", claim.release_request))
     if claim.dsn.envid is not None:  # RFC 3464 §2.2.1: as it was before it was put into xtext
         fields.insert(0, ("Original-Envelope-Id", _decoded_envid(claim.dsn.envid)))
     return fields
@@ -85,14 +95,14 @@ def _recipient_fields(kind: Kind, settled: SettledRecipient, stamp: Stamp, utf8:
     fields = [
         ("Final-Recipient", _final_recipient(recipient.address, utf8)),
         ("Action", _ACTIONS[kind][0]),
-        ("Status", str(status_of(kind, outcome))),
+        ("Status", str(status_of(kind, settled))),
     ]
     original = _original_recipient(recipient.dsn.orcpt, utf8) if recipient.dsn.orcpt is not None else None
     if original is not None:
         fields.insert(0, ("Original-Recipient", original))
     if outcome.host is not None:
         fields.append(("Remote-MTA", f"dns; {_ascii(outcome.host)}"))
-    diagnosis = _diagnosis(kind, outcome)
+    diagnosis = _diagnosis(kind, settled)
     fields.append(("Diagnostic-Code", diagnosis if utf8 else _ascii(diagnosis)))
     if stamp.tried:
         fields.append(("Last-Attempt-Date", format_datetime(stamp.now)))
@@ -101,12 +111,13 @@ def _recipient_fields(kind: Kind, settled: SettledRecipient, stamp: Stamp, utf8:
     return fields
 
 
-def _diagnosis(kind: Kind, outcome: Outcome) -> str:
+def _diagnosis(kind: Kind, settled: SettledRecipient) -> str:
     """The remote server's words, or our own. RFC 3464 section 2.3.6."""
+    outcome = settled.outcome
     if outcome.reply is not None:
         return f"smtp; {one_line(outcome.reply.text)}"
     code = f"{basic_code(outcome)} " if isinstance(outcome, Failed) else ""
-    return f"x-relay; {code}{status_of(kind, outcome)} {one_line(outcome.reason)}"
+    return f"x-relay; {code}{status_of(kind, settled)} {one_line(outcome.reason)}"
 
 
 def _final_recipient(address: Address, utf8: bool) -> str:

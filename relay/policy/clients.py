@@ -14,6 +14,7 @@ from relay.mail.address import Address, AddressError, parse_domain
 
 ANY = "*"
 NULL_SENDER = "<>"
+TRUSTED_NETWORKS, EVERY_USER = "trusted-networks", "users"  # the rows that [submission] makes
 USER = "{user}"  # in a sender pattern: the name under which the client logged in
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -48,6 +49,11 @@ class Peer:
     certificates: tuple[str, ...] = ()
     login: str | None = None
     known: bool = True
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether the client itself is where we are, so that nobody in between can listen."""
+        return self.known and self.address.is_loopback
 
     def is_in(self, networks: Iterable[IPNetwork]) -> bool:
         """Whether the client itself is in one of these networks."""
@@ -94,15 +100,28 @@ class Grant:
     headers: Headers | None = None
     line_ends: LineEnds | None = None
 
+    @property
+    def _is_for_somebody(self) -> bool:
+        return bool(self.networks or self.users or self.certificates)
+
     def fits(self, peer: Peer) -> bool:
         """Whether it is for this client."""
-        if not (self.networks or self.users or self.certificates):
-            return False
         return (
-            (not self.networks or peer.is_in(self.networks))
+            self._is_for_somebody
+            and (not self.networks or peer.is_in(self.networks))
             and (not self.users or (peer.login is not None and not {ANY, peer.login}.isdisjoint(self.users)))
             and (not self.certificates or _has_one(peer.certificates, self.certificates))
             and (not self.listeners or peer.listener in self.listeners)
+        )
+
+    def covers(self, other: Grant) -> bool:
+        """Whether it is for every client that `other` is for, so that `other` says nothing after it."""
+        return (
+            self._is_for_somebody
+            and _covers_networks(self.networks, other.networks)
+            and _covers(self.users, other.users)
+            and _covers(self.certificates, other.certificates)
+            and _covers(self.listeners, other.listeners)
         )
 
     def size_limit(self, for_all: int) -> int:
@@ -120,6 +139,18 @@ class Grant:
     def allows_recipient(self, recipient: Address) -> bool:
         """Whether mail may go to this address."""
         return not self.recipients or _matches(recipient, self.recipients, None)
+
+
+def _covers(wide: Collection[str], narrow: Collection[str]) -> bool:
+    return not wide or (bool(narrow) and (ANY in wide or set(narrow) <= set(wide)))
+
+
+def _covers_networks(wide: Collection[IPNetwork], narrow: Collection[IPNetwork]) -> bool:
+    return not wide or (bool(narrow) and all(any(_lies_in(one, other) for other in wide) for one in narrow))
+
+
+def _lies_in(one: IPNetwork, other: IPNetwork) -> bool:
+    return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
 
 
 def _has_one(names: Collection[str], wanted: Collection[str]) -> bool:

@@ -1,6 +1,7 @@
 """When to try again, when to tell the sender, when to give up. Each cause has its waits and its lifetime.
 
-`settle` is for mail that was tried, `review` for mail that is looked at without a try. RFC 5321 section 4.5.4.1.
+`settle` is for mail that was tried, `review` for mail that is looked at without a try. Its life begins when it is to be
+tried first: on arrival, or when its sender has it released. RFC 5321 section 4.5.4.1, RFC 2852 (Deliver By).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import assert_never
 
-from relay.mail.duration import format_duration
-from relay.mail.message import Claim, Recipient
+from relay.mail.duration import format_duration, utc
+from relay.mail.message import Claim, DeliverBy, Recipient
 from relay.mail.outcome import Cause, Deferred, Delivered, Dropped, Failed, Outcome, State
 from relay.mail.status import Kind, Status
 from relay.policy.cause import cause_of
@@ -20,6 +21,7 @@ from relay.policy.cause import cause_of
 JITTER = 0.2  # a delay is spread over ten percent either way, so that what failed together does not return together
 
 EXPIRED_5_4_7 = Status(Kind.PERMANENT, 4, 7)
+SENDERS_LIMIT = "DELIVERBY, as its sender asked"
 MAY_HAVE_ARRIVED = "it may have arrived all the same"
 
 
@@ -33,7 +35,7 @@ class OnUnknown(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When to try again. The last of `delays` repeats until `expire`, counted from the message's arrival.
+    """When to try again. The last of `delays` repeats until `expire`, counted from when the message is to go.
 
     `named` and `expire_named` are the settings that they come from.
     """
@@ -62,6 +64,15 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class Life:
+    """Until when a message is tried, and by which word: a line of the settings, or `asked` by its sender."""
+
+    end: datetime
+    limit: str
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Schedules:
     """Schedules by cause; `general` for those that have none. No message lives longer than `general.expire`.
 
@@ -83,9 +94,21 @@ class Schedules:
             return own
         return replace(own, expire=self.general.expire, expire_named=self.general.expire_named)
 
-    def told(self, recipient: Recipient, age: timedelta) -> int:
-        """How many delay notices the sender has had when those that are due at this age are sent."""
-        return max(recipient.delay_notices, sum(notice <= age for notice in self.notices))
+    def notice_times(self, due: datetime, by: DeliverBy | None) -> list[datetime]:
+        """When its sender is told that a message is late which was to go at `due`, and to be there `by` then.
+
+        RFC 2852 section 4.1.3: also when the time to be there is over, unless it was when the message came.
+        """
+        times = [due + notice for notice in self.notices]
+        return sorted([*times, by.time]) if by is not None and not by.returns and by.time > due else times
+
+    def life(self, due: datetime, by: DeliverBy | None, cause: Cause | None) -> Life:
+        """Until when a message is tried which was to go at `due`, and to be there `by` then, if `cause` keeps it."""
+        schedule = self.of(cause)
+        end = due + schedule.expire
+        if by is not None and by.returns and by.time <= end:
+            return Life(by.time, SENDERS_LIMIT, True)
+        return Life(end, f"{schedule.expire_named}: {format_duration(schedule.expire)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +117,8 @@ class SettledRecipient:
 
     `rule`: which line of the settings gave `next_attempt`, or closed it, in words. `review`: when it expires or its
     sender is to be told that it is late, whichever comes first, whether or not it is tried. `route`: that takes it from
-    now on. `hold`: why it is held. `expires`: until when it is tried, or was.
+    now on. `hold`: why it is held. `expires`: until when it is tried, or was. `overdue`: the delay notice is due since
+    the message was to be there by now, as its sender asked.
     """
 
     recipient: Recipient
@@ -108,6 +132,7 @@ class SettledRecipient:
     route: str | None = None
     hold: str | None = None
     expires: datetime | None = None
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +179,24 @@ def review(
     return Settlement(tuple(_review_one(claim, one, schedules, now, resting, held) for one in claim.recipients))
 
 
+def missed(claim: Claim, recipient: Recipient, now: datetime) -> Failed | None:
+    """The failure of mail that its sender wants back by now, whatever became of it. RFC 2852 section 4.1.3: no further
+    attempt is made. None: it may be tried.
+    """
+    by = claim.deliver_by
+    if by is None or not by.returns or now < by.time:
+        return None
+    if recipient.last is not None:
+        return _sent_back(_given_up(recipient.last, cause_of(recipient.last)), by.time)
+    return _sent_back(Failed(EXPIRED_5_4_7, "it could not be tried before that", expired=True), by.time)
+
+
+def all_missed(claim: Claim, now: datetime) -> dict[int, Outcome]:
+    """The same for all recipients of a claim, by index; empty when they may be tried."""
+    found = {recipient.index: missed(claim, recipient, now) for recipient in claim.recipients}
+    return {index: failed for index, failed in found.items() if failed is not None}
+
+
 def first_review(arrived: datetime, schedules: Schedules) -> datetime:
     """When mail that was never tried is to be looked at: at its first delay notice, or at the end of its life."""
     end = arrived + schedules.general.expire
@@ -196,25 +239,25 @@ def _wait(
 ) -> SettledRecipient:
     cause = cause_of(outcome)
     schedule = schedules.of(cause)
-    end, limit = claim.arrived + schedule.expire, f"{schedule.expire_named}: {format_duration(schedule.expire)}"
+    life = schedules.life(claim.due, claim.deliver_by, cause)
     same = recipient.last is not None and cause_of(recipient.last) is cause
-    if now >= end and not same:  # nobody gives up at the first sight of a cause, only when all time is over
-        general = schedules.general
-        end, limit = claim.arrived + general.expire, f"{general.expire_named}: {format_duration(general.expire)}"
-    if now >= end:
-        return _failed(recipient, _given_up(outcome, cause), cause, limit, end)
+    if now >= life.end and not same:  # nobody gives up at the first sight of a cause, only when all time is over
+        life = schedules.life(claim.due, claim.deliver_by, None)
+    if now >= life.end:
+        return _expired(recipient, _given_up(outcome, cause), cause, life)
     planned, rule = now + schedule.delay(recipient.attempts, jitter), schedule.rule(recipient.attempts)
-    told = schedules.told(recipient, now - claim.arrived)
+    told, overdue = _told(claim, recipient, schedules, now)
     return SettledRecipient(
         recipient,
         State.DEFERRED,
         outcome,
-        min(planned, end),
+        min(planned, life.end),
         told,
         cause,
-        rule if planned <= end else f"{rule}, cut short by {limit}",
-        _next_review(claim, told, end, schedules),
-        expires=end,
+        rule if planned <= life.end else f"{rule}, cut short by {life.limit}",
+        _next_review(claim, told, life.end, schedules),
+        expires=life.end,
+        overdue=overdue,
     )
 
 
@@ -222,8 +265,9 @@ def _held(
     claim: Claim, recipient: Recipient, outcome: Deferred, schedules: Schedules, now: datetime
 ) -> SettledRecipient:
     """Kept for the operator, since another copy may be one too many."""
-    end = claim.arrived + schedules.of(Cause.UNKNOWN).expire if schedules.expire_held else None
-    told = schedules.told(recipient, now - claim.arrived)
+    life = _life_of_held(claim, schedules, Cause.UNKNOWN)
+    end = None if life is None else life.end
+    told, overdue = _told(claim, recipient, schedules, now)
     return SettledRecipient(
         recipient,
         State.HELD,
@@ -235,7 +279,14 @@ def _held(
         _next_review(claim, told, end, schedules),
         hold=f"the reply to the whole message was lost: {MAY_HAVE_ARRIVED} (retry.unknown = hold)",
         expires=end,
+        overdue=overdue,
     )
+
+
+def _life_of_held(claim: Claim, schedules: Schedules, cause: Cause | None) -> Life | None:
+    """None: it is kept for ever, as the settings say; not so when its sender wants it back."""
+    life = schedules.life(claim.due, claim.deliver_by, cause)
+    return life if schedules.expire_held or life.asked else None
 
 
 def _review_one(
@@ -243,16 +294,15 @@ def _review_one(
 ) -> SettledRecipient:
     known = _newer(recipient.last, resting)
     cause = None if known is None else cause_of(known)
-    schedule = schedules.of(cause)
-    end = claim.arrived + schedule.expire if schedules.expire_held or not held else None
-    if end is not None and now >= end:
-        failed = _reviewed_too_late(recipient, known, cause, held)
-        return _failed(recipient, failed, cause, f"{schedule.expire_named}: {format_duration(schedule.expire)}", end)
-    told = schedules.told(recipient, now - claim.arrived)
+    life = _life_of_held(claim, schedules, cause) if held else schedules.life(claim.due, claim.deliver_by, cause)
+    if life is not None and now >= life.end:
+        return _expired(recipient, _reviewed_too_late(recipient, known, cause, held), cause, life)
+    end = None if life is None else life.end
+    told, overdue = _told(claim, recipient, schedules, now)
     state = State.HELD if held else State.QUEUED if recipient.last is None else State.DEFERRED
     outcome = known or _not_yet(held)
     again = _next_review(claim, told, end, schedules)
-    return SettledRecipient(recipient, state, outcome, None, told, cause, review=again, expires=end)
+    return SettledRecipient(recipient, state, outcome, None, told, cause, review=again, expires=end, overdue=overdue)
 
 
 def _newer(last: Deferred | None, resting: Deferred | None) -> Deferred | None:
@@ -262,9 +312,30 @@ def _newer(last: Deferred | None, resting: Deferred | None) -> Deferred | None:
     return resting
 
 
+def _told(claim: Claim, recipient: Recipient, schedules: Schedules, now: datetime) -> tuple[int, bool]:
+    """How many delay notices its sender has had when those that are due now are sent. Also whether among those is the
+    one that the message was to be there by now.
+    """
+    times = schedules.notice_times(claim.due, claim.deliver_by)
+    told = max(recipient.delay_notices, sum(time <= now for time in times))
+    new = times[recipient.delay_notices : told]
+    return told, claim.deliver_by is not None and not claim.deliver_by.returns and claim.deliver_by.time in new
+
+
 def _next_review(claim: Claim, told: int, end: datetime | None, schedules: Schedules) -> datetime | None:
-    times = [claim.arrived + notice for notice in schedules.notices[told:]]
+    times = schedules.notice_times(claim.due, claim.deliver_by)[told:]
     return min(times + ([end] if end is not None else []), default=None)
+
+
+def _expired(recipient: Recipient, failed: Failed, cause: Cause | None, life: Life) -> SettledRecipient:
+    outcome = _sent_back(failed, life.end) if life.asked else failed
+    return _failed(recipient, outcome, cause, life.limit, life.end)
+
+
+def _sent_back(failed: Failed, by: datetime) -> Failed:
+    """RFC 2852 section 4.1.3: status 5.4.7, whatever it was that kept the mail."""
+    reason = f"it was to be delivered by {utc(by)}, as its sender asked: {failed.reason}"
+    return replace(failed, status=EXPIRED_5_4_7, reason=reason)
 
 
 def _failed(

@@ -204,11 +204,6 @@ def of_end(until: datetime) -> str:
     return f"{until:%Y-%m-%d %H:%M} UTC"
 
 
-def utc(moment: datetime) -> str:
-    """A time, to the second."""
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
 def in_words(span: timedelta) -> str:
     """A length of time in one unit, rounded: 40 s, 4 min, 3 h, 2 days. Less than nothing is nothing."""
     seconds = max(0, round(span.total_seconds()))

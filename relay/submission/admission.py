@@ -13,6 +13,7 @@ from relay.policy.quota import Over
 from relay.submission import replies
 from relay.submission.front import Front
 from relay.submission.receive import Transaction
+from relay.submission.timing import Timing
 from relay.submission.verbs import Mail, Rcpt
 
 
@@ -23,7 +24,7 @@ class Admission:
         self._front = front
         self._max_recipients = max_recipients
 
-    async def begin(self, grant: Grant, peer: Peer, mail: Mail) -> Transaction | Reply:
+    async def begin(self, grant: Grant, peer: Peer, mail: Mail, asked: Timing) -> Transaction | Reply:
         """A message of this sender, if it may come from there. It is counted until it is given up or stored."""
         domains, quotas = self._front.domains, self._front.quotas
         if not grant.allows_sender(mail.sender, peer.login):
@@ -32,9 +33,9 @@ class Admission:
         if fault is not None:
             return fault
         if grant.quota.unlimited or quotas is None:
-            return Transaction(mail)
+            return Transaction(mail, asked)
         spending = quotas.message(grant, peer)
-        return replies.over_quota(spending) if isinstance(spending, Over) else Transaction(mail, spending)
+        return replies.over_quota(spending) if isinstance(spending, Over) else Transaction(mail, asked, spending)
 
     async def add(self, grant: Grant, peer: Peer, transaction: Transaction, rcpt: Rcpt) -> Reply | None:
         """One more recipient; None: it is among the recipients, else what stands against it."""

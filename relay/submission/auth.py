@@ -1,103 +1,191 @@
-"""AUTH PLAIN and LOGIN: the talk with the client, and the answer.
+"""Who is the client? Each mechanism's talk with it, the check of what it says, and the count of what failed.
 
-RFC 4954 (AUTH), RFC 4616 (PLAIN), draft-murchison-sasl-login-00 (LOGIN). When AUTH is allowed at all, under TLS only,
-is for `session` to say.
+RFC 4954 (AUTH), RFC 4422 appendix A (EXTERNAL), RFC 5802 (SCRAM), RFC 7628 (OAUTHBEARER). When AUTH is allowed at all
+is for `login` to say. Neither passwords nor tokens are in any event.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
-from relay.events import AuthenticationFailed, Emit, FileRefused
+from relay.events import AuthenticationFailed, Emit, FileRefused, LoginsBarred
 from relay.mail.status import Reply
-from relay.submission import replies
+from relay.policy.clients import Peer
+from relay.submission import replies, sasl, scram
+from relay.submission.bearer import TokenFault
+from relay.submission.callback import LoginService, Question
+from relay.submission.failed_logins import FailedLogins, network_of
+from relay.submission.jwks import TokenLogins
+from relay.submission.passwords import Passwords
+from relay.submission.sasl import Password, Talk, Token
 from relay.submission.users import Users
+from relay.submission.users_file import normal
 
-_MAX_CHECKS = 16  # passwords being checked, or waiting for it, at once
-
-Ask = Callable[[str], Awaitable[bytes | Reply]]  # sends a challenge (base64), returns the client's line or a refusal
+_WRONG_PASSWORD: Final = "wrong name or password"  # noqa: S105  (a reason, no password)
+_LEFT: Final = "left before the answer"
+_FOR_ANOTHER: Final = "wants to act for another"
+_NOT_IN_CERTIFICATE: Final = "the certificate does not have the name"
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """What the client says it is."""
+class Rejected:
+    """What the client said is not so. `name`: who it wanted to be."""
 
     name: str
-    password: str
+    reason: str
 
 
-Talk = Callable[[bytes | None, Ask], Awaitable[Credentials | Reply]]
-
-
-async def talk_plain(initial: bytes | None, ask: Ask) -> Credentials | Reply:
-    """RFC 4616: authorization identity, name and password in one response, with NULs between."""
-    response = await _response(initial, "", ask)
-    if isinstance(response, Reply):
-        return response
-    parts = response.split("\0")
-    if len(parts) != 3 or not parts[1]:
-        return replies.BAD_LOGIN_DATA
-    acting_for, name, password = parts
-    if acting_for not in ("", name):
-        return replies.LOGIN_REFUSED  # nobody acts for others here
-    return Credentials(name, password)
-
-
-async def talk_login(initial: bytes | None, ask: Ask) -> Credentials | Reply:
-    """Name, then password; some clients send the name at once."""
-    name = await _response(initial, "VXNlcm5hbWU6", ask)  # "Username:"
-    if isinstance(name, Reply):
-        return name
-    password = await _response(None, "UGFzc3dvcmQ6", ask)  # "Password:"
-    if isinstance(password, Reply):
-        return password
-    return Credentials(name, password)
-
-
-MECHANISMS: Mapping[str, Talk] = {"PLAIN": talk_plain, "LOGIN": talk_login}
+Outcome = str | Rejected | Reply  # the login, or it is none, or that cannot be said
 
 
 class Authenticator:
-    """Checks credentials against the users file, a few at a time: each costs a tenth of a second of CPU."""
+    """Logs clients in. `monotonic` is a clock in seconds that never goes back."""
 
-    def __init__(self, users: Users, emit: Emit) -> None:
+    def __init__(
+        self,
+        users: Users | None,
+        service: LoginService | None,
+        tokens: TokenLogins | None,
+        failed: FailedLogins,
+        emit: Emit,
+        monotonic: Callable[[], float],
+    ) -> None:
         self._users = users
+        self._service = service
+        self._tokens = tokens
+        self._passwords = Passwords(users, service)
+        self._failed = failed
         self._emit = emit
-        self._checking = 0
+        self._monotonic = monotonic
+        self._ways: dict[str, Callable[[Talk, Peer], Awaitable[Outcome]]] = {
+            scram.NAME: self._scram,
+            sasl.PLAIN: self._plain,
+            sasl.LOGIN: self._login,
+            sasl.OAUTHBEARER: self._oauthbearer,
+            sasl.XOAUTH2: self._xoauth2,
+            sasl.EXTERNAL: self._external,
+        }
 
-    async def check(self, given: Credentials, client: str) -> Reply:
-        """AUTHENTICATED, LOGIN_REFUSED or LOGIN_BUSY."""
-        problem = self._users.refresh()
-        if problem is not None:
-            self._emit(FileRefused(problem))
-        if self._users.remembers(given.name, given.password):
-            return replies.AUTHENTICATED
-        if self._checking >= _MAX_CHECKS:
-            return replies.LOGIN_BUSY
-        self._checking += 1
-        try:
-            fits = await self._users.check(given.name, given.password)
-        finally:
-            self._checking -= 1
-        if fits:
-            return replies.AUTHENTICATED
-        self._emit(AuthenticationFailed(client, replies.printable(given.name, 255)))
+    def mechanisms(self, peer: Peer) -> tuple[str, ...]:
+        """Those that may work for this client at this moment; the one to choose first comes first.
+
+        SCRAM only when it works for all: clients that find it take it, and try nothing else when it fails.
+        """
+        self._refresh()
+        has_passwords = self._service is not None or (self._users is not None and self._users.count > 0)
+        has_scram = self._service is None and self._users is not None and self._users.all_have_scram
+        works = {
+            scram.NAME: has_scram,
+            sasl.PLAIN: has_passwords,
+            sasl.LOGIN: has_passwords,
+            sasl.OAUTHBEARER: self._tokens is not None,
+            sasl.XOAUTH2: self._tokens is not None,
+            sasl.EXTERNAL: bool(peer.certificates),
+        }
+        return tuple(name for name in self._ways if works[name])
+
+    async def log_in(self, mechanism: str, talk: Talk, peer: Peer) -> str | Reply:
+        """The login, or the answer to a client that has none. `mechanism` is one of `mechanisms`."""
+        if self._is_barred(peer):
+            return replies.LOGIN_BARRED
+        outcome = await self._ways[mechanism](talk, peer)
+        if isinstance(outcome, Reply):
+            return outcome
+        if isinstance(outcome, str):
+            self._failed.succeeded(peer.address)
+            return outcome
+        self._count(mechanism, outcome, peer)
+        if mechanism in (sasl.OAUTHBEARER, sasl.XOAUTH2):
+            await talk.ask(sasl.token_refusal(mechanism))
         return replies.LOGIN_REFUSED
 
+    def _count(self, mechanism: str, rejected: Rejected, peer: Peer) -> None:
+        client = str(peer.address)
+        self._emit(AuthenticationFailed(client, replies.printable(rejected.name, 255), mechanism, rejected.reason))
+        full = self._failed.failed(peer.address, self._monotonic())
+        if full is not None:
+            self._emit(LoginsBarred(str(full)))
 
-async def _response(initial: bytes | None, challenge: str, ask: Ask) -> str | Reply:
-    """One response, decoded. RFC 4954 section 4: `*` gives up, and `=` is an empty initial response."""
-    if initial == b"=":
-        return ""
-    line: bytes | Reply = initial if initial is not None else await ask(challenge)
-    if isinstance(line, Reply):
-        return line
-    if line == b"*":
-        return replies.LOGIN_CANCELLED
-    try:
-        return base64.b64decode(line, validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError):
-        return replies.BAD_LOGIN_DATA
+    def _is_barred(self, peer: Peer) -> bool:
+        return self._failed.are_too_many(peer.address, self._monotonic())
+
+    def _refresh(self) -> None:
+        problem = self._users.refresh() if self._users is not None else None
+        if problem is not None:
+            self._emit(FileRefused(problem))
+
+    # One way for each mechanism
+
+    async def _plain(self, talk: Talk, peer: Peer) -> Outcome:
+        return await self._password(await sasl.hear_plain(talk), sasl.PLAIN, peer)
+
+    async def _login(self, talk: Talk, peer: Peer) -> Outcome:
+        return await self._password(await sasl.hear_login(talk), sasl.LOGIN, peer)
+
+    async def _password(self, said: Password | Reply, mechanism: str, peer: Peer) -> Outcome:
+        if isinstance(said, Reply):
+            return said
+        if normal(said.acting_for) not in ("", normal(said.name)):
+            return Rejected(said.name, _FOR_ANOTHER)
+        if self._is_barred(peer):
+            return replies.LOGIN_BARRED
+        question = Question(said.name, said.password, str(peer.address), peer.listener, mechanism)
+        login = self._passwords.remembered(question)
+        if login is not None:
+            return login
+        try:
+            found = await self._passwords.check(question, network_of(peer.address), lambda: self._is_barred(peer))
+        except asyncio.CancelledError:  # or whoever does not wait for the answer could have us check without end
+            self._count(mechanism, Rejected(said.name, _LEFT), peer)
+            raise
+        return Rejected(said.name, _WRONG_PASSWORD) if found is None else found
+
+    async def _scram(self, talk: Talk, peer: Peer) -> Outcome:
+        message = await talk.first()
+        first = message if isinstance(message, Reply) else scram.parse_first(message)
+        if isinstance(first, Reply) or self._users is None:
+            return first if isinstance(first, Reply) else replies.UNKNOWN_MECHANISM
+        if first.acting_for not in ("", first.name):
+            return Rejected(first.name, _FOR_ANOTHER)
+        verifier = self._users.verifier(first.name)
+        challenge = scram.server_first(first, verifier, secrets.token_urlsafe(18))
+        final = await talk.ask(challenge)
+        if isinstance(final, Reply) or self._is_barred(peer):
+            return final if isinstance(final, Reply) else replies.LOGIN_BARRED
+        proof = scram.judge(first, challenge, verifier, final)
+        if isinstance(proof, Reply):
+            return Rejected(first.name, _WRONG_PASSWORD) if proof is replies.LOGIN_REFUSED else proof
+        last = await talk.ask(proof)  # RFC 4954 §4: what comes with a success goes before it, and is answered
+        if isinstance(last, Reply):
+            return last
+        return replies.BAD_LOGIN_DATA if last else first.name
+
+    async def _external(self, talk: Talk, peer: Peer) -> Outcome:
+        wanted = await sasl.hear_external(talk)
+        if isinstance(wanted, Reply):
+            return wanted
+        if wanted and wanted.lower() not in peer.certificates:
+            return Rejected(wanted, _NOT_IN_CERTIFICATE)
+        return wanted.lower() or peer.certificates[0]
+
+    async def _oauthbearer(self, talk: Talk, peer: Peer) -> Outcome:
+        return await self._token(await sasl.hear_oauthbearer(talk))
+
+    async def _xoauth2(self, talk: Talk, peer: Peer) -> Outcome:
+        return await self._token(await sasl.hear_xoauth2(talk))
+
+    async def _token(self, said: Token | Reply) -> Outcome:
+        if isinstance(said, Reply) or self._tokens is None:
+            return said if isinstance(said, Reply) else replies.UNKNOWN_MECHANISM
+        login = await self._tokens.check(said.token)
+        if login is None:
+            return replies.LOGIN_UNCHECKED
+        if isinstance(login, TokenFault):
+            return Rejected(said.name, login.value)
+        if normal(said.name).lower() not in ("", normal(login).lower()):
+            return Rejected(said.name, _FOR_ANOTHER)
+        return login

@@ -18,6 +18,7 @@ from relay.policy.clients import Grant, Peer
 from relay.settings import ListenerSettings, ListenerTls
 from relay.submission import replies
 from relay.submission.access import client_address
+from relay.submission.client_certificate import certificate_names
 from relay.submission.crowd import Seat
 from relay.submission.shared import Shared
 from relay.submission.stream import Gone, Stream
@@ -119,7 +120,8 @@ class Conversation(Stream):
         if not peer:
             self.hang_up()  # it left before we looked
             return False
-        self._identify(self._came.peer or Peer(client_address(peer[0]), self._listener.name))
+        caller = self._came.peer or Peer(client_address(peer[0]), self._listener.name)
+        self._identify(replace(caller, certificates=certificate_names(self._link)))
         seat = replies.SHUTTING_DOWN if self._shared.stopping else self._seat or self._shared.enter(self._peer)
         if isinstance(seat, Reply):
             self.hang_up(seat)
@@ -226,7 +228,7 @@ class Conversation(Stream):
             self._refuse(replies.NOT_IMPLEMENTED)
         else:
             self.say(replies.READY_FOR_TLS)
-            await self._shake_hands(self._shared.tls)
+            await self._shake_hands(self._shared.tls.of(self._listener.ask_certificate))
 
     async def _shake_hands(self, context: ssl.SSLContext) -> None:
         # RFC 3207 §4.2: nothing that was said in clear text counts any more.
@@ -238,6 +240,7 @@ class Conversation(Stream):
             event = SubmissionRefused(str(self._peer.address), "connection closed", f"TLS handshake failed: {failure}")
             self._shared.front.emit(event)
             raise Gone
+        self._identify(replace(self._peer, certificates=certificate_names(self._link)))
 
     async def smtp_RSET(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.5: forget the message."""

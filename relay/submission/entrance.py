@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 
 from relay.events import SubmissionRefused
 from relay.listen import BACKLOG
@@ -104,7 +105,7 @@ class Entrance:
         finally:
             self._shared.crowd.leave(seat)
         if isinstance(found, Header):
-            await self._admit(client, _named(found, proxy, self._listener))
+            await self._admit(client, client_of(found, proxy, self._listener))
             return
         client.close()
         if found is not None:
@@ -141,9 +142,9 @@ class Entrance:
             client.close()
 
     async def _shake_hands(self, client: socket.socket, peer: Peer) -> None:
-        shared, context = self._shared, self._shared.tls
+        shared, contexts = self._shared, self._shared.tls
         seat = shared.enter(peer)
-        if context is None or isinstance(seat, Reply):
+        if contexts is None or isinstance(seat, Reply):
             client.close()  # never in clear text
             return
         arrival = Arrival(self._listener, peer, seat)
@@ -151,7 +152,7 @@ class Entrance:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: Session(shared, arrival),
                 client,
-                ssl=context,
+                ssl=contexts.of(self._listener.ask_certificate),
                 ssl_handshake_timeout=min(HANDSHAKE_SECONDS, shared.settings.timeout.total_seconds()),
                 ssl_shutdown_timeout=LINGER_SECONDS,
             )
@@ -165,12 +166,16 @@ class Entrance:
             raise
 
 
-def _named(header: Header, proxy: Peer, listener: ListenerSettings) -> Peer:
-    """The client of a header. An address of a proxy, told or not, proves nothing: anybody may stand behind it."""
+def client_of(header: Header, proxy: Peer, listener: ListenerSettings) -> Peer:
+    """The client of a header. An address of a proxy, told or not, proves nothing: anybody may stand behind it.
+
+    So does loopback: that is the proxy's own machine, unless the proxy is on ours.
+    """
     if header.client is None:
         return Peer(proxy.address, listener.name, known=False)
     client = Peer(header.client, listener.name)
-    return Peer(header.client, listener.name, known=False) if client.is_in(listener.proxy_from) else client
+    of_proxy = client.is_in(listener.proxy_from) or (client.on_this_machine and not proxy.on_this_machine)
+    return replace(client, known=False) if of_proxy else client
 
 
 async def _peek(client: socket.socket) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,9 +10,12 @@ from relay.events import Emit
 from relay.mail.address import Address
 from relay.mail.message import MessageId, NewMessage
 from relay.queue.store import BodyWriter
+from relay.submission.callback import LoginService
 from relay.submission.domains import DomainChecks
+from relay.submission.jwks import TokenLogins
 from relay.submission.quota import Quotas
 from relay.submission.users import Users
+from relay.tls import ServerContexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Front:
     """`clock` gives aware UTC times; `new_id` never the same id twice. Without `tls` there is neither TLS nor AUTH.
 
     `new_body` begins a message's octets and `accept` puts the message into the queue: both as `QueueStore` has them.
+    Who may log in: `users`, those that `service` knows, those with an access token that `tokens` takes.
     `refusal` says why mail of this sender, under this login, to this recipient is not taken, or None when it is.
     `quotas` must be there when some client has a quota, `domains` when DNS is to be asked for those of addresses.
     """
@@ -30,8 +33,10 @@ class Front:
     emit: Emit
     new_body: Callable[[MessageId], BodyWriter]
     accept: Callable[[NewMessage], Awaitable[None]]
-    tls: ssl.SSLContext | None
+    tls: ServerContexts | None
     users: Users | None
     refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None
+    service: LoginService | None = None
+    tokens: TokenLogins | None = None
     quotas: Quotas | None = None
     domains: DomainChecks | None = None

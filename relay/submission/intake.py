@@ -19,6 +19,7 @@ from relay.submission.access import client_address
 from relay.submission.admission import Admission
 from relay.submission.receive import Incoming, Receiver, Transaction
 from relay.submission.received import Client
+from relay.submission.timing import NO_TIMING
 from relay.submission.verbs import Mail, Rcpt
 
 _HTTP = "HTTP"  # RFC 5321 §4.4 wants a registered name; what others write in such a case
@@ -55,7 +56,7 @@ class Intake:
         if grant is None:
             return self._declined(peer, handed, Declined(replies.LOGIN_MAY_NOT_SEND))
         mail = Mail(handed.sender, smtputf8=True, requiretls=handed.requiretls, dsn=handed.dsn)
-        transaction = await self._admission.begin(grant, peer, mail)
+        transaction = await self._admission.begin(grant, peer, mail, NO_TIMING)
         if isinstance(transaction, Reply):
             return self._declined(peer, handed, Declined(transaction))
         try:

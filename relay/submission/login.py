@@ -1,5 +1,8 @@
 # ruff: noqa: N802  (verbs are named as aiosmtpd names them: smtp_AUTH)
-"""The part of a session that logs a client in. RFC 4954. What is said and checked is in `auth`."""
+"""The part of a session that logs a client in: when AUTH may be used, and what follows. RFC 4954.
+
+What is said and checked is in `auth`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from dataclasses import replace
 
 from relay.mail.status import Reply
 from relay.submission import replies
-from relay.submission.auth import MECHANISMS, Talk
+from relay.submission.auth import Authenticator
 from relay.submission.conversation import MAX_LINE_OCTETS, Arrival, Conversation
+from relay.submission.sasl import Talk
 from relay.submission.shared import Shared
 
 _MAX_FAILED_LOGINS = 3
@@ -24,38 +28,50 @@ class LoginConversation(Conversation):
     @property
     def mechanisms(self) -> tuple[str, ...]:
         """What AUTH takes at this moment."""
-        if self._shared.authenticator is None or not self._listener.auth or self.tls is None:
+        if self._logins is None or not self._may_be_told_passwords:
             return ()
-        return tuple(MECHANISMS)
+        return self._logins.mechanisms(self._peer)
+
+    @property
+    def _logins(self) -> Authenticator | None:
+        return self._shared.authenticator if self._listener.auth else None
+
+    @property
+    def _may_be_told_passwords(self) -> bool:
+        """Under TLS; and without it, if that is wanted, by clients on this machine: nobody listens in between."""
+        on_this_machine = self._peer.known and self._peer.address.is_loopback
+        return self.tls is not None or (on_this_machine and self._shared.settings.plaintext_login_on_loopback)
 
     async def smtp_AUTH(self, arg: str) -> None:
         """RFC 4954: log in."""
-        authenticator = self._shared.authenticator
-        talk = self._choose_mechanism(arg)
-        if authenticator is None or isinstance(talk, Reply):
-            self._refuse(talk if isinstance(talk, Reply) else replies.NOT_IMPLEMENTED)
+        authenticator = self._logins
+        if authenticator is None:
+            self._refuse(replies.NOT_IMPLEMENTED)
             return
-        _, given, initial = arg.partition(" ")
-        credentials = await talk(initial.encode("utf-8", "surrogateescape") if given else None, self._ask)
-        if isinstance(credentials, Reply):
-            self._refuse(credentials)
+        mechanism, given, initial = arg.partition(" ")
+        refusal = self._auth_refusal(arg, mechanism.upper())
+        if refusal is not None:
+            self._refuse(refusal)
             return
-        answer = await authenticator.check(credentials, str(self._peer.address))
-        if answer is replies.AUTHENTICATED:
-            self._identify(replace(self._peer, login=credentials.name))
-        elif answer is replies.LOGIN_REFUSED:
+        talk = Talk(initial.encode("utf-8", "surrogateescape") if given else None, self._ask)
+        found = await authenticator.log_in(mechanism.upper(), talk, self._peer)
+        if isinstance(found, str):
+            self._identify(replace(self._peer, login=found))
+            self.say(replies.AUTHENTICATED)
+            return
+        if found in (replies.LOGIN_REFUSED, replies.LOGIN_BARRED):
             self._failed_logins += 1
             self.count_mistake()
         if self._failed_logins >= _MAX_FAILED_LOGINS:
             self.hang_up(replies.TOO_MANY_FAILED_LOGINS)
+        elif found is replies.LOGIN_REFUSED:
+            self.say(found)
         else:
-            self.say(answer)
+            self._refuse(found)
 
-    def _choose_mechanism(self, arg: str) -> Talk | Reply:
-        words = arg.split(" ")
-        if self._shared.authenticator is None or not self._listener.auth:
-            return replies.NOT_IMPLEMENTED
-        if self.tls is None:
+    def _auth_refusal(self, arg: str, mechanism: str) -> Reply | None:
+        """Why AUTH cannot be tried; None: it can."""
+        if not self._may_be_told_passwords:
             return replies.LOGIN_NEEDS_TLS
         if not self._extended:
             return replies.NO_HELO
@@ -63,9 +79,9 @@ class LoginConversation(Conversation):
             return replies.ALREADY_AUTHENTICATED
         if self.busy:
             return replies.LOGIN_IN_TRANSACTION  # RFC 4954 §4
-        if not words[0] or len(words) > 2:
+        if not mechanism or arg.count(" ") > 1:
             return replies.AUTH_SYNTAX
-        return MECHANISMS.get(words[0].upper(), replies.UNKNOWN_MECHANISM)
+        return None if mechanism in self.mechanisms else replies.UNKNOWN_MECHANISM
 
     async def _ask(self, text: str) -> bytes | Reply:
         self.say(replies.challenge(text))

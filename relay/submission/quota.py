@@ -27,6 +27,7 @@ FORGET_AFTER = timedelta(days=180)  # a recipient who was not sent to
 TELL_EVERY = timedelta(hours=1)
 _REFRESH_AFTER = timedelta(days=7)  # what the file says of a recipient is that old at most
 _MOST_IN_MEMORY = 10_000  # buckets, and limits that were told of
+_WRITE_AFTER_SECONDS = 1.0  # each write waits for the disk, which the queue needs
 _DAMAGED = "damaged"  # the key of the row that says when that was; no hash is so short
 
 V = TypeVar("V")
@@ -112,6 +113,7 @@ class Quotas:
         self._buckets: dict[str, Bucket] = {}
         self._told: dict[tuple[str, Limit], datetime] = {}
         self._unwritten = _Unwritten()
+        self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
         self._learn_until: datetime | None = None
         self._damage_noted = False
@@ -224,8 +226,7 @@ class Quotas:
         spent = Spent() if found is None else found.spent
         self._unwritten.accounts[account] = _Account(spent.plus(Count(recipients, new), now), now)
         self._accounts.put_in_memory(account, self._unwritten.accounts[account])
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write())
+        self._write_soon()
 
     def give_back(self, account: str) -> None:
         """A message that was begun will not come."""
@@ -251,7 +252,19 @@ class Quotas:
         self._buckets[account] = bucket.changed(-1) if may else bucket
         return may
 
+    def _write_soon(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_WRITE_AFTER_SECONDS, self._begin_writing)
+
+    def _begin_writing(self) -> None:
+        self._timer = None
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+
     async def _write_all(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._writing is not None:
             await self._writing
         await self._write()
@@ -278,6 +291,7 @@ class Quotas:
             self._damage_noted = True
             self._learn_until = self._clock() + DAY
             self._unwritten.recipients[_DAMAGED] = self._clock()
+            self._write_soon()
 
     def _report(self, reason: str) -> None:
         self._emit(QuotaFailed(reason))

@@ -28,6 +28,7 @@ from relay.submission.prepare import Treatment
 from relay.submission.quota import Spending
 from relay.submission.received import Client, received_line
 from relay.submission.stream import Stream
+from relay.submission.timing import NO_TIMING, Timing
 from relay.submission.verbs import Mail, Rcpt
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class Transaction:
     """What MAIL and RCPT have said so far. Recipients are kept once each, by local part and domain."""
 
     mail: Mail
+    timing: Timing = NO_TIMING
     spending: Spending | None = None
     once: Once | None = None
     committing: bool = False  # whether it is stored is being settled, whatever becomes of the client
@@ -223,6 +225,10 @@ class Incoming:
                 dsn=transaction.mail.dsn,
                 login=client.peer.login,
                 once=transaction.once,
+                release=transaction.timing.release,
+                release_asked=transaction.timing.release_asked,
+                priority=transaction.timing.priority,
+                deliver_by=transaction.timing.deliver_by,
             )
             await front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored
@@ -241,6 +247,9 @@ class Incoming:
                 size=message.body.size,
                 client=str(client.peer.address),
                 login=client.peer.login,
+                allowed_by=client.grant.name,
+                release=message.release,
+                priority=message.priority,
             )
         )
         return None

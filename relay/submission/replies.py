@@ -47,6 +47,8 @@ STORE_UNAVAILABLE = _reply(451, "4.3.0 Queue not available, try again later")
 STORE_FULL = _reply(452, "4.3.1 Queue has no room, try again later")
 TOO_MANY_RECIPIENTS = _reply(452, "4.5.3 Too many recipients, send to the others in another message")
 LOGIN_BUSY = _reply(454, "4.7.0 Too many logins at once, try again later")
+LOGIN_UNCHECKED = _reply(454, "4.7.0 Login cannot be checked now, try again later")
+LOGIN_BARRED = _reply(454, "4.7.0 Too many failed logins from your address or network, try again later")
 
 TLS_FIRST = _reply(530, "5.7.0 Send STARTTLS first")
 REQUIRETLS_NEEDS_TLS = _reply(530, "5.7.10 REQUIRETLS needs an encrypted session, send STARTTLS first")
@@ -65,6 +67,7 @@ VRFY_SYNTAX = _reply(501, "5.5.4 Syntax: VRFY address")
 NO_ARGUMENT = _reply(501, "5.5.4 This command takes no argument")
 PARAMETER_SYNTAX = _reply(501, "5.5.4 Syntax error in parameters")
 BAD_LOGIN_DATA = _reply(501, "5.5.2 Cannot decode the response")
+NO_CHANNEL_BINDING = _reply(501, "5.5.4 Channel binding is not supported, log in without it")
 LOGIN_CANCELLED = _reply(501, "5.7.0 Authentication cancelled")
 NOT_IMPLEMENTED = _reply(502, "5.5.1 Command not implemented")
 NO_HELO = _reply(503, "5.5.1 Send EHLO first")
@@ -86,6 +89,7 @@ RECIPIENT_NOT_ALLOWED = _reply(550, "5.7.1 You may not send to this address")
 NO_LOCAL_MAILBOXES = _reply(550, "5.1.1 No local mailboxes here, use a full address")
 TOO_BIG = _reply(552, "5.3.4 Message too big")
 HEADER_TOO_BIG = _reply(552, "5.3.4 Header of the message is over 256 KiB")
+RELEASED_TOO_LATE = _reply(501, "5.5.4 HOLDFOR or HOLDUNTIL goes beyond BY")
 NEEDS_SMTPUTF8 = _reply(553, "5.6.7 Address is not ASCII and SMTPUTF8 was not given")
 TOO_MANY_HOPS = _reply(554, "5.4.6 Too many Received lines: mail loop")
 UNKNOWN_PARAMETER = _reply(555, "5.5.4 Parameter not recognized")
@@ -145,20 +149,26 @@ def rejected(message: str) -> Reply:
 
 
 _OF_LIMIT = {
-    Limit.MESSAGES: "messages in a minute",
-    Limit.RECIPIENTS: "recipients in 24 hours",
-    Limit.NEW_RECIPIENTS: "recipients in 24 hours that were not sent to before",
+    Limit.MESSAGES: ("messages", "a minute"),
+    Limit.RECIPIENTS: ("recipients", "24 hours"),
+    Limit.NEW_RECIPIENTS: ("new recipients", "24 hours"),
 }
 
 
 def over_quota(found: Over) -> Reply:
     """MAIL or RCPT above a limit of the client's: never for good, a client that queues tries again."""
-    return _reply(450, f"4.7.1 Your limit of {found.most} {_OF_LIMIT[found.limit]} is reached, try again later")
+    what, time = _OF_LIMIT[found.limit]
+    return _reply(450, f"4.7.1 Too many {what}: your limit is {found.most} in {time}, try again later")
 
 
 def bad_parameter(problem: str) -> Reply:
     """MAIL or RCPT with a parameter that cannot be so."""
     return _reply(501, f"5.5.4 {problem}")
+
+
+def held_too_long(latest: str) -> Reply:
+    """MAIL with a time of release that is too far ahead."""
+    return bad_parameter(f"Mail is not held beyond {latest}")
 
 
 def received(octets: int) -> Reply:

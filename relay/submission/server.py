@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from contextlib import ExitStack
 from datetime import timedelta
 
 from relay.events import ListenerStarted
 from relay.listen import BACKLOG, NOTHING_INHERITED, InheritedSockets, listening_socket
-from relay.settings import HostPort, ListenerSettings, ListenerTls, Settings
+from relay.settings import HostPort, ListenerSettings, ListenerTls, Settings, SubmissionSettings
 from relay.submission.admission import Admission
 from relay.submission.auth import Authenticator
 from relay.submission.conversation import Arrival
 from relay.submission.crowd import Crowd
 from relay.submission.entrance import Entrance, is_needed
+from relay.submission.failed_logins import FailedLogins
 from relay.submission.front import Front
 from relay.submission.intake import Intake
 from relay.submission.receive import Receiver
 from relay.submission.session import Session
 from relay.submission.shared import Shared
 from relay.submission.stream import LINGER_SECONDS
+from relay.tls import ServerContexts
 
 __all__ = ["Front", "SubmissionServer"]
 
@@ -37,10 +38,11 @@ class SubmissionServer:
 
     def __init__(self, settings: Settings, hostname: str, front: Front) -> None:
         given = settings.submission
-        authenticator = Authenticator(front.users, front.emit) if front.users is not None else None
-        receiver, admission = Receiver(hostname, given, front), Admission(front, given.max_recipients)
+        receiver = Receiver(hostname, given, front)
+        admission = Admission(front, given.max_recipients)
         self.intake = Intake(settings.clients, admission, receiver)
         self._listening = settings.listeners
+        authenticator = _authenticator(given, front)
         crowd = Crowd(given.max_connections, given.max_connections_per_address, given.connections_per_minute)
         self._shared = Shared(
             settings=given,
@@ -59,13 +61,13 @@ class SubmissionServer:
         self._entrances: list[Entrance] = []
 
     @property
-    def tls(self) -> ssl.SSLContext | None:
-        """The context of the next handshake. Set it to bring in a new certificate."""
+    def tls(self) -> ServerContexts | None:
+        """The contexts of the next handshake. Set it to bring in a new certificate."""
         return self._shared.tls
 
     @tls.setter
-    def tls(self, context: ssl.SSLContext | None) -> None:
-        self._shared.tls = context
+    def tls(self, contexts: ServerContexts | None) -> None:
+        self._shared.tls = contexts
 
     def bind(self, inherited: InheritedSockets = NOTHING_INHERITED) -> None:
         """Have all addresses; who connects waits for `start`. `inherited`: sockets by name, ours from now on.
@@ -133,3 +135,13 @@ class SubmissionServer:
         kind = listener.tls if self._shared.tls is not None else ListenerTls.NONE
         self._shared.front.emit(ListenerStarted(listener.name, str(address), kind.value))
         return address
+
+
+def _authenticator(given: SubmissionSettings, front: Front) -> Authenticator | None:
+    """None: nobody can log in."""
+    by_certificate = front.tls is not None and front.tls.asking is not None
+    if not (front.users or front.service or front.tokens or by_certificate):
+        return None
+    failed = FailedLogins(given.max_failed_logins)
+    loop = asyncio.get_running_loop()
+    return Authenticator(front.users, front.service, front.tokens, failed, front.emit, loop.time)

@@ -7,6 +7,8 @@ good (`receive`).
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from relay.mail.status import Reply
 from relay.settings import ListenerTls
 from relay.submission import replies
@@ -16,7 +18,10 @@ from relay.submission.login import LoginConversation
 from relay.submission.receive import Transaction
 from relay.submission.received import Client
 from relay.submission.shared import Shared
+from relay.submission.timing import future_release, timing
 from relay.submission.verbs import Mail, parse_mail, parse_rcpt
+
+_LARGEST_LIMIT = 999_999  # RFC 9422 §4: six digits
 
 
 class Session(LoginConversation):
@@ -25,6 +30,7 @@ class Session(LoginConversation):
     def __init__(self, shared: Shared, arrival: Arrival) -> None:
         super().__init__(shared, arrival)
         self._transaction: Transaction | None = None
+        self._refused = False  # MAIL or RCPT was, and what follows may have been sent before the client heard
         self._chunks: Chunks | None = None  # of the message that BDAT has begun
 
     async def converse(self) -> None:
@@ -44,6 +50,7 @@ class Session(LoginConversation):
         if self._transaction is not None:
             self._transaction.give_up()
         self._transaction = None
+        self._refused = False
         if self._chunks is not None:
             self._chunks.drop()
             self._chunks = None
@@ -75,6 +82,10 @@ class Session(LoginConversation):
         """The extensions for EHLO, with their parameters, at this moment."""
         offers = [f"SIZE {self._size_limit}"]
         offers += ["8BITMIME", "SMTPUTF8", "PIPELINING", "CHUNKING", "ENHANCEDSTATUSCODES", "DSN"]
+        offers += ["DELIVERBY", "MT-PRIORITY"]
+        offers.append(f"LIMITS RCPTMAX={min(self._shared.settings.max_recipients, _LARGEST_LIMIT)}")
+        if self._max_hold is not None:
+            offers.append(future_release(self._shared.front.clock(), self._max_hold))
         if self._offers_starttls:
             offers.append("STARTTLS")
         if self.tls is not None:
@@ -95,23 +106,35 @@ class Session(LoginConversation):
             if isinstance(mail, Mail) and mail.requiretls and self.tls is None:
                 mail = replies.REQUIRETLS_NEEDS_TLS
             begun = mail if isinstance(mail, Reply) else await self._begin(mail)
+            self._refused = isinstance(begun, Reply)
             if isinstance(begun, Reply):
                 self._refuse(begun, f"MAIL {arg}")
             else:
                 self._transaction = begun
                 self.say(replies.SENDER_OK)
 
+    @property
+    def _max_hold(self) -> timedelta | None:
+        """How long this client may have its mail held; None: not at all. RFC 4865 section 6: whoever may send.
+
+        Few clients say EHLO again after they have logged in, so that those who can are told of it before.
+        """
+        return self._shared.settings.max_hold if self._grant is not None or self.mechanisms else None
+
     async def _begin(self, mail: Mail) -> Transaction | Reply:
         """Strangers are heard out: RCPT tells them no."""
+        asked = timing(mail.wish, self._shared.front.clock(), self._max_hold)
+        if isinstance(asked, Reply):
+            return asked
         if self._grant is None:
-            return Transaction(mail)
-        return await self._shared.admission.begin(self._grant, self._peer, mail)
+            return Transaction(mail, asked)
+        return await self._shared.admission.begin(self._grant, self._peer, mail, asked)
 
     async def smtp_RCPT(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.3: one recipient. Strangers get here and no further."""
         transaction = self._transaction
         if transaction is None:
-            self._refuse(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
+            self._refuse_follower(replies.NO_MAIL if self._helo is not None else replies.NO_HELO)
             return
         if self._chunks is not None:
             self._refuse(replies.BDAT_HAS_BEGUN)
@@ -127,9 +150,17 @@ class Session(LoginConversation):
             return
         why_not = await self._shared.admission.add(self._grant, self._peer, transaction, rcpt)
         if why_not is not None:
+            self._refused = True
             self._refuse(why_not, about)
         else:
             self.say(replies.RECIPIENT_OK)
+
+    def _refuse_follower(self, reply: Reply) -> None:
+        """Refuse what follows a refused MAIL or RCPT: no mistake of who may send and sends all in one go. RFC 2920."""
+        if self._refused and self._grant is not None:
+            self.say(reply)
+        else:
+            self._refuse(reply)
 
     async def smtp_DATA(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.4: the message itself."""
@@ -137,7 +168,7 @@ class Session(LoginConversation):
         if not isinstance(ready, Reply) and self._chunks is not None:
             ready = replies.BDAT_HAS_BEGUN  # RFC 3030 §2
         if isinstance(ready, Reply):
-            self._refuse(ready)
+            self._refuse_follower(ready)
             return
         answer = await self._shared.receiver.receive(*ready, self)
         self.forget()
@@ -154,7 +185,7 @@ class Session(LoginConversation):
         ready = replies.BDAT_SYNTAX if chunk.last is None else self._for_message()
         if isinstance(ready, Reply):
             await skip(self, chunk.size)
-            self._refuse(ready)
+            self._refuse_follower(ready)
             return
         if self._chunks is None:
             self._chunks = Chunks(await self._shared.receiver.begin(*ready))
@@ -163,6 +194,7 @@ class Session(LoginConversation):
             # RFC 3030 §2: after a refusal comes RSET; for the chunks that are on their way there is no message.
             self._chunks = None
             self.forget()
+            self._refused = answer.code != 250
         self.say(answer)
 
     def _for_message(self) -> tuple[Client, Transaction] | Reply:

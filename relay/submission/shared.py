@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from dataclasses import dataclass, field
 
 from relay.events import ConnectionRefused
@@ -17,6 +16,7 @@ from relay.submission.crowd import Crowd, News, Seat
 from relay.submission.front import Front
 from relay.submission.receive import Receiver
 from relay.submission.stream import LANDING_OCTETS, Stream
+from relay.tls import ServerContexts
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +29,7 @@ class Shared:
     front: Front
     admission: Admission
     receiver: Receiver
-    tls: ssl.SSLContext | None
+    tls: ServerContexts | None
     authenticator: Authenticator | None
     crowd: Crowd
     postmaster: Address | None = None  # the mailbox behind the bare <postmaster>

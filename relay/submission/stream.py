@@ -132,11 +132,14 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         self._wake()
 
     def eof_received(self) -> bool:
-        """Let the handler finish what it has been sent. Under TLS there is no half-closed connection."""
+        """Let the handler finish what it has been sent. Under TLS there is no half-closed connection.
+
+        `tls` says so only when the handler has been told of the end of the handshake, which this may come before.
+        """
         self._ended = True
         self._wake()
         self._end_nap()
-        return self.tls is None
+        return self.tls is None and not self.shaking
 
     def connection_lost(self, error: Exception | None) -> None:
         """The end; aiosmtpd cancels the handler.
@@ -351,6 +354,8 @@ class Stream(SMTP, asyncio.BufferedProtocol):
 
 def handshake_fault(error: OSError) -> str:
     """Why a TLS handshake with a client failed, in a few words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the client's certificate is not good: {error.verify_message}"
     return getattr(error, "reason", None) or str(error) or type(error).__name__
 
 

@@ -1,7 +1,8 @@
 """The arguments of MAIL and RCPT, parsed from octets: path, parameters, and what they may hold. Pure.
 
 RFC 5321 section 4.1.2 (grammar), RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 (SMTPUTF8), RFC 4954 section 5
-(AUTH=), RFC 8689 section 2 (REQUIRETLS), RFC 3461 section 4 and RFC 6533 section 3 (RET, ENVID, NOTIFY, ORCPT).
+(AUTH=), RFC 8689 section 2 (REQUIRETLS), RFC 3461 section 4 and RFC 6533 section 3 (RET, ENVID, NOTIFY, ORCPT); what
+speaks of times is read in `timing`.
 Values stay as the client wrote them; nothing is upper-cased, decoded or "understood".
 """
 
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from relay.mail.address import Address, AddressError, parse_address
 from relay.mail.message import NOTHING_ASKED, MessageDsn, Notify, RecipientDsn, Ret
 from relay.mail.status import Reply
-from relay.mail.xtext import decode_utf8_address, decode_xtext
-from relay.submission import replies
+from relay.mail.xtext import decode_utf8_address, decode_xtext, encode_utf8_address, utf8_in_xtext
+from relay.submission import replies, timing
+from relay.submission.timing import NO_WISH, Wish
 
 # A path may hold > and spaces, but only inside the quotes of a local part. Blanks after the colon are common.
 _PATH = re.compile(rb'[ \t]*<((?:[^"<> \t]|"(?:[^"\\]|\\.)*")*)>(?:[ \t]+(.*))?\Z')
@@ -42,6 +44,10 @@ MAIL_PARAMETERS: Parameters = {
     b"REQUIRETLS": _NO_VALUE,  # RFC 8689 §2
     b"RET": Value(re.compile(rb"FULL|HDRS", re.IGNORECASE), "FULL or HDRS"),  # RFC 3461 §4.3
     b"ENVID": Value(re.compile(rb"[!-~]{1,100}"), "an identifier of at most 100 characters"),  # RFC 3461 §4.4
+    b"HOLDFOR": Value(timing.HOLDFOR, "a number of seconds from 1 to 999999999"),  # RFC 4865 §3
+    b"HOLDUNTIL": Value(timing.HOLDUNTIL, "a time in UTC such as 2030-01-01T12:00:00Z"),
+    b"BY": Value(timing.BY, "seconds, a semicolon, N or R, and perhaps T"),  # RFC 2852 §4
+    b"MT-PRIORITY": Value(timing.PRIORITY, "a number from -9 to 9"),  # RFC 6710 §3
 }
 RCPT_PARAMETERS: Parameters = {
     b"NOTIFY": Value(  # RFC 3461 §4.1
@@ -66,6 +72,7 @@ class Mail:
     smtputf8: bool
     requiretls: bool = False
     dsn: MessageDsn = _NO_DSN
+    wish: Wish = NO_WISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +97,25 @@ def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:
     dsn = _message_dsn(given)
     if isinstance(dsn, Reply):
         return dsn
+    wish = timing.read_wish(given)
+    if isinstance(wish, Reply):
+        return wish
     smtputf8, requiretls = b"SMTPUTF8" in given, b"REQUIRETLS" in given
+    sender = _sender(path, smtputf8)
+    return sender if isinstance(sender, Reply) else Mail(sender, smtputf8, requiretls, dsn, wish)
+
+
+def _sender(path: bytes, smtputf8: bool) -> Address | Reply | None:
+    """None: the null sender."""
     if path == b"":
-        return Mail(None, smtputf8, requiretls, dsn)
+        return None
     if not path.isascii() and not smtputf8:
         return replies.NEEDS_SMTPUTF8  # RFC 6531 §3.5
     try:
         sender = parse_address(path)
     except AddressError as error:
         return replies.bad_sender(str(error))
-    if sender.domain == "":
-        return replies.bad_sender("the address has no @ and domain")
-    return Mail(sender, smtputf8, requiretls, dsn)
+    return sender if sender.domain != "" else replies.bad_sender("the address has no @ and domain")
 
 
 def parse_rcpt(argument: bytes, extended: bool, smtputf8: bool, postmaster: Address | None = None) -> Rcpt | Reply:
@@ -184,8 +198,7 @@ def _recipient_dsn(given: Mapping[bytes, bytes | None], smtputf8: bool) -> Recip
     if octets is None:
         return RecipientDsn(notify)
     try:
-        orcpt = octets.decode()
-        _check_orcpt(orcpt, smtputf8)
+        orcpt = _orcpt(octets.decode(), smtputf8)
     except UnicodeDecodeError:
         return replies.bad_parameter("ORCPT is not valid UTF-8")
     except ValueError as error:
@@ -193,17 +206,20 @@ def _recipient_dsn(given: Mapping[bytes, bytes | None], smtputf8: bool) -> Recip
     return RecipientDsn(notify, orcpt)
 
 
-def _check_orcpt(orcpt: str, smtputf8: bool) -> None:
-    """Raise ValueError when it is not to be taken, saying why."""
+def _orcpt(orcpt: str, smtputf8: bool) -> str:
+    """The value of ORCPT as it is kept. Raises ValueError when it is not to be taken, saying why."""
     kind, _, address = orcpt.partition(";")
     if len(orcpt) > _MAX_ORCPT:
         raise ValueError("is longer than 500 characters")
+    if kind.lower() == "rfc822" and (spelt := utf8_in_xtext(address)) is not None:
+        return f"utf-8;{encode_utf8_address(spelt)}"
     if kind.lower() != "utf-8":
         decode_xtext(address)
-        return
+        return orcpt
     if not address.isascii() and not smtputf8:
         raise ValueError("is not ASCII and SMTPUTF8 was not given")  # RFC 6533 §3: the 7-bit form, then
     decode_utf8_address(address)
+    return orcpt
 
 
 def _split(keyword: bytes, argument: bytes) -> tuple[bytes, bytes] | None:

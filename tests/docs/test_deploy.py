@@ -14,24 +14,26 @@ import pytest
 from relay import __version__
 from relay.app import STOP_GRACE
 from relay.config import load, load_without_files, reference
+from relay.listen import BACKLOG
 from relay.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+THRESHOLD = "MALLOC_MMAP_THRESHOLD_=131072"
 DEPLOY = ROOT / "deploy"
-SETTINGS_FILE, UNIT, COMPOSE, UNBOUND = (
-    DEPLOY / name for name in ("relay.toml", "relay.service", "compose.yaml", "unbound.conf")
+SETTINGS_FILE, UNIT, SOCKET, COMPOSE, UNBOUND = (
+    DEPLOY / name for name in ("relay.toml", "relay.service", "relay.socket", "compose.yaml", "unbound.conf")
 )
 INSTALL = (ROOT / "docs" / "install.md").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
-def unit() -> dict[str, list[str]]:
-    """The assignments of the unit file."""
+def unit(file: Path = UNIT) -> dict[str, list[str]]:
+    """The assignments of a unit file."""
     found: dict[str, list[str]] = {}
-    for line in UNIT.read_text().splitlines():
+    for line in file.read_text().splitlines():
         if line and line[0] not in "#[":
             key, equals, value = line.partition("=")
-            assert equals and re.fullmatch(r"[A-Z][A-Za-z]+", key), line
+            assert equals and re.fullmatch(r"[A-Z][A-Za-z0-9]+", key), line
             found.setdefault(key, []).append(value)
     return found
 
@@ -84,7 +86,7 @@ def test_the_unit_names_the_places_that_the_others_name() -> None:
     program, *arguments = given["ExecStart"][0].split()
     folder = load(SETTINGS_FILE, {}).queue.path
     assert arguments == ["run", "--config", "/etc/relay/relay.toml"]
-    assert given["Environment"] == [f"RELAY_STATE={folder}"]
+    assert given["Environment"] == [f"RELAY_STATE={folder}", THRESHOLD]
     assert [f"/var/lib/{name}" for name in given["StateDirectory"]] == [str(folder)]
     assert f"RELAY_STATE={folder}" in DOCKERFILE and f"VOLUME {folder}\n" in DOCKERFILE
     assert program == "/opt/relay/bin/relay" and "python3 -m venv /opt/relay\n" in INSTALL
@@ -118,14 +120,30 @@ def test_the_unit_lets_every_client_and_delivery_have_its_descriptors() -> None:
     assert int(unit()["LimitNOFILE"][0]) > 4 * (settings.submission.max_connections + settings.delivery.concurrency)
 
 
+def test_the_sockets_of_systemd_are_what_the_page_and_the_settings_say() -> None:
+    given = unit(SOCKET)
+    (name,) = given["FileDescriptorName"]
+    page = (ROOT / "docs" / "listeners.md").read_text()
+    assert f'listen = ["systemd:{name}"]' in page and f'["systemd:{name}"]' in SOCKET.read_text()
+    places = [str(address) for address in load(SETTINGS_FILE, {}).submission.listen]
+    assert given["ListenStream"] == places
+    assert given["Backlog"] == [str(BACKLOG)]
+
+
+def test_the_image_and_the_unit_save_the_same_memory() -> None:
+    assert f" {THRESHOLD}\n" in DOCKERFILE and THRESHOLD in unit()["Environment"]
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
-def test_systemd_knows_everything_in_the_unit(tmp_path: Path) -> None:
+def test_systemd_knows_everything_in_the_units(tmp_path: Path) -> None:
     # The program is not installed here: everything but its path is what is asked about.
-    (tmp_path / "relay.service").write_text(UNIT.read_text().replace("/opt/relay/bin/relay", sys.executable))
-    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(tmp_path / "relay.service")]
+    files = [tmp_path / file.name for file in (UNIT, SOCKET)]
+    files[0].write_text(UNIT.read_text().replace("/opt/relay/bin/relay", sys.executable))
+    files[1].write_text(SOCKET.read_text())
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *map(str, files)]
     verify = subprocess.run(command, capture_output=True, text=True, check=False)
-    about_it = [line for line in (verify.stdout + verify.stderr).splitlines() if "relay.service" in line]
-    assert (verify.returncode, about_it) == (0, [])
+    about_them = [line for line in (verify.stdout + verify.stderr).splitlines() if "relay.s" in line]
+    assert (verify.returncode, about_them) == (0, [])
 
 
 def test_the_compose_file_starts_the_image_with_settings_that_can_be_used() -> None:

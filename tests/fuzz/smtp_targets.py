@@ -7,6 +7,7 @@ from random import Random
 from zlib import crc32
 
 from mutation import by_octets
+from session_model import read_argument
 from target import Target
 
 from relay.delivery.capabilities import Capabilities
@@ -173,7 +174,7 @@ def _check_verbs(octets: bytes) -> bool:
         mailbox = mail.sender if isinstance(mail, Mail) else None
         refusal, wanted = (mail if isinstance(mail, Reply) else None), b"FROM:"
         smtputf8 = isinstance(mail, Mail) and mail.smtputf8
-    expected = _argument(argument, wanted)
+    expected = read_argument(argument, wanted)
     if refusal is not None:
         _check_refusal(refusal, well_formed=expected is not None)
         return False
@@ -192,31 +193,6 @@ def _check_refusal(refusal: Reply, *, well_formed: bool) -> None:
     assert refusal.status.kind is Kind.PERMANENT
     if refusal in (replies.MAIL_SYNTAX, replies.RCPT_SYNTAX):
         assert not well_formed, "refused for a form that it has"
-
-
-def _argument(argument: bytes, keyword: bytes) -> tuple[bytes, list[bytes]] | None:
-    """RFC 5321 section 4.1.2: the path in angle brackets, where quotes hide brackets and blanks, then words."""
-    if argument[: len(keyword)].upper() != keyword:
-        return None
-    rest = argument[len(keyword) :].lstrip(b" \t")
-    if rest[:1] != b"<":
-        return None
-    at, quoted = 1, False
-    while at < len(rest) and (quoted or rest[at : at + 1] != b">"):
-        octet = rest[at : at + 1]
-        if quoted and octet == b"\\":
-            at += 1
-        elif octet == b'"':
-            quoted = not quoted
-        elif not quoted and octet in b"< \t":
-            return None
-        at += 1
-    if at >= len(rest):
-        return None
-    after = rest[at + 1 :]
-    if after and after[:1] not in b" \t":
-        return None
-    return rest[1:at], after.split()
 
 
 REPLY = Target(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import certificate_targets
 import dns_targets
 import mime_targets
+import session_targets
 import smtp_targets
 import sts_targets
 from target import Target
@@ -17,6 +18,7 @@ TARGETS: dict[str, Target] = {
         smtp_targets.REPLY,
         smtp_targets.ADDRESS,
         smtp_targets.VERBS,
+        session_targets.SESSION,
         mime_targets.DOWNGRADE,
         dns_targets.ANSWER,
         dns_targets.TLSA,

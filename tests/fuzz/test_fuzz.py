@@ -19,7 +19,9 @@ from targets import TARGETS
 
 from relay.mail.address import parse_address
 from relay.mail.downgrade import Converter, Encoding, Plan
+from relay.policy.clients import Clients, Grant
 from relay.policy.sts import parse_record
+from relay.submission.lines import Lines
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -58,6 +60,8 @@ FAULTS: dict[str, tuple[str, object, str, Callable[..., Any]]] = {
             Plan({at: kind for at, kind in plan.encodings.items() if kind is not Encoding.SEVEN_BIT}, plan.versions)
         ),
     ),
+    "everybody is somebody": ("session", Clients, "grant", lambda self, peer: Grant("anybody")),
+    "a bare LF is a line end": ("session", Lines, "look", lambda self, octets: None),
     "any chain is good": ("chain", certificate_targets, "check_chain", lambda chain, trust: None),
 }
 

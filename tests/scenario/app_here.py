@@ -65,18 +65,18 @@ class Here:
 
 
 @asynccontextmanager
-async def running(folder: Path, next_hop: HostPort | None = None, **sections: dict[str, Any]) -> AsyncIterator[Here]:
+async def running(folder: Path, next_hop: HostPort | None = None, **sections: Any) -> AsyncIterator[Here]:
     """The service on the queue in `folder`. `sections`: settings beyond those that every test needs."""
     delivery: dict[str, Any] = {"allow_private_addresses": True}
     if next_hop is not None:
         delivery["next_hop"] = f"{next_hop.host}:{next_hop.port}"
     settings = Settings.model_validate(
         {
+            **sections,
             "hostname": "relay.test",
-            "submission": {"listen": ["127.0.0.1:0"]},
+            "submission": {"listen": ["127.0.0.1:0"]} | sections.get("submission", {}),
             "dns": {"trust_ad": "no"} | sections.get("dns", {}),
             "delivery": delivery | sections.get("delivery", {}),
-            "retry": sections.get("retry", {}),
         }
     )
     here = Here()

@@ -21,10 +21,10 @@ def free_port() -> int:
 class Service:
     """A process with the real service. `settings`: what comes after [submission] and [queue], as TOML.
 
-    `under`: a command that runs the service, with its arguments; none by default.
+    `under`: a command that runs the service, with its arguments; none by default. `submission`: more of [submission].
     """
 
-    def __init__(self, folder: Path, settings: str, under: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, settings: str, under: Sequence[str] = (), submission: str = "") -> None:
         self._under = under
         self.port = free_port()
         self.queue = folder / "state"
@@ -33,6 +33,7 @@ class Service:
         self._settings.write_text(f"""hostname = "relay.test"
 [submission]
 listen = ["127.0.0.1:{self.port}"]
+{submission}
 [queue]
 path = "{self.queue}"
 {settings}""")

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -56,6 +56,7 @@ domains = st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=4)  # of the r
 bodies = st.sampled_from([b"small", b"l" * 70_000])
 states = st.sampled_from(list(OUTCOMES))
 senders = st.sampled_from(SENDERS)
+wishes = st.sampled_from(((0, None), (0, 60), (0, -60), (5, None), (-5, 10)))  # priority, and seconds until the release
 
 
 @dataclass(slots=True)
@@ -69,6 +70,7 @@ class Recipient:
     attempts: int = 0
     lease: int | None = None
     changed: datetime = START
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +115,18 @@ class QueueMachine(RuleBasedStateMachine):
     def time_passes(self, passed: timedelta) -> None:
         self.now += passed
 
-    @rule(to=domains, octets=bodies, sender=senders)
-    def put(self, to: Sequence[str], octets: bytes, sender: Address | None) -> None:
-        self.runner.run(self._put([self._new(to, octets, sender)]))
+    @rule(to=domains, octets=bodies, sender=senders, wish=wishes)
+    def put(self, to: Sequence[str], octets: bytes, sender: Address | None, wish: tuple[int, int | None]) -> None:
+        self.runner.run(self._put([self._asking(self._new(to, octets, sender), wish)]))
 
-    @rule(to=domains, octets=bodies, lease=seconds, sender=senders, target=claims)
+    @rule(to=domains, octets=bodies, lease=seconds, sender=senders, wish=wishes, target=claims)
     def put_claimed(
-        self, to: Sequence[str], octets: bytes, lease: timedelta, sender: Address | None
+        self, to: Sequence[str], octets: bytes, lease: timedelta, sender: Address | None, wish: tuple[int, int | None]
     ) -> MultipleResults[Claim]:
-        taken = self.runner.run(self._put_claimed(self._new(to, octets, sender), self.now + lease))
+        message = self._asking(self._new(to, octets, sender), wish)
+        taken = self.runner.run(self._put_claimed(message, self.now + lease))
         found = {recipient.index: one.destination for one in taken for recipient in one.recipients}
-        assert found == dict(enumerate(to))
+        assert found == (dict(enumerate(to)) if message.due <= self.now else {})
         for one in taken:
             for recipient in one.recipients:
                 known = self.model[one.id.number, recipient.index]
@@ -142,11 +145,11 @@ class QueueMachine(RuleBasedStateMachine):
             first.setdefault((id, recipient.domain), (recipient.next_attempt, id))
         # All that is due, as far as it is asked for; in each line in the order of work.
         assert len(taken) == min(limit, len(first))
-        for domain, sender, is_retry in product(DOMAINS, SENDERS, (False, True)):
+        for line in product(DOMAINS, SENDERS, (False, True)):
             order = [
-                first[claim.id.number, claim.destination]
+                (-claim.priority, first[claim.id.number, claim.destination])
                 for claim in taken
-                if (claim.destination, claim.sender, self._is_retry(claim)) == (domain, sender, is_retry)
+                if (claim.destination, claim.sender, self._is_retry(claim)) == line
             ]
             assert order == sorted(order)
         assert len({(claim.id, claim.destination) for claim in taken}) == len(taken)
@@ -357,6 +360,10 @@ class QueueMachine(RuleBasedStateMachine):
         recipients = tuple(Address("x", domain, f"x@{domain}") for domain in to)
         return NewMessage(MessageId(self.last_id), Envelope(sender, recipients), InlineBody(octets), self.now)
 
+    def _asking(self, message: NewMessage, wish: tuple[int, int | None]) -> NewMessage:
+        priority, wait = wish
+        return replace(message, priority=priority, release=None if wait is None else self.now + wait * SECOND)
+
     async def _put(self, messages: list[NewMessage]) -> None:
         await self.store.put([await self._finished(message) for message in messages])
         self._remember(messages)
@@ -371,13 +378,13 @@ class QueueMachine(RuleBasedStateMachine):
     async def _finished(self, message: NewMessage) -> NewMessage:
         writer = self.store.new_body(message.id)
         await writer.write(self.bodies[message.id.number])
-        return NewMessage(message.id, message.envelope, await writer.finish(), message.arrived)
+        return replace(message, body=await writer.finish())
 
     def _remember(self, messages: Sequence[NewMessage]) -> None:
         for message in messages:
             for number, address in enumerate(message.envelope.recipients):
                 self.model[message.id.number, number] = Recipient(
-                    address.domain, message.arrived, message.envelope.sender
+                    address.domain, message.due, message.envelope.sender, priority=message.priority
                 )
 
     def _due(self, skip: set[str]) -> dict[tuple[int, int], Recipient]:

@@ -9,8 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from relay.events import Event, QuotaFailed, QuotaReached
 from relay.mail.address import Address, parse_address
@@ -227,6 +231,71 @@ async def test_a_disk_that_takes_nothing_stops_no_mail_and_opens_no_limit(tmp_pa
         assert await at.send(limited, "c") == Over(Limit.NEW_RECIPIENTS, 2)
         assert await at.send(limited, "a") is None
         assert await at.send(limited, "a") == Over(Limit.RECIPIENTS, 3)
+
+
+async def test_counts_are_written_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not only at the end: a service may be killed."""
+    monkeypatch.setattr("relay.submission.quota._WRITE_AFTER_SECONDS", 0.0)
+    async with desk(tmp_path) as at:
+        for name in ("a", "b"):
+            assert await at.send(grant(recipients=9, new=9), name) is None
+            async with asyncio.timeout(5):
+                while not (at.quotas._writing is not None and at.quotas._writing.done()):
+                    await asyncio.sleep(0)
+            at.quotas._writing = None
+        with closing(sqlite3.connect(tmp_path / "recipients.sqlite3")) as file:
+            assert len(file.execute("SELECT hash FROM recipient").fetchall()) == 2
+        with closing(sqlite3.connect(tmp_path / "quota.sqlite3")) as file:
+            assert "[2,2]" in file.execute("SELECT slots FROM account").fetchone()[0]
+
+
+ACTS = st.one_of(
+    st.tuples(st.just("admit"), st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=4, unique=True)),
+    st.tuples(st.sampled_from(["accept", "release"]), st.integers(0, 5)),
+    st.tuples(st.just("pass"), st.integers(1, 100_000)),
+    st.tuples(st.just("restart"), st.none()),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(acts=st.lists(ACTS, max_size=25))
+async def test_no_day_has_more_than_the_limit_and_none_is_refused_without_need(acts: list[tuple[str, Any]]) -> None:
+    """Whatever begins, ends and restarts: against a list of all that was sent."""
+    with TemporaryDirectory() as folder:
+        await play(Path(folder), acts)
+
+
+async def play(folder: Path, acts: list[tuple[str, Any]]) -> None:
+    limited, most = grant(recipients=5), 5
+    at = Desk(folder, START)
+    await at.quotas.open()
+    under_way: list[tuple[Spending, int]] = []
+    sent: list[tuple[datetime, int]] = []
+    for act, what in acts:
+        held = sum(many for _, many in under_way)
+        match act:
+            case "admit":
+                found = await at.quotas.admit(limited, PEER, addresses(*what))
+                day = sum(many for then, many in sent if at.now - then < DAY)
+                longer = sum(many for then, many in sent if at.now - then < DAY + SLOT)
+                if isinstance(found, Spending):
+                    assert day + held + len(what) <= most
+                    under_way.append((found, len(what)))
+                else:
+                    assert longer + held + len(what) > most
+            case "accept" if under_way:
+                spending, many = under_way.pop(what % len(under_way))
+                await spending.accept()
+                sent.append((at.now, many))
+            case "release" if under_way:
+                under_way.pop(what % len(under_way))[0].release()
+            case "pass":
+                at.now += what * SECOND
+            case "restart":
+                await at.quotas.close()
+                at, under_way = Desk(folder, at.now), []
+                await at.quotas.open()
+    await at.quotas.close()
 
 
 async def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,3 +72,12 @@ def test_what_hosts_say_moves_no_cursor() -> None:
 )
 def test_lines_are_folded_between_words(line: str, width: int | None, wanted: str) -> None:
     assert fold(line, 2, width) == wanted
+
+
+def test_mail_that_its_sender_wants_later_says_so() -> None:
+    early = replace(LONG, state=State.QUEUED, next_attempt=NOW + HOUR, release=NOW + HOUR)
+    words = "    held by its sender until 2030-01-01 13:00:00 UTC"
+    assert words in table([early], NOW, None).splitlines()
+    for other in (replace(early, next_attempt=NOW), replace(early, next_attempt=None)):
+        assert words not in table([other], NOW, None).splitlines()
+    assert words not in table([early], NOW + HOUR, None).splitlines()

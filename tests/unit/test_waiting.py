@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.mail.message import MessageDsn, MessageId, Notify, RecipientDsn, Ret, TlsDemand
+from relay.mail.message import DeliverBy, MessageDsn, MessageId, Notify, RecipientDsn, Ret, TlsDemand
 from relay.mail.outcome import Cause, State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
 from relay.policy.limits import DestinationLimits, LimitEntry
@@ -327,3 +327,40 @@ def test_each_destination_that_is_open_shows_its_last_attempt() -> None:
         "last attempt: number 2 for example.org, 2030-01-01 12:00:00 UTC, took 0.0 s",
         "last attempt: number 1 for other.example, 2030-01-01 12:00:00 UTC, took 0.0 s",
     ]
+
+
+EARLY = replace(QUEUED, next_attempt=NOW + DAY, release=NOW + DAY)
+
+
+def test_what_its_sender_wants_later_waits_for_that_alone() -> None:
+    """Also where the destination rests, or no service runs."""
+    for scene in (RUNNING, replace(RUNNING, rests={"example.org": REST}), replace(RUNNING, service=False)):
+        assert why(EARLY, scene) == "it is held by its sender until 2030-01-02 12:00:00 UTC"
+    assert why(replace(EARLY, next_attempt=NOW), RUNNING) == "it was not tried yet: other mail is before it"
+    shown = page(message(EARLY), RUNNING)
+    assert "  not before:    2030-01-02 12:00:00 UTC, as its sender asked\n" in shown
+    assert "what to do:    nothing: its sender wants it so; `relay queue retry 0000000000001` sends it now" in shown
+    assert "expires:       2030-01-07 12:00:00 UTC, in 6 days (retry.expire: 5d)" in shown
+    assert "is told that it is late 2030-01-02 16:00:00 UTC" in shown
+
+
+@pytest.mark.parametrize(
+    ("by", "words", "end"),
+    [
+        (
+            DeliverBy(NOW + HOUR, returns=True),
+            "2030-01-01 13:00:00 UTC, or it comes back",
+            "2030-01-01 13:00:00 UTC, in 60 min (DELIVERBY, as its sender asked)",
+        ),
+        (
+            DeliverBy(NOW + HOUR),
+            "2030-01-01 13:00:00 UTC, or its sender hears that it is late",
+            "2030-01-06 11:00:00 UTC, in 5 days (retry.expire: 5d); its sender is told that it is late 2030-01-01 13",
+        ),
+    ],
+)
+def test_a_time_by_which_it_is_to_be_there(by: DeliverBy, words: str, end: str) -> None:
+    shown = page(message(replace(QUEUED, deliver_by=by, priority=-3)), RUNNING)
+    assert f"  deliver by:    {words}\n" in shown
+    assert f"  expires:       {end}" in shown
+    assert "  priority:      -3 (from -9 to 9)\n" in shown

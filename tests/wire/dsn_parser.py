@@ -25,17 +25,25 @@ MAILBOX = re.compile(rf"{LOCAL}@{DOMAIN}\Z")
 UTF8_MAILBOX = re.compile(rf"{LOCAL}@{DOMAIN}\Z".replace("A-Za-z0-9", "A-Za-z0-9\u0080-\U0010ffff"))
 UTF8_QUOTED_MAILBOX = re.compile(r'"(?:[^"\\]|\\[ -~])*"@.+\Z')
 UNITEXT = re.compile(r"(?:[!-*,-<>-\[\]-~\u0080-\U0010ffff]|\\x\{[0-9A-F]{2,6}\})+\Z")
+HOLD = re.compile(
+    r"(?:for;[1-9][0-9]{0,8}|until;[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?"
+    r"(?:Z|[+-]00:00))\Z",
+    re.IGNORECASE,
+)
 STATUS = re.compile(r"([245])\.(?:0|[1-9][0-9]{0,2})\.(?:0|[1-9][0-9]{0,2})\Z")
 CLASSES = {"failed": "5", "delayed": "4", "delivered": "2", "relayed": "2", "expanded": "2"}
 
-# In the order in which RFC 3464 sections 2.2 and 2.3 give them; the last of the first group is ours (section 2.4).
+# In the order in which RFC 3464 sections 2.2 and 2.3 and RFC 2852 section 5 give them; behind them what others add
+# (section 2.4), of which one is ours.
 MESSAGE_FIELDS = [
     "Original-Envelope-Id",
     "Reporting-MTA",
     "DSN-Gateway",
     "Received-From-MTA",
     "Arrival-Date",
+    "Deliver-By-Date",
     "X-Relay-Queue-ID",
+    "Future-Release-Request",
 ]
 RECIPIENT_FIELDS = [
     "Original-Recipient",
@@ -244,8 +252,13 @@ def _message_group(group: list[tuple[str, str]]) -> dict[str, str]:
     fields = _in_order(group, MESSAGE_FIELDS)
     _demand("Reporting-MTA" in fields, "no Reporting-MTA")
     _mta(fields["Reporting-MTA"])
-    if "Arrival-Date" in fields:
-        _date(fields["Arrival-Date"])
+    for name in ("Arrival-Date", "Deliver-By-Date"):
+        if name in fields:
+            _date(fields[name])
+    # RFC 4865 section 5.1.2 wants one with the other.
+    asked = fields.get("Future-Release-Request")
+    _demand(asked is None or HOLD.match(asked) is not None, f"Future-Release-Request {asked}")
+    _demand(asked is None or "Arrival-Date" in fields, "Future-Release-Request without Arrival-Date")
     _demand(fields.get("Original-Envelope-Id", "x").isascii(), "Original-Envelope-Id is not ASCII")
     return fields
 

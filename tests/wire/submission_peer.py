@@ -22,10 +22,13 @@ from relay.policy.clients import Headers
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import BodyWriter
 from relay.settings import HostPort, ListenerSettings, Settings, SubmissionSettings
+from relay.submission.callback import LoginService
 from relay.submission.domains import DomainChecks
+from relay.submission.jwks import TokenLogins
 from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
 from relay.submission.users import Users
+from relay.tls import ServerContexts
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 HOSTNAME = "relay.example.test"
@@ -169,11 +172,14 @@ class Wanted:
     tables: Mapping[str, Any] = field(default_factory=dict)  # and the others: listener, client
     tls: ssl.SSLContext | None = None
     users: Users | None = None
+    service: LoginService | None = None
+    tokens: TokenLogins | None = None
+    asking: ssl.SSLContext | None = None  # for listeners that ask for a certificate
     inherited: InheritedSockets = field(default_factory=dict)
+    domains: DomainChecks | None = None
     loopback_trusted: bool = True
     clock: Callable[[], datetime] = lambda: NOW
     refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None
-    domains: DomainChecks | None = None
     headers: Headers = Headers.LEAVE  # at the listeners of [submission]: most tests look at octets
 
 
@@ -216,9 +222,11 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         emit=emit,
         new_body=queue.new_body,
         accept=queue.accept,
-        tls=wanted.tls,
+        tls=None if wanted.tls is None else ServerContexts(wanted.tls, wanted.asking),
         users=wanted.users,
         refusal=wanted.refusal,
+        service=wanted.service,
+        tokens=wanted.tokens,
         quotas=quotas,
         domains=wanted.domains,
     )
@@ -244,11 +252,18 @@ class Client:
 
     @staticmethod
     async def connect(
-        host: str, port: int, *, tls: ssl.SSLContext | None = None, greeted: bool = True, limit: int = 1 << 20
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        greeted: bool = True,
+        limit: int = 1 << 20,
+        source: str | None = None,
     ) -> Client:
-        """Connect, with TLS from the first octet if `tls`; read the greeting if `greeted`."""
+        """Connect, from `source` if given, with TLS from the first octet if `tls`; read the greeting if `greeted`."""
+        local = None if source is None else (source, 0)
         async with asyncio.timeout(PATIENCE):
-            reader, writer = await asyncio.open_connection(host, port, ssl=tls, limit=limit)
+            reader, writer = await asyncio.open_connection(host, port, ssl=tls, limit=limit, local_addr=local)
         client = Client(reader, writer)
         if greeted:
             assert (await client.reply()).startswith("220 ")

@@ -22,19 +22,19 @@ def write(folder: Path, name: str) -> tuple[Path, Path]:
 def test_a_changed_certificate_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> None:
     files = write(tmp_path, "a.test")
     certificate = Certificate(*files)
-    first = certificate.context
+    first = certificate.contexts
     assert certificate.refresh() is None
-    assert certificate.context is first
+    assert certificate.contexts is first
     write(tmp_path, "b.test")
     assert certificate.refresh() is None
-    second = certificate.context
+    second = certificate.contexts
     assert second is not first
     files[1].write_text("no key")
     assert certificate.refresh() == f"{files[1]}: no private key in PEM form in it"
     assert certificate.refresh() is None  # said once
     files[0].unlink()
     assert certificate.refresh() == f"{files[0]}: cannot be read: No such file or directory"
-    assert certificate.context is second
+    assert certificate.contexts is second
     write(tmp_path, "c.test")
     assert certificate.refresh() is None
-    assert certificate.context is not second
+    assert certificate.contexts is not second

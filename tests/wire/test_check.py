@@ -322,6 +322,10 @@ async def test_while_the_service_runs_it_has_to_answer(tmp_path: Path) -> None:
             found = await there.check({"submission": {"listen": ["127.0.0.1:1"]}, "admin": {"listen": ["127.0.0.1:2"]}})
             assert levels(found["listeners"]) == [FAIL, FAIL]
             assert all(one.text.endswith(": connection refused") for one in found["listeners"]), found["listeners"]
+            mail = {"listener": [{"name": "mail", "listen": ["systemd:mail"]}]}
+            (inherited, answers) = (await there.check(listen, tables=mail))["listeners"]
+            assert (inherited.level, answers.level) == (OK, OK)
+            assert inherited.text == "systemd opens the socket mail: `systemctl list-sockets` shows where"
             now = datetime.now(UTC)
             login = HoldRule(None, None, None, "jo", "odd", now)
             visitor.add_hold_rule(there.folder, login)

@@ -32,7 +32,7 @@ from smtp_peer import BODY, CHUNK, CLOSE, RESET, STALL, Peer, Step, host, octet_
 
 from relay.delivery.opening import ConnectFailed, Target, open_session
 from relay.delivery.results import connect_failed
-from relay.delivery.sending import send_message
+from relay.delivery.sending import Means, send_message
 from relay.delivery.smtp import OpenSession
 from relay.delivery.transaction import Timeouts
 from relay.mail.address import parse_address
@@ -163,7 +163,7 @@ async def play(dialogue: Dialogue) -> tuple[list[str], str, list[str]]:
         claim = make_claim(dialogue)
         most = int(fields["most"]) if "most" in fields else None
         async with asyncio.timeout(20):
-            sent = await send_message(claim, claim.recipients, session, ALLOW, read, most)
+            sent = await send_message(claim, claim.recipients, session, ALLOW, Means(read, lambda: NOW, most))
         assert sorted(sent.told) == [recipient.index for recipient in claim.recipients]
         results = [in_words(told.outcome, told.may_go_on) for _, told in sorted(sent.told.items())]
         outcomes = [told.outcome for _, told in sorted(sent.told.items())]

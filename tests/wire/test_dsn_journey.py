@@ -48,7 +48,7 @@ class Journey:
 
     async def send(self, mail: str, *rcpts: str) -> None:
         async with await Client.connect(self.submission.host, self.submission.port) as client:
-            assert "250 DSN" in await client.hello()
+            assert "250-DSN" in await client.hello()
             for line in (mail, *rcpts):
                 assert (await client.ask(line)).startswith("250 "), line
             assert (await client.ask("DATA")).startswith("354 ")
@@ -127,6 +127,21 @@ async def test_what_was_asked_goes_on_to_a_host_that_reports(tmp_path: Path) -> 
         assert notice.returned_type == "message/rfc822"
         assert notice.returned.endswith(b"\r\nSubject: a journey\r\n\r\nHello.\r\n")
         assert "NOTIFY=NEVER" in at.home.received[0].rcpt_parameters[0]
+
+
+async def test_a_time_that_the_next_host_does_not_know_is_told_of(tmp_path: Path) -> None:
+    """RFC 2852 sections 4.1.4.1 and 4.1.4.2: it goes there when its sender only wants to hear, else it comes back."""
+    async with journey(tmp_path) as at:
+        await at.send("MAIL FROM:<s@home.test> BY=600;N", "RCPT TO:<bob@reports.test>")
+        (arrived,) = await at.reports.wait_for(1)
+        assert "NOTIFY=FAILURE,DELAY" in arrived.rcpt_parameters[0]
+        (relayed,) = await at.notices(1)
+        assert (relayed.recipients[0]["Action"], "Deliver-By-Date" in relayed.message) == ("relayed", True)
+        await at.send("MAIL FROM:<s@home.test> BY=600;R", "RCPT TO:<bob@reports.test>")
+        _, failed = await at.notices(2)
+        assert (failed.recipients[0]["Action"], failed.recipients[0]["Status"]) == ("failed", "5.3.3")
+        assert "you, by sending it without a time by which it must come back (DELIVERBY)" in failed.words
+        assert len(at.reports.received) == 1
 
 
 async def test_a_bounce_that_nobody_takes_ends_with_the_postmaster(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from email import message_from_bytes, policy
 from pathlib import Path
 
 import pytest
-from attempt_world import DOWN, TEXT, connections, in_words, make_claim, world
+from attempt_world import DOWN, NOW, TEXT, connections, in_words, make_claim, world
 
 from relay.delivery.opening import Target, open_session
-from relay.delivery.sending import send_message
+from relay.delivery.sending import Means, send_message
 from relay.delivery.smtp import OpenSession
 from relay.delivery.transaction import Timeouts
 from relay.lab.sink import Break, How, Sink, SinkScript, Stage
@@ -305,7 +305,9 @@ async def test_a_caller_may_say_how_many_at_once() -> None:
     async def read(_: Body) -> AsyncGenerator[bytes, None]:
         yield TEXT
 
-    sent = await send_message(claim, claim.recipients, session, Allow(TlsUsed.NONE, Rule.OPPORTUNISTIC), read, 2)
+    sent = await send_message(
+        claim, claim.recipients, session, Allow(TlsUsed.NONE, Rule.OPPORTUNISTIC), Means(read, lambda: NOW, 2)
+    )
     assert sent.delivered
     assert recipients([sink]) == [["1@a.test 2@a.test", "3@a.test"]]
     await session.quit()
@@ -353,7 +355,9 @@ async def test_a_session_is_closed_when_a_defect_ends_the_message() -> None:
         assert isinstance(session, OpenSession)
         claim = make_claim("b@a.test", eight_bit=eight_bit)
         with pytest.raises(RuntimeError):
-            await send_message(claim, claim.recipients, session, Allow(TlsUsed.NONE, Rule.OPPORTUNISTIC), read)
+            await send_message(
+                claim, claim.recipients, session, Allow(TlsUsed.NONE, Rule.OPPORTUNISTIC), Means(read, lambda: NOW)
+            )
         assert not session.reusable()
     await sink.stop()
 

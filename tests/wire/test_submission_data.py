@@ -125,6 +125,7 @@ async def test_the_event_of_a_message(tmp_path: Path) -> None:
             size=len(message.trace + message.body),
             client="127.0.0.1",
             login=None,
+            allowed_by="trusted-networks",
         )
 
 

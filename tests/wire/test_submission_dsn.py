@@ -8,14 +8,15 @@ import pytest
 from submission_peer import Wanted, client_tls, lab_tls, running
 
 from relay.mail.message import MessageDsn, Notify, RecipientDsn, Ret
-from relay.submission.users import Users, add_user
+from relay.submission.users import Users
+from relay.submission.users_file import add_user
 
 pytestmark = pytest.mark.asyncio
 
 
 async def test_it_is_kept_for_each_recipient(tmp_path: Path) -> None:
     async with running(tmp_path) as server, await server.connect() as client:
-        assert "250 DSN" in await client.hello()
+        assert "250-DSN" in await client.hello()
         for line, answer in (
             ("MAIL FROM:<a@example.test> ret=full envid=QQ+3D1", "250 2.1.0 "),
             ("RCPT TO:<b@example.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;old+2Bb@example.test", "250 2.1.5 "),
@@ -51,7 +52,7 @@ async def test_rset_forgets_it(tmp_path: Path) -> None:
 
 
 async def test_the_login_is_kept(tmp_path: Path) -> None:
-    add_user(tmp_path / "users", "alice", "secret")
+    add_user(tmp_path / "users", "alice", "secret", rounds=4096)
     wanted = Wanted(tls=lab_tls(), users=Users.load(tmp_path / "users"))
     async with running(tmp_path, wanted) as server, await server.connect() as client:
         await client.hello()

@@ -133,6 +133,8 @@ async def test_the_bare_postmaster(mailbox: str | None, recipients: list[str], a
             await asked(client, ("RCPT TO:<root@b.test>", "250 "), ("DATA", "354 "), ("x\r\n.", "250 2.0.0 "))
             (message,) = await server.stored()
             assert message.recipients == ("root@b.test",)
+            accepted = await server.event(MessageAccepted)
+            assert isinstance(accepted, MessageAccepted) and accepted.allowed_by == "x"
 
 
 async def test_names_are_compared_by_their_a_labels(tmp_path: Path) -> None:
@@ -222,12 +224,33 @@ async def test_messages_in_a_minute(tmp_path: Path) -> None:
             assert await send(client, "r@b.test") == ["250 2.1.0", "250 2.1.5", "250 2.0.0"]
         await asked(
             client,
-            ("MAIL FROM:<a@b.test>", "450 4.7.1 Your limit of 2 messages in a minute is reached, try again later"),
+            ("MAIL FROM:<a@b.test>", "450 4.7.1 Too many messages: your limit is 2 in a minute, try again later"),
             ("RCPT TO:<b@b.test>", "503 5.5.1 "),
         )
         reached = await server.event(QuotaReached)
         assert isinstance(reached, QuotaReached)
         assert (reached.account, reached.limit, reached.most) == ("x, address 127.0.0.1", "messages_per_minute", 2)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sender", "answers"),
+    [
+        ({"messages_per_minute": 1}, "a@b.test", ["450", "503", "503"]),
+        ({"recipients_per_day": 1}, "a@b.test", ["250", "450", "503"]),
+        ({"senders": ["b.test"]}, "a@c.test", ["550", "503", "503"]),
+        ({"recipients": ["b.test"]}, "a@c.test", ["250", "550", "503"]),
+    ],
+)
+async def test_refusals_in_a_pipeline_are_no_mistakes(
+    limits: dict[str, Any], sender: str, answers: list[str], tmp_path: Path
+) -> None:
+    """A mail server above its quota goes on with its next message, and is not sent away."""
+    async with running(tmp_path, wanted(table(**limits))) as server, await server.connect() as client:
+        await client.hello()
+        await send(client, "a@b.test")
+        for _ in range(30):
+            client.send(f"MAIL FROM:<{sender}>\r\nRCPT TO:<r@c.test>\r\nDATA\r\nRSET\r\n".encode())
+            assert [(await client.reply())[:3] for _ in range(4)] == [*answers, "250"]
 
 
 async def test_recipients_in_a_day(tmp_path: Path) -> None:
@@ -239,7 +262,7 @@ async def test_recipients_in_a_day(tmp_path: Path) -> None:
         assert await send(client, "a@b.test", "a@B.test", "b@b.test", "c@b.test") == [
             *("250 2.1.0", "250 2.1.5", "250 2.1.5", "250 2.1.5", "450 4.7.1", "250 2.0.0"),
         ]
-        answer = "450 4.7.1 Your limit of 2 recipients in 24 hours is reached, try again later"
+        answer = "450 4.7.1 Too many recipients: your limit is 2 in 24 hours, try again later"
         await asked(client, ("MAIL FROM:<a@b.test>", "250 "), ("RCPT TO:<a@b.test>", answer), ("RSET", "250 "))
         day[0] += timedelta(days=1, minutes=10)
         assert await send(client, "a@b.test") == ["250 2.1.0", "250 2.1.5", "250 2.0.0"]

@@ -15,6 +15,7 @@ from submission_peer import HOSTNAME, LOOPBACK, Client, Running, Wanted, client_
 
 from relay.events import AuthenticationFailed, DefectFound, FileRefused, MessageAccepted, SubmissionRefused
 from relay.submission.users import Users
+from relay.tls import ServerContexts
 
 pytestmark = pytest.mark.asyncio
 
@@ -189,7 +190,7 @@ async def test_a_new_certificate_for_the_next_handshake(tmp_path: Path) -> None:
 
     async with running(tmp_path, with_users(tmp_path)) as server, await server.connect(1, tls=TLS) as first:
         before = certificate(first)
-        server.server.tls = lab_tls()
+        server.server.tls = ServerContexts(lab_tls())
         async with await server.connect(1, tls=TLS) as second, await server.connect(0) as third:
             await third.start_tls(TLS)
             assert certificate(second) == certificate(third) != before

@@ -124,7 +124,7 @@ SENDERS: dict[str, str] = {
     "<a@example.test> RET=FULL ENVID=QQ314159": "250 2.1.0 ",
     "<a@example.test> RET=ALL": "501 5.5.4 RET takes FULL or HDRS",
     "<a@example.test> REQUIRETLS": "530 5.7.10 ",
-    "<a@example.test> MT-PRIORITY=3": "555 5.5.4 ",
+    "<a@example.test> MT-PRIORITIES=3": "555 5.5.4 ",
     "<ä@example.test>": "553 5.6.7 ",
     "<a@exämple.test>": "553 5.6.7 ",
     "<postmaster>": "553 5.1.7 ",
@@ -246,7 +246,11 @@ async def test_what_ehlo_offers_in_clear_text(tmp_path: Path) -> None:
             "250-PIPELINING",
             "250-CHUNKING",
             "250-ENHANCEDSTATUSCODES",
-            "250 DSN",
+            "250-DSN",
+            "250-DELIVERBY",
+            "250-MT-PRIORITY",
+            "250-LIMITS RCPTMAX=1000",
+            "250 FUTURERELEASE 2592000 2026-04-03T05:06:00Z",
         ]
 
 

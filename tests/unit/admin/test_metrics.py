@@ -48,7 +48,10 @@ ACCEPTED = events.MessageAccepted("1", None, "a@b.test", 3, 100, "127.0.0.1", No
 COUNTED: list[tuple[Event, dict[str, float]]] = [
     (ACCEPTED, {"relay_messages_accepted_total": 1}),
     (events.SubmissionRefused("127.0.0.1", "550 5.7.1 no", "RCPT"), {"relay_submission_refused_total": 1}),
-    (events.AuthenticationFailed("127.0.0.1", "bob"), {"relay_authentication_failed_total": 1}),
+    (events.AuthenticationFailed("::1", "bob", "PLAIN", "why"), {"relay_authentication_failed_total": 1}),
+    (events.LoginsBarred("192.0.2.0/24"), {"relay_logins_barred_total": 1}),
+    (events.LoginSourceFailed("login.url", "why"), {"relay_login_source_failed_total": 1}),
+    (events.LoginSourceWorks("login.url"), {}),
     (
         events.QuotaReached("x, user bob", "127.0.0.1", "bob", "recipients_per_day", 5),
         {"relay_quota_reached_total": 1},

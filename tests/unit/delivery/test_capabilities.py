@@ -27,6 +27,11 @@ ANSWERS = [
         Capabilities(smtputf8=True, requiretls=True, chunking=True, enhanced_codes=True),
     ),
     (["mx.test", "dsn", "Chunking"], Capabilities(dsn=True, chunking=True)),
+    (["mx.test", "DELIVERBY", "mt-priority MIXER"], Capabilities(deliver_by=0, mt_priority=True)),
+    (["mx.test", "deliverby 240"], Capabilities(deliver_by=240)),
+    (["mx.test", "DELIVERBY 240,x=1"], Capabilities(deliver_by=240)),
+    (["mx.test", "DELIVERBY ,x", "MT-PRIORITYS"], Capabilities(deliver_by=0)),
+    (["mx.test", "DELIVERBY 1000000000"], Capabilities(deliver_by=0)),
     (
         ["mx.test", "LIMITS MAILMAX=3 RCPTMAX=100 RCPTDOMAINMAX=1"],
         Capabilities(limits=Limits(mails=3, rcpts=100, domains=1)),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.mail.xtext import decode_utf8_address, decode_xtext, encode_utf8_address
+from relay.mail.xtext import decode_utf8_address, decode_xtext, encode_utf8_address, utf8_in_xtext
 
 
 @pytest.mark.parametrize(
@@ -109,3 +109,17 @@ def test_a_value_or_a_value_error(text: str) -> None:
         assert decoded.isprintable() or not decoded.isascii()
         assert "\r" not in decoded
         assert "\n" not in decoded
+
+
+@given(st.text(min_size=1))
+def test_an_address_that_is_spelt_in_xtext_is_found_or_is_not_there(address: str) -> None:
+    spelt = "".join(f"+{octet:02X}" for octet in address.encode("utf-8", "surrogatepass"))
+    found = utf8_in_xtext(spelt)
+    assert found == (address if address.isprintable() and not address.isascii() else None)
+    if found is not None:
+        assert decode_utf8_address(encode_utf8_address(found)) == found
+
+
+@pytest.mark.parametrize("text", ["", "bob", "+C3", "+C3+28", "+c3+b6", "+C3+B6=", "+C2+85", "+E2+80+AE"])
+def test_no_address_is_spelt_there(text: str) -> None:
+    assert utf8_in_xtext(text) is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.mail.address import parse_address
 from relay.policy.clients import Clients, Grant, IPNetwork, Peer
@@ -162,3 +164,27 @@ def test_patterns(patterns: tuple[str, ...], text: str | None, login: str | None
         assert Grant("x", header_from=patterns).allows_author(address, login) is expected
     if address is not None and login is None:
         assert Grant("x", recipients=patterns).allows_recipient(address) is expected
+
+
+CHOICES: dict[str, list[tuple[object, ...]]] = {
+    "networks": [
+        networks(*texts) for texts in ((), ("192.0.2.0/24",), ("192.0.2.1/32",), ("192.0.2.0/24", "::/0"), ("::/0",))
+    ],
+    "users": [(), ("*",), ("alice",), ("alice", "bob")],
+    "certificates": [(), ("*",), ("a.test",)],
+    "listeners": [(), ("x",), ("x", "y")],
+}
+SOME_PEERS = [
+    peer(address, login, *certificates, listener=listener)
+    for address in ("192.0.2.1", "192.0.2.2", "198.51.100.1", "2001:db8::1")
+    for login in (None, "alice", "bob", "*")
+    for certificates in ((), ("a.test",), ("b.test",))
+    for listener in ("x", "y", "z")
+]
+SOME_GRANTS = st.builds(Grant, st.just("g"), **{key: st.sampled_from(values) for key, values in CHOICES.items()})
+
+
+@given(SOME_GRANTS, SOME_GRANTS)
+def test_a_table_that_covers_another_fits_all_that_the_other_fits(one: Grant, other: Grant) -> None:
+    if one.covers(other):
+        assert all(one.fits(client) for client in SOME_PEERS if other.fits(client))

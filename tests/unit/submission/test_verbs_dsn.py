@@ -72,6 +72,11 @@ RCPT: dict[str, RecipientDsn | str] = {
     " ORCPT=x400;/g+3Dx": RecipientDsn(None, "x400;/g+3Dx"),
     " ORCPT=rfc822;;": RecipientDsn(None, "rfc822;;"),
     r" ORCPT=utf-8;j\x{F6}rg@example.test": RecipientDsn(None, r"utf-8;j\x{F6}rg@example.test"),
+    # So Postfix passes on such a recipient: no RFC has it, and its mail would bounce.
+    " ORCPT=rfc822;j+C3+B6rg+2B@example.test": RecipientDsn(None, r"utf-8;j\x{F6}rg\x{2B}@example.test"),
+    " ORCPT=rfc822;j+F6rg@example.test": "ORCPT stands for characters that are not printable ASCII",  # no UTF-8
+    " ORCPT=rfc822;j+C2+85rg@example.test": "ORCPT stands for characters that are not printable ASCII",
+    " ORCPT=x400;j+C3+B6rg": "ORCPT stands for characters that are not printable ASCII",
     f" ORCPT=rfc822;{'x' * 493}": RecipientDsn(None, f"rfc822;{'x' * 493}"),
     f" ORCPT=rfc822;{'x' * 494}": "ORCPT is longer than 500 characters",
     " NOTIFY": "NOTIFY takes NEVER, or some of SUCCESS, FAILURE and DELAY with commas between them",
