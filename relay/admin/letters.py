@@ -10,7 +10,7 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from relay.admin.requests import FieldError
@@ -21,11 +21,11 @@ from relay.mail.listed import listed
 from relay.mail.message import MessageDsn, Notify, RecipientDsn, Ret
 from relay.mail.xtext import encode_xtext
 
-LETTER_FIELDS: Final = (
-    "from", "to", "cc", "bcc", "reply_to", "subject", "text", "html", "headers", "attachments", "envelope_from",
-    "notify", "ret", "envid",
-)  # fmt: skip
-ENVELOPE_FIELDS: Final = ("from", "to", "notify", "ret", "envid")
+_WISHES = ("notify", "ret", "envid", "hold_until", "priority")
+_ADDRESSES = ("from", "to", "cc", "bcc", "reply_to")
+_PARTS = ("subject", "text", "html", "headers", "attachments")
+LETTER_FIELDS: Final = (*_ADDRESSES, *_PARTS, "envelope_from", *_WISHES)
+ENVELOPE_FIELDS: Final = ("from", "to", *_WISHES)
 ATTACHMENT_FIELDS: Final = ("name", "type", "content", "cid")
 _ANY_TYPE = "application/octet-stream"
 _MAX_ENVID = 100  # characters in xtext; RFC 3461 §4.4
@@ -69,7 +69,7 @@ def read_letter(body: Any, stamp: Stamp) -> tuple[HandedIn, bytes]:
     sender: Address | None = author.address
     if (said := _text(body, "envelope_from")) is not None:
         sender = _sender("envelope_from", said)
-    asked = {field: body[field] for field in ("notify", "ret", "envid") if body.get(field) is not None}
+    asked = {field: body[field] for field in _WISHES if body.get(field) is not None}
     try:
         return HandedIn(sender, recipients, *_wishes(asked)), write(letter)
     except LetterError as error:
@@ -98,9 +98,11 @@ def read_envelope(query: Mapping[str, Sequence[str]], head: bytes) -> HandedIn:
         found = [_address("to", octets) for name in (b"to", b"cc", b"bcc") for octets in named.get(name, ())]
     if not found:
         raise FieldError("to", "must be given: the header names no recipient")
-    asked: dict[str, Any] = {field: query[field][0] for field in ("notify", "ret", "envid") if field in query}
+    asked: dict[str, Any] = {field: query[field][0] for field in _WISHES if field in query}
     if "notify" in asked:
         asked["notify"] = asked["notify"].split(",")
+    if re.fullmatch(r"-?[0-9]", asked.get("priority", "")):
+        asked["priority"] = int(asked["priority"])
     return HandedIn(sender, _once_each(found), *_wishes(asked))
 
 
@@ -195,8 +197,8 @@ def _attachments(value: Any) -> list[Attachment]:
     return found
 
 
-def _wishes(given: Mapping[str, Any]) -> tuple[MessageDsn, RecipientDsn]:
-    """RFC 3461."""
+def _wishes(given: Mapping[str, Any]) -> tuple[MessageDsn, RecipientDsn, datetime | None, int]:
+    """RFC 3461, RFC 4865, RFC 6710."""
     notify = None
     words = given.get("notify")
     if words is not None:
@@ -216,4 +218,21 @@ def _wishes(given: Mapping[str, Any]) -> tuple[MessageDsn, RecipientDsn]:
         if not envid or not (envid.isascii() and envid.isprintable()) or len(encode_xtext(envid)) > _MAX_ENVID:
             raise FieldError("envid", "must be of 1 to 100 printable ASCII characters")
         envid = encode_xtext(envid)
-    return MessageDsn(None if ret is None else Ret(ret.upper()), envid), RecipientDsn(notify)
+    priority = given.get("priority", 0)
+    if not isinstance(priority, int) or isinstance(priority, bool) or not -9 <= priority <= 9:
+        raise FieldError("priority", "must be a whole number from -9 to 9")
+    dsn = MessageDsn(None if ret is None else Ret(ret.upper()), envid)
+    return dsn, RecipientDsn(notify), _time(_text(given, "hold_until")), priority
+
+
+def _time(text: str | None) -> datetime | None:
+    """RFC 3339."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+        if found.tzinfo is None:
+            raise ValueError
+        return found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise FieldError("hold_until", "must be a time with its zone, such as 2030-01-31T09:00:00Z") from None

@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from relay.admin.letters import Stamp, needs_header, read_envelope, read_letter
 from relay.admin.requests import FieldError
 from relay.mail.handed import Accepted, Declined, HandedIn
 from relay.mail.message import Once
 from relay.mail.status import Kind, Reply
+from relay.policy.clients import TOKEN
 from relay.queue.objects import Object
 from relay.queue.store import Earlier
 
@@ -82,8 +83,7 @@ class MailDesk:
             return 413, {"error": str(error)}
 
     async def _take(self, request: web.Request, token: str) -> Answer:
-        # A user's name has no colon, so that a token never passes for a user.
-        login = f"token:{token}"
+        login = f"{TOKEN}{token}"
         kind = request.content_type.lower()
         if kind not in (RAW, LETTER):
             return 415, {"error": f"the content type must be {RAW} or {LETTER}"}
@@ -110,7 +110,7 @@ class MailDesk:
             if kind == RAW:
                 handed, octets = await self._raw(request, coming)
             else:
-                if request.content_length is None or request.content_length > LARGE_OCTETS:
+                if coming.may_be_large:
                     await stack.enter_async_context(self._large)
                 handed, octets = await self._letter(coming)
             done = await self._mail.submit(request.remote or "", login, handed, octets, once)
@@ -168,6 +168,8 @@ class _Coming:
 
     def __init__(self, request: web.Request) -> None:
         self.has_query = bool(request.query_string)
+        length = request.content_length if hdrs.CONTENT_ENCODING not in request.headers else None
+        self.may_be_large = length is None or length > LARGE_OCTETS
         self._content = request.content
         self._now = asyncio.get_running_loop().time
         self._deadline = self._now() + UPLOAD_SECONDS

@@ -132,6 +132,8 @@ def _send() -> Schema:
             _parameter("notify", f"NEVER, or some of SUCCESS, FAILURE and DELAY with commas; {_RAW_ONLY}"),
             _parameter("ret", f"FULL or HDRS; {_RAW_ONLY}"),
             _parameter("envid", f"an envelope id; {_RAW_ONLY}"),
+            _parameter("hold_until", f"not tried before this time; {_RAW_ONLY}"),
+            _parameter("priority", f"from -9 to 9, 0 unless given; {_RAW_ONLY}"),
         ],
         errors=(400, 408, 409, 413, 415, 422, 429),
         status=201,
@@ -236,6 +238,8 @@ def _letter() -> dict[str, Schema]:
         "notify": {"type": ["array", "null"], "items": {"enum": ["NEVER", "SUCCESS", "FAILURE", "DELAY"]}},
         "ret": {"type": ["string", "null"], "enum": ["FULL", "HDRS", None]},
         "envid": _MAYBE_TEXT,
+        "hold_until": {**_MAYBE_TIME, "description": "not tried before"},
+        "priority": {"type": ["integer", "null"], "minimum": -9, "maximum": 9},
     }
     attachment = {
         "name": _TEXT,

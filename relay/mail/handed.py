@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from relay.mail.address import Address
 from relay.mail.message import MessageDsn, MessageId, RecipientDsn
@@ -17,7 +18,8 @@ class HandedIn:
     recipients: tuple[Address, ...]
     dsn: MessageDsn
     wanted: RecipientDsn
-    requiretls: bool = False
+    hold_until: datetime | None = None  # not tried before
+    priority: int = 0  # from -9 to 9
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ A caller of an API has no use for half a success: it would have to send again, t
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 
 from relay.events import SubmissionRefused
 from relay.mail.address import Address
 from relay.mail.handed import Accepted, Declined, HandedIn
-from relay.mail.message import Once
+from relay.mail.message import Once, utc_date_time
 from relay.mail.status import Reply
 from relay.policy.clients import Clients, Peer
 from relay.settings import API_LISTENER, HostPort, ListenerSettings, ListenerTls
@@ -19,7 +20,7 @@ from relay.submission.access import client_address
 from relay.submission.admission import Admission
 from relay.submission.receive import Incoming, Receiver, Transaction
 from relay.submission.received import Client
-from relay.submission.timing import NO_TIMING
+from relay.submission.timing import NO_WISH, Wish, timing
 from relay.submission.verbs import Mail, Rcpt
 
 _HTTP = "HTTP"  # RFC 5321 §4.4 wants a registered name; what others write in such a case
@@ -29,10 +30,12 @@ _PLACE = ListenerSettings(name=API_LISTENER, listen=(HostPort(host="127.0.0.1", 
 class Intake:
     """For one relay. Mail is taken while `serving` is set."""
 
-    def __init__(self, clients: Clients, admission: Admission, receiver: Receiver) -> None:
+    def __init__(self, clients: Clients, admission: Admission, receiver: Receiver, max_hold: timedelta | None) -> None:
+        """`max_hold`: how long mail may be held; None: not at all."""
         self._clients = clients
         self._admission = admission
         self._receiver = receiver
+        self._max_hold = max_hold
         self.serving = False
 
     async def submit(
@@ -55,8 +58,11 @@ class Intake:
         grant = self._clients.grant(peer)
         if grant is None:
             return self._declined(peer, handed, Declined(replies.LOGIN_MAY_NOT_SEND))
-        mail = Mail(handed.sender, smtputf8=True, requiretls=handed.requiretls, dsn=handed.dsn)
-        transaction = await self._admission.begin(grant, peer, mail, NO_TIMING)
+        mail = Mail(handed.sender, smtputf8=True, dsn=handed.dsn)
+        asked = timing(_wish(handed), self._receiver.front.clock(), self._max_hold)
+        if isinstance(asked, Reply):
+            return self._declined(peer, handed, Declined(asked))
+        transaction = await self._admission.begin(grant, peer, mail, asked)
         if isinstance(transaction, Reply):
             return self._declined(peer, handed, Declined(transaction))
         try:
@@ -97,6 +103,15 @@ class Intake:
         front = self._receiver.front
         front.emit(SubmissionRefused(str(peer.address), declined.reply.text, replies.printable(about)))
         return declined
+
+
+def _wish(handed: HandedIn) -> Wish:
+    """What it asks of time and rank, as MAIL would have said it."""
+    if handed.hold_until is None and not handed.priority:
+        return NO_WISH
+    until = handed.hold_until
+    hold = None if until is None else f"until;{utc_date_time(until)}"
+    return Wish(hold=hold, hold_until=until, priority=handed.priority)
 
 
 async def _pass_on(incoming: Incoming, octets: AsyncIterator[bytes]) -> None:

@@ -40,7 +40,7 @@ class SubmissionServer:
         given = settings.submission
         receiver = Receiver(hostname, given, front)
         admission = Admission(front, given.max_recipients)
-        self.intake = Intake(settings.clients, admission, receiver)
+        self.intake = Intake(settings.clients, admission, receiver, given.max_hold)
         self._listening = settings.listeners
         authenticator = _authenticator(given, front)
         crowd = Crowd(given.max_connections, given.max_connections_per_address, given.connections_per_minute)

@@ -77,7 +77,7 @@ class Running:
         )
         given = self.settings.submission
         receiver = Receiver("relay.test", given, front)
-        intake = Intake(self.settings.clients, Admission(front, given.max_recipients), receiver)
+        intake = Intake(self.settings.clients, Admission(front, given.max_recipients), receiver, given.max_hold)
         intake.serving = True
         return intake
 

@@ -330,6 +330,12 @@ async def test_a_letter_in_json(tmp_path: Path) -> None:
         ({"notify": ["NEVER", "SUCCESS"]}, "notify"),
         ({"ret": "ALL"}, "ret"),
         ({"envid": "ö"}, "envid"),
+        ({"priority": 10}, "priority"),
+        ({"priority": "1"}, "priority"),
+        ({"priority": True}, "priority"),
+        ({"hold_until": "tomorrow"}, "hold_until"),
+        ({"hold_until": "2030-01-02T00:00:00"}, "hold_until"),
+        ({"hold_until": 5}, "hold_until"),
     ],
 )
 async def test_a_mistake_in_a_letter_is_named(tmp_path: Path, change: dict[str, Any], field: str) -> None:
@@ -337,6 +343,17 @@ async def test_a_mistake_in_a_letter_is_named(tmp_path: Path, change: dict[str, 
         status, found = await at.letter(**change)
         assert (status, found["field"]) == (400, field), found
         assert await at.stored() == []
+
+
+async def test_time_and_rank(tmp_path: Path) -> None:
+    evening = NOW.replace(hour=18)
+    async with sender(tmp_path) as at:
+        assert (await at.letter(hold_until="2030-01-01T20:00:00+02:00", priority=5))[0] == 201
+        assert (await at.message(query="?hold_until=2030-01-01T18:00:00Z&priority=-9"))[0] == 201
+        found = {(claim.release, claim.priority) for claim, _, _ in await at.stored()}
+        assert found == {(evening, 5), (evening, -9)}
+        status, answer = await at.letter(hold_until="2031-01-01T00:00:00Z")
+        assert (status, answer["status"]) == (422, "5.5.4"), answer
 
 
 async def test_what_is_no_letter(tmp_path: Path) -> None:
