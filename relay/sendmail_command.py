@@ -52,7 +52,10 @@ def settings_file(environ: Mapping[str, str]) -> Path | None:
     """The settings file for programs that are called without one; None: the defaults hold."""
     if environ.get("RELAY_CONFIG"):
         return Path(environ["RELAY_CONFIG"])
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    try:
+        return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    except OSError:  # a folder that the caller may not look into: whoever reads the file says so
+        return DEFAULT_FILE
 
 
 def server_of(settings: Settings, helo: str) -> Server:

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.admin import openapi
-from relay.admin.mail import Answer, Mail, MailDesk
+from relay.admin.mail import UNREADABLE, Answer, Mail, MailDesk
 from relay.admin.requests import FieldError, page_filter, read_action, read_rule, stats_filter
 from relay.admin.tokens import Scope, Token, Tokens
 from relay.events import AdminRefused, Emit, FileRefused, QueueAction
@@ -94,8 +94,7 @@ class Api:
             return refusal
         try:
             if request.path != MESSAGES:  # where what comes may be large
-                async with asyncio.timeout(BODY_SECONDS):
-                    await request.read()  # before a handler waits for anything else
+                await _come(request)  # before a handler waits for anything else
             return await handler(request)
         except FieldError as error:
             return _json(400, {"error": str(error), "field": error.field})
@@ -206,6 +205,15 @@ def _needed(request: web.Request) -> Scope:
 
 def _query(request: web.Request) -> dict[str, list[str]]:
     return {field: request.query.getall(field) for field in request.query}
+
+
+async def _come(request: web.Request) -> None:
+    """Wait for the body. Raises FieldError, TimeoutError and web.HTTPRequestEntityTooLarge."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            await request.read()
+    except UNREADABLE:
+        raise FieldError(None, "the request cannot be read to its end") from None
 
 
 async def _body(request: web.Request) -> Any:

@@ -36,6 +36,7 @@ LARGE_OCTETS = 1 << 20
 LARGE_AT_ONCE = 4
 MAX_HEADER = 256 << 10
 BESIDE = 64 << 10  # octets of a letter in JSON that are no part of the message
+UNREADABLE = (ConnectionError, web.RequestPayloadError)  # the client is gone, or what it sends is not what it says
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _KEY_FORM = re.compile(r"[!-~]{1,255}\Z")
 
@@ -163,7 +164,7 @@ class _Turn:
 class _Coming:
     """The body of a request, chunk by chunk, and a digest of the request as far as it has come.
 
-    Raises UploadTooSlowError when the next octets do not come in time.
+    Raises UploadTooSlowError when the next octets do not come in time, and FieldError when they do not come at all.
     """
 
     def __init__(self, request: web.Request) -> None:
@@ -198,6 +199,8 @@ class _Coming:
             raise UploadTooSlowError(
                 f"a message must come within {UPLOAD_SECONDS:g} s, and not pause for {CHUNK_SECONDS:g} s"
             ) from None
+        except UNREADABLE:
+            raise FieldError(None, "the request cannot be read to its end") from None
         if not chunk:
             raise StopAsyncIteration
         self._hash.update(chunk)

@@ -14,7 +14,7 @@ from relay.mail.address import Address, AddressError, parse_domain
 
 ANY = "*"
 NULL_SENDER = "<>"
-TOKEN = "token:"  # before the name of an API's token: as whom it is logged in; no user may be called so
+TOKEN = "token:"  # noqa: S105  (the login of a token of the API begins so; no user may be called so)
 TRUSTED_NETWORKS, EVERY_USER = "trusted-networks", "users"  # the rows that [submission] makes
 USER = "{user}"  # in a sender pattern: the name under which the client logged in
 

@@ -49,6 +49,7 @@ class Running:
             Metrics(), lambda: self.store.depth(NOW), self.under_way, self.store.check_writable, lambda: NOW, self.emit
         )
         ids = count(MessageId.make(NOW, random.getrandbits(16)).number)
+        self.intake = self._intake(ids)
         desk = Desk(
             tokens,
             self.store.controls,
@@ -57,7 +58,7 @@ class Running:
             lambda: MessageId(next(ids)),
             lambda: NOW,
             self.emit,
-            Mail(self._intake(ids).submit, self.store.controls.stored_once, MAX_SIZE, "relay.test", lambda: NOW),
+            Mail(self.intake.submit, self.store.controls.stored_once, MAX_SIZE, "relay.test", lambda: NOW),
         )
         self.api = Api(desk)
         self.server = AdminServer(AdminSettings(listen=(ANYWHERE,)), sources, self.api)

@@ -20,7 +20,7 @@ from json_schema import problems
 
 from relay.admin import mail, openapi
 from relay.admin.tokens import Scope, Tokens, add_token
-from relay.events import AdminRefused, MessageAccepted, SubmissionRefused
+from relay.events import AdminRefused, DefectFound, MessageAccepted, SubmissionRefused
 from relay.mail.message import MessageDsn, Notify, RecipientDsn, Ret, SmtpUtf8
 from relay.queue.store import StoreUnavailable
 from relay.settings import Settings
@@ -35,8 +35,9 @@ LETTER = {"from": "Me <me@example.org>", "to": ["a@example.org"], "subject": "Hi
 class Sender:
     """A client with a token of each scope."""
 
-    def __init__(self, there: Running, tokens: Mapping[Scope, str]) -> None:
+    def __init__(self, there: Running, tokens: Mapping[Scope, str], folder: Path) -> None:
         self.there = there
+        self.folder = folder  # of the queue
         self.tokens = tokens
 
     async def raw(
@@ -81,7 +82,7 @@ async def sender(folder: Path, settings: Settings | None = None) -> AsyncIterato
     path = folder / "tokens"
     tokens = {scope: add_token(path, f"t-{scope.value}", scope) for scope in Scope}
     async with running(folder / "queue", Tokens.load(path), settings) as there:
-        yield Sender(there, tokens)
+        yield Sender(there, tokens, folder / "queue")
 
 
 # who may send
@@ -235,6 +236,15 @@ async def test_a_queue_that_cannot_be_written(tmp_path: Path, full: bool) -> Non
         status, found = await at.message(key="k")
         assert (status, found["status"]) == (503, "4.3.1" if full else "4.3.0")
         assert "path" not in found["error"]
+
+
+async def test_a_service_that_is_not_there_yet_or_no_more(tmp_path: Path) -> None:
+    async with sender(tmp_path) as at:
+        at.there.intake.serving = False
+        status, found = await at.message(key="k")
+        assert (status, found["status"]) == (503, "4.3.2")
+        at.there.intake.serving = True
+        assert (await at.message(key="k"))[0] == 201
 
 
 async def test_the_content_type_must_be_said(tmp_path: Path) -> None:
@@ -430,7 +440,57 @@ async def test_keys_belong_to_their_tokens(tmp_path: Path) -> None:
     async with sender(tmp_path) as at:
         path = tmp_path / "tokens"
         first = await at.message(key="k")
-        other = Sender(at.there, {Scope.SEND: add_token(path, "other", Scope.SEND)})
+        other = Sender(at.there, {Scope.SEND: add_token(path, "other", Scope.SEND)}, at.folder)
         assert (await other.message(RAW + b"x\r\n", key="k"))[0] == 201
-        again = Sender(at.there, {Scope.SEND: add_token(path, "t-send", Scope.SEND)})
+        again = Sender(at.there, {Scope.SEND: add_token(path, "t-send", Scope.SEND)}, at.folder)
         assert await again.message(key="k") == first
+
+
+# clients that do not do as they should
+
+
+async def exchange(at: Sender, octets: bytes, hang_up: bool) -> bytes:
+    """A request as it is on the wire; the answer, if the client waits for it."""
+    host, port = at.there.address.host, at.there.address.port
+    reader, writer = await asyncio.open_connection(host, port)
+    lines = (
+        b"POST /v1/messages HTTP/1.1",
+        b"Host: x",
+        b"Authorization: Bearer " + at.tokens[Scope.SEND].encode(),
+        b"Content-Type: message/rfc822",
+        b"Connection: close",
+    )
+    writer.write(b"\r\n".join(lines) + b"\r\n" + octets)
+    await writer.drain()
+    if hang_up:
+        while not list((at.folder / "incoming").iterdir()):  # it is being written
+            await asyncio.sleep(0)
+        writer.transport.abort()
+        return b""
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_who_hangs_up_leaves_nothing(tmp_path: Path) -> None:
+    async with sender(tmp_path) as at:
+        await exchange(at, b"Content-Length: 190000\r\n\r\n" + RAW + b"x\r\n" * 30_000, hang_up=True)
+        while list((at.folder / "incoming").iterdir()):
+            await asyncio.sleep(0)
+        assert await at.stored() == []
+        assert not [event for event in at.there.events if isinstance(event, DefectFound)]
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"Content-Encoding: gzip\r\nContent-Length: 10\r\n\r\nno gzip at",
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+async def test_a_body_that_cannot_be_read(tmp_path: Path, octets: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async with sender(tmp_path) as at:
+        assert b" 400 " in (await exchange(at, octets, hang_up=False)).split(b"\r\n")[0]
+        assert await at.stored() == []
+        assert not [event for event in at.there.events if isinstance(event, DefectFound)]
+    assert caplog.records == []

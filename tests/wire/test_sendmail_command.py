@@ -127,6 +127,12 @@ def test_settings_that_cannot_be_read(
     assert capsys.readouterr().err == f"sendmail: {tmp_path}: cannot be read: Is a directory\n"
 
 
+def test_a_default_file_that_cannot_be_looked_for_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = Path("/", "x" * 300)
+    monkeypatch.setattr("relay.sendmail_command.DEFAULT_FILE", hidden)
+    assert settings_file({}) == hidden
+
+
 def test_which_settings_file_counts() -> None:
     assert settings_file({"RELAY_CONFIG": "/x"}) == Path("/x")
     assert settings_file({}) == (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
