@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from relay.events import MessageAccepted, SubmissionRefused
 from relay.mail.address import Address
 from relay.mail.header import Header
-from relay.mail.message import NOTHING_ASKED, Envelope, NewMessage, RecipientDsn, SmtpUtf8, TlsDemand
+from relay.mail.message import NOTHING_ASKED, Envelope, MessageId, NewMessage, Once, RecipientDsn, SmtpUtf8, TlsDemand
 from relay.mail.status import Reply
 from relay.policy.clients import LineEnds
 from relay.settings import LongLines, SubmissionSettings
@@ -41,6 +41,7 @@ class Transaction:
     mail: Mail
     timing: Timing = NO_TIMING
     spending: Spending | None = None
+    once: Once | None = None
     committing: bool = False  # whether it is stored is being settled, whatever becomes of the client
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
     _asked: dict[tuple[str, str], RecipientDsn] = field(default_factory=dict, init=False)  # where something was asked
@@ -165,6 +166,11 @@ class Incoming:
         self._ended = False
 
     @property
+    def id(self) -> MessageId:
+        """Under which it will be stored."""
+        return self._keeper.id
+
+    @property
     def problem(self) -> Reply | None:
         """Why it is refused, as far as is known. What still comes is thrown away."""
         return self._content.problem or self._keeper.problem
@@ -226,6 +232,7 @@ class Incoming:
                 demand=_demand(transaction, header),
                 dsn=transaction.mail.dsn,
                 login=client.peer.login,
+                once=transaction.once,
                 release=transaction.timing.release,
                 release_asked=transaction.timing.release_asked,
                 priority=transaction.timing.priority,

@@ -28,6 +28,7 @@ class Client:
     tls: tuple[str, str] | None
     listener: ListenerSettings
     grant: Grant
+    protocol: str | None = None  # other than SMTP
 
 
 def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: datetime, priority: int = 0) -> bytes:
@@ -67,6 +68,8 @@ def _host(helo: str) -> str:
 
 def _protocol(client: Client, smtputf8: bool) -> str:
     """RFC 3848, RFC 6531 section 4.3: what was spoken, with S for TLS and A for AUTH."""
+    if client.protocol is not None:
+        return client.protocol
     if not client.extended:
         return "SMTP"
     return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{'S' if client.tls else ''}{'A' if client.peer.login else ''}"
