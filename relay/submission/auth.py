@@ -14,7 +14,7 @@ from typing import Final
 
 from relay.events import AuthenticationFailed, Emit, FileRefused, LoginsBarred
 from relay.mail.status import Reply
-from relay.policy.clients import Peer
+from relay.policy.clients import TOKEN, Peer
 from relay.submission import replies, sasl, scram
 from relay.submission.bearer import TokenFault
 from relay.submission.callback import LoginService, Question
@@ -27,6 +27,7 @@ from relay.submission.users_file import normal
 
 _WRONG_PASSWORD: Final = "wrong name or password"  # noqa: S105  (a reason, no password)
 _LEFT: Final = "left before the answer"
+_LIKE_A_TOKEN: Final = "is called like a token of the API"  # noqa: S105
 _FOR_ANOTHER: Final = "wants to act for another"
 _NOT_IN_CERTIFICATE: Final = "the certificate does not have the name"
 
@@ -43,7 +44,7 @@ Outcome = str | Rejected | Reply  # the login, or it is none, or that cannot be 
 
 
 class Authenticator:
-    """Logs clients in. `monotonic` is a clock in seconds that never goes back."""
+    """Logs clients in."""
 
     def __init__(
         self,
@@ -52,7 +53,6 @@ class Authenticator:
         tokens: TokenLogins | None,
         failed: FailedLogins,
         emit: Emit,
-        monotonic: Callable[[], float],
     ) -> None:
         self._users = users
         self._service = service
@@ -60,7 +60,6 @@ class Authenticator:
         self._passwords = Passwords(users, service)
         self._failed = failed
         self._emit = emit
-        self._monotonic = monotonic
         self._ways: dict[str, Callable[[Talk, Peer], Awaitable[Outcome]]] = {
             scram.NAME: self._scram,
             sasl.PLAIN: self._plain,
@@ -95,6 +94,8 @@ class Authenticator:
         outcome = await self._ways[mechanism](talk, peer)
         if isinstance(outcome, Reply):
             return outcome
+        if isinstance(outcome, str) and outcome.casefold().startswith(TOKEN):
+            outcome = Rejected(outcome, _LIKE_A_TOKEN)
         if isinstance(outcome, str):
             self._failed.succeeded(peer.address)
             return outcome
@@ -106,12 +107,16 @@ class Authenticator:
     def _count(self, mechanism: str, rejected: Rejected, peer: Peer) -> None:
         client = str(peer.address)
         self._emit(AuthenticationFailed(client, replies.printable(rejected.name, 255), mechanism, rejected.reason))
-        full = self._failed.failed(peer.address, self._monotonic())
+        full = self._failed.failed(peer.address, self._now())
         if full is not None:
             self._emit(LoginsBarred(str(full)))
 
     def _is_barred(self, peer: Peer) -> bool:
-        return self._failed.are_too_many(peer.address, self._monotonic())
+        return self._failed.are_too_many(peer.address, self._now())
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     def _refresh(self) -> None:
         problem = self._users.refresh() if self._users is not None else None

@@ -159,7 +159,7 @@ class Entrance:
                 ssl_handshake_timeout=min(HANDSHAKE_SECONDS, shared.settings.timeout.total_seconds()),
                 ssl_shutdown_timeout=LINGER_SECONDS,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             shared.crowd.leave(seat)
             client.close()
             about = f"TLS handshake failed: {handshake_fault(error)}"

@@ -291,7 +291,7 @@ class Stream(SMTP):
                     ssl_handshake_timeout=seconds,
                     ssl_shutdown_timeout=LINGER_SECONDS,
                 )
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: asyncio cannot read the certificate of the client
             self.shaking = False
             self._lost_in_handshake(error)
             return handshake_fault(error)
@@ -306,7 +306,7 @@ class Stream(SMTP):
         self._held_back = False
         return None
 
-    def _lost_in_handshake(self, error: OSError | None) -> None:
+    def _lost_in_handshake(self, error: Exception | None) -> None:
         """Event loops do not tell a protocol that its connection is lost while another, TLS, stands before it."""
         self._link.abort()
         self.connection_lost(error)
@@ -356,10 +356,12 @@ class Stream(SMTP):
         self._timeout_handle = self.loop.call_at(later, self._timeout_cb)
 
 
-def handshake_fault(error: OSError) -> str:
+def handshake_fault(error: Exception) -> str:
     """Why a TLS handshake with a client failed, in a few words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the client's certificate is not good: {error.verify_message}"
+    if isinstance(error, ValueError):
+        return "the client's certificate cannot be read"
     return getattr(error, "reason", None) or str(error) or type(error).__name__
 
 
