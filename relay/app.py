@@ -20,6 +20,7 @@ from typing import Any
 
 from relay import __version__
 from relay.admin.api import Api, Desk
+from relay.admin.mail import Mail
 from relay.admin.metrics import Metrics
 from relay.admin.server import AdminServer, Sources, Stage
 from relay.admin.tokens import Tokens
@@ -63,6 +64,7 @@ from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
 from relay.submission.certificate import Certificate
 from relay.submission.domains import DomainChecks
+from relay.submission.intake import Intake
 from relay.submission.quota import Quotas
 from relay.submission.server import Front, SubmissionServer
 from relay.submission.sources import login_service, token_logins
@@ -166,7 +168,7 @@ class App:
         worker = self._worker(resolver, finder, memories, roots_pem, own_name)
         front = self._front(worker, certificate, users, roots_pem, resolver)
         server = SubmissionServer(settings, self._hostname, front)
-        admin = self._admin(worker)
+        admin = self._admin(worker, server.intake)
         server.bind(inherited)  # both before anything on disk is touched
         self._stack.push_async_callback(server.stop, STOP_GRACE)
         admin.bind()
@@ -222,7 +224,7 @@ class App:
             await self._quotas.open()
             self._spawn("clean-up of quotas", partial(self._again, self._quotas.tidy))
 
-    def _admin(self, worker: Worker) -> AdminServer:
+    def _admin(self, worker: Worker, intake: Intake) -> AdminServer:
         given = self._settings.admin
         tokens = Tokens.load(given.tokens_file) if given.listen and given.tokens_file is not None else None
         sources = Sources(
@@ -233,6 +235,13 @@ class App:
             clock=self._clock,
             emit=self._emit,
         )
+        mail = Mail(
+            submit=intake.submit,
+            earlier=self._store.controls.stored_once,
+            max_size=self._settings.clients.size_limit(self._settings.submission.max_message_size),
+            hostname=self._hostname,
+            clock=self._clock,
+        )
         desk = Desk(
             tokens=tokens,
             controls=self._store.controls,
@@ -241,6 +250,7 @@ class App:
             new_id=self._new_id,
             clock=self._clock,
             emit=self._emit,
+            mail=mail,
         )
         return AdminServer(self._settings.admin, sources, Api(desk))
 

@@ -24,7 +24,7 @@ from relay.disk_table import aside
 from relay.finding import Finding, fail, ok, warn
 from relay.findings import Address, Called, DnssecSeen, FolderSeen
 from relay.guard import AddressGuard
-from relay.health import Asked, from_here, greeting_problem, where_to_ask
+from relay.health import Asked, greeting_problem, where_to_ask
 from relay.listen import bound_socket
 from relay.lookup import sts_cache, tls_memory
 from relay.lookup.destination import find_addresses, find_destination
@@ -33,6 +33,7 @@ from relay.mail.address import parse_domain
 from relay.policy.chain import Roots, Trust
 from relay.policy.mx import MailHosts, MxHost, NullMx
 from relay.policy.routing import NEXT_HOP
+from relay.posting.place import from_here
 from relay.queue import visitor
 from relay.queue.folder import holder
 from relay.queue.room import room

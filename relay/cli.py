@@ -21,6 +21,7 @@ from relay import __version__
 from relay.act_commands import queue
 from relay.client_commands import client
 from relay.command import config_option, fail, load, load_without_files, queue_folder
+from relay.send_command import send
 from relay.user_commands import user
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ HEALTH_SECONDS = 5.0
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command, by default that of the process's arguments, and exit."""
+    if arguments is None and Path(sys.argv[0]).name == "sendmail":
+        _sendmail(sys.argv[1:])
     try:
         relay(args=arguments, prog_name="relay")
     except Exception as error:
@@ -184,6 +187,21 @@ def lab(arguments: tuple[str, ...]) -> None:
     command(args=list(arguments), prog_name="relay lab")
 
 
+@relay.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}, add_help_option=False
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def sendmail(arguments: tuple[str, ...]) -> None:
+    """Send the message on standard input, as cron, PHP and mutt expect of sendmail: docs/sendmail.md."""
+    _sendmail(arguments)
+
+
+def _sendmail(arguments: Sequence[str]) -> NoReturn:
+    from relay.sendmail_command import main as command
+
+    sys.exit(int(command(arguments, datetime.now(UTC))))
+
+
 @relay.group()
 def policy() -> None:
     """What this server's own settings say of the TLS of destinations."""
@@ -261,7 +279,7 @@ def admin() -> None:
 
 @admin.command("token")
 @click.argument("name")
-@click.option("--scope", type=click.Choice(["read", "write"]), default="write", help="what it is good for")
+@click.option("--scope", type=click.Choice(["read", "write", "send"]), default="write", help="what it is good for")
 @click.option("--file", "tokens", metavar="FILE", type=click.Path(path_type=Path), help="the tokens file")
 @config_option
 def admin_token(name: str, scope: str, tokens: Path | None, file: Path | None) -> None:
@@ -284,5 +302,6 @@ def admin_token(name: str, scope: str, tokens: Path | None, file: Path | None) -
 
 
 relay.add_command(queue)
+relay.add_command(send)
 relay.add_command(user)
 relay.add_command(client)

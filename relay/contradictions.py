@@ -17,9 +17,11 @@ from relay.mail.outcome import Cause
 from relay.policy.clients import EVERY_USER, TRUSTED_NETWORKS, USER
 from relay.policy.memory import OnTlsLoss
 from relay.policy.routing import FALLBACK, NEXT_HOP, PREFIX
+from relay.posting.place import is_loopback
 from relay.route_settings import Action
 from relay.setting_types import Inherited
 from relay.settings import (
+    API_LISTENER,
     SHORT_NAME,
     SHORT_TLS_NAME,
     HostPort,
@@ -34,7 +36,7 @@ Name = tuple[str, str]  # section and key; the section of `hostname` is the empt
 Finding = tuple[tuple[Name, ...], str]
 
 LISTEN, LISTEN_TLS, LISTENER = ("submission", "listen"), ("submission", "listen_tls"), ("", "listener")
-RESERVED_NAMES = (SHORT_NAME, SHORT_TLS_NAME)
+RESERVED_NAMES = (SHORT_NAME, SHORT_TLS_NAME, API_LISTENER)
 
 
 def contradictions(settings: Settings) -> Iterator[Finding]:
@@ -54,6 +56,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     yield from _routes_amiss(settings)
     yield from _limits_of_no_route(settings)
     yield from _kept_back_too_long(settings)
+    yield from _login_of_sendmail(settings)
 
 
 def _certificate_amiss(settings: Settings) -> Iterator[Finding]:
@@ -82,7 +85,7 @@ def _listeners_amiss(settings: Settings) -> Iterator[Finding]:
     names = set(RESERVED_NAMES)
     for listener in settings.listener:
         if listener.name in RESERVED_NAMES:
-            yield (LISTENER,), f"the name {listener.name} is for the addresses of [submission]: choose another"
+            yield (LISTENER,), f"the name {listener.name} is taken, by [submission] or the API: choose another"
         elif listener.name in names:
             yield (LISTENER,), f"the name {listener.name} is there twice"
         names.add(listener.name)
@@ -91,7 +94,7 @@ def _listeners_amiss(settings: Settings) -> Iterator[Finding]:
         if asks_for_auth and without_tls:
             what = "auth = true, but with tls = none nobody can log in: that needs TLS"
             yield (LISTENER,), f"the listener {listener.name}: {what}"
-    known = {listener.name for listener in settings.listeners}
+    known = {API_LISTENER, *(listener.name for listener in settings.listeners)}
     for client in settings.client:
         for name in client.listeners:
             if name not in known:
@@ -126,6 +129,18 @@ def _addresses_twice(settings: Settings) -> Iterator[Finding]:
             if str(address) in seen and (isinstance(address, Inherited) or address.port):
                 yield (name, LISTEN, LISTEN_TLS, LISTENER, admin), f"{address} is there twice"
             seen.add(str(address))
+
+
+def _login_of_sendmail(settings: Settings) -> Iterator[Finding]:
+    """A login that cannot be made. Whether the password can be read is for who sends, not for the service."""
+    given = settings.sendmail
+    user, password = ("sendmail", "user"), ("sendmail", "password_file")
+    if given.user and given.password_file is None:
+        yield (user, password), "needs sendmail.password_file beside it"
+    if given.password_file is not None and not given.user:
+        yield (password, user), "needs sendmail.user beside it"
+    if given.user and given.tls is ListenerTls.NONE and given.server is not None and not is_loopback(given.server.host):
+        yield (("sendmail", "tls"), user), "must not be none: a password is not sent to another machine without TLS"
 
 
 def _logins_amiss(settings: Settings) -> Iterator[Finding]:

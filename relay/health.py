@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from ssl import SSLContext
 
 from relay.delivery.wire import wording
+from relay.posting.place import from_here
 from relay.settings import HostPort, ListenerSettings, ListenerTls, Settings
 from relay.submission.proxy import LOCAL as PROXY_LOCAL
 from relay.tls import ClientContexts, load_roots
@@ -37,13 +38,6 @@ def _asked(place: HostPort, listener: ListenerSettings) -> Asked:
     own = ip_address(place.host)  # who calls an address of this machine from this machine calls from there
     as_proxy = any(own in network for network in listener.proxy_from)
     return Asked(place, listener.tls is ListenerTls.IMPLICIT, as_proxy)
-
-
-def from_here(address: HostPort) -> HostPort:
-    """Where to connect to reach a listener on this machine."""
-    host = ip_address(address.host)
-    loopback = "::1" if host.version == 6 else "127.0.0.1"
-    return HostPort(host=loopback if host.is_unspecified else address.host, port=address.port)
 
 
 async def problems(listeners: Sequence[Asked], seconds: float) -> list[str]:

@@ -91,6 +91,7 @@ class TrustAd(Enum):
 
 
 SHORT_NAME, SHORT_TLS_NAME = "submission", "submission-tls"  # what the listeners of [submission] are called
+API_LISTENER = "api"  # where mail comes in that POST /v1/messages takes
 
 
 class QueueSettings(Section):

@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.admin import openapi
+from relay.admin.mail import UNREADABLE, Answer, Mail, MailDesk
 from relay.admin.requests import FieldError, page_filter, read_action, read_rule, stats_filter
 from relay.admin.tokens import Scope, Token, Tokens
 from relay.events import AdminRefused, Emit, FileRefused, QueueAction
@@ -30,13 +31,12 @@ from relay.queue.selection import Cursor, QueueFilter, read_id
 from relay.queue.store import StoreUnavailable
 
 PREFIX = "/v1/"
+MESSAGES = "/v1/messages"
 MAX_BODY = 64 << 10  # octets of a request
 BODY_SECONDS = 10.0
 _LOGGED = 200  # characters of what somebody without a token asked for
 _HEADERS = {"Server": "Relay", "Cache-Control": "no-store"}
 _TOKEN = web.RequestKey("token", Token)
-
-Answer = tuple[int, Object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Desk:
     new_id: Callable[[], MessageId]
     clock: Callable[[], datetime]
     emit: Emit
+    mail: Mail
 
 
 class Api:
@@ -61,6 +62,7 @@ class Api:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._mail = MailDesk(desk.mail)
 
     def add_to(self, application: web.Application) -> None:
         """Add every route under `/v1/`, and what guards them."""
@@ -69,7 +71,7 @@ class Api:
             application.router.add_route(method, path, _answering(handler))
 
     def _routes(self) -> tuple[tuple[str, str, Callable[[web.Request], Awaitable[Answer]]], ...]:
-        """Method, path and handler. What is no GET needs a token that may write."""
+        """Method, path and handler. What is no GET needs a token that may write, or send."""
         return (
             ("GET", "/v1/queue", self._list),
             ("GET", "/v1/queue/stats", self._stats),
@@ -78,6 +80,7 @@ class Api:
             ("POST", "/v1/queue/hold-rules", self._add_hold_rule),
             ("DELETE", "/v1/queue/hold-rules/{number}", self._remove_hold_rule),
             ("GET", "/v1/queue/{id}", self._message),
+            ("POST", MESSAGES, self._send),
             ("GET", "/v1/openapi.json", self._document),
         )
 
@@ -90,8 +93,8 @@ class Api:
         if refusal is not None:
             return refusal
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                await request.read()  # before a handler waits for anything else
+            if request.path != MESSAGES:  # where what comes may be large
+                await _come(request)  # before a handler waits for anything else
             return await handler(request)
         except FieldError as error:
             return _json(400, {"error": str(error), "field": error.field})
@@ -119,9 +122,10 @@ class Api:
         token = tokens.find(text.strip())
         if token is None:  # RFC 6750 section 3.1
             return self._refuse(request, 401, "the token is not known", 'Bearer error="invalid_token"')
-        if token.scope is Scope.READ and request.method not in ("GET", "HEAD"):
-            wanted = 'Bearer error="insufficient_scope", scope="write"'
-            return self._refuse(request, 403, f"the token {token.name} may only read", wanted)
+        needed = _needed(request)
+        if not token.scope.covers(needed):
+            wanted = f'Bearer error="insufficient_scope", scope="{needed.value}"'
+            return self._refuse(request, 403, f"the token {token.name} may only {token.scope.value}", wanted)
         request[_TOKEN] = token
         return None
 
@@ -186,12 +190,30 @@ class Api:
             return 404, {"error": f"there is no hold rule {text}"}
         return 200, {"removed": number}
 
+    async def _send(self, request: web.Request) -> Answer:
+        return await self._mail.take(request, request[_TOKEN].name)
+
     async def _document(self, _: web.Request) -> Answer:
         return 200, openapi.document()
 
 
+def _needed(request: web.Request) -> Scope:
+    if request.path == MESSAGES:
+        return Scope.SEND
+    return Scope.READ if request.method in ("GET", "HEAD") else Scope.WRITE
+
+
 def _query(request: web.Request) -> dict[str, list[str]]:
     return {field: request.query.getall(field) for field in request.query}
+
+
+async def _come(request: web.Request) -> None:
+    """Wait for the body. Raises FieldError, TimeoutError and web.HTTPRequestEntityTooLarge."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            await request.read()
+    except UNREADABLE:
+        raise FieldError(None, "the request cannot be read to its end") from None
 
 
 async def _body(request: web.Request) -> Any:

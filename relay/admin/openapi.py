@@ -5,27 +5,13 @@ Written by hand: it says what clients may rely on, and changes only when that do
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from relay import __version__
-from relay.admin.requests import DEFAULT_PAGE, LARGEST_PAGE, MAX_WORDS
-from relay.mail.message import TlsDemand
-from relay.mail.outcome import Cause, State, TlsUsed
-from relay.queue.control import Act
-from relay.queue.objects import AGE_NAMES
+from relay.admin.mail import KEY
+from relay.admin.requests import DEFAULT_PAGE, LARGEST_PAGE
+from relay.admin.schemas import NUMBER, TEXT, Schema, list_of, ref, schemas
 from relay.queue.selection import FIELDS, MANY
-
-Schema = dict[str, Any]
-
-_TEXT: Final[Schema] = {"type": "string"}
-_MAYBE_TEXT: Final[Schema] = {"type": ["string", "null"]}
-_NUMBER: Final[Schema] = {"type": "integer", "minimum": 0}
-_FLAG: Final[Schema] = {"type": "boolean"}
-_TIME: Final[Schema] = {"type": "string", "format": "date-time"}
-_MAYBE_TIME: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
-_STATE: Final[Schema] = {"type": "string", "enum": [state.value for state in State]}
-_MAYBE_CAUSE: Final[Schema] = {"type": ["string", "null"], "enum": [*(cause.value for cause in Cause), None]}
-_TLS: Final[Schema] = {"type": "string", "enum": [tls.value for tls in TlsUsed]}
 
 
 def document() -> dict[str, Any]:
@@ -35,7 +21,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Relay",
             "version": __version__,
-            "description": "The queue of a Relay: what waits and why, and what operators do with it.",
+            "description": "A Relay: it takes mail, and shows what waits, why, and what operators do with it.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"token": []}],
@@ -44,7 +30,7 @@ def document() -> dict[str, Any]:
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "made by `relay admin token`"}
             },
-            "schemas": _schemas(),
+            "schemas": schemas(),
         },
     }
 
@@ -111,18 +97,50 @@ def _paths() -> dict[str, Any]:
                 errors=(404,),
             )
         },
+        "/v1/messages": {"post": _send()},
         "/v1/openapi.json": {"get": _operation("document", "This document.", "Document")},
     }
 
 
+def _send() -> Schema:
+    operation = _operation(
+        "send",
+        "Take a message, for all its recipients or for none; it is on disk when this is answered.",
+        "Taken",
+        parameters=[
+            {**_parameter(KEY, _KEY_MEANING, place="header"), "schema": {**TEXT, "minLength": 1, "maxLength": 255}},
+            _parameter("from", f"envelope sender, empty for none; else Sender or From of the header; {_RAW_ONLY}"),
+            {
+                **_parameter("to", f"recipients; else To, Cc, Bcc of the header; {_RAW_ONLY}"),
+                "schema": list_of(TEXT),
+            },
+            _parameter("notify", f"NEVER, or some of SUCCESS, FAILURE and DELAY with commas; {_RAW_ONLY}"),
+            _parameter("ret", f"FULL or HDRS; {_RAW_ONLY}"),
+            _parameter("envid", f"an envelope id; {_RAW_ONLY}"),
+            _parameter("hold_until", f"not tried before this time; {_RAW_ONLY}"),
+            _parameter("priority", f"from -9 to 9, 0 unless given; {_RAW_ONLY}"),
+        ],
+        errors=(400, 408, 409, 413, 415, 422, 429),
+        status=201,
+    )
+    content = {**_content("Letter"), "message/rfc822": {"schema": {"type": "string", "format": "binary"}}}
+    return {**operation, "requestBody": {"required": True, "content": content}}
+
+
+_RAW_ONLY = "with message/rfc822 only"
+_KEY_MEANING = "the same request with the same key again stores nothing, and is answered as the first was"
 _PAGED = f"most recipients on a page, {DEFAULT_PAGE} unless given, at most {LARGEST_PAGE}"
 _ERRORS = {
     400: "The request is wrong; `field` says where.",
     401: "There is no token, or one that is not known.",
-    403: "The token may only read, or the server has no tokens.",
+    403: "The token may not do this, or the server has no tokens; or the client's table in the settings forbids it.",
     404: "There is no such thing.",
     408: "The request did not come in time.",
+    409: "The key came before, with another request.",
     413: "The request is too large.",
+    415: "The content type is neither application/json nor message/rfc822.",
+    422: "The message is refused for good.",
+    429: "More than the client may send now.",
     503: "The queue cannot be read or written now.",
 }
 
@@ -156,7 +174,7 @@ def _taking(request: str, operation: Schema) -> Schema:
 
 
 def _content(schema: str) -> Schema:
-    return {"application/json": {"schema": _ref(schema)}}
+    return {"application/json": {"schema": ref(schema)}}
 
 
 def _filters(limit: str) -> list[Schema]:
@@ -165,215 +183,5 @@ def _filters(limit: str) -> list[Schema]:
 
 def _parameter(name: str, meaning: str, place: str = "query") -> Schema:
     many = place == "query" and name in MANY
-    schema: Schema = {"type": "array", "items": _TEXT} if many else _NUMBER if name == "limit" else _TEXT
+    schema: Schema = {"type": "array", "items": TEXT} if many else NUMBER if name == "limit" else TEXT
     return {"name": name, "in": place, "required": place == "path", "description": meaning, "schema": schema}
-
-
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _list(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
-def _fields(fields: Schema, optional: tuple[str, ...] = ()) -> Schema:
-    """An object with exactly these properties."""
-    required = [name for name in fields if name not in optional]
-    return {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
-
-
-def _schemas() -> dict[str, Schema]:
-    return {**_answers(), **_queue(), **_history(), **_control()}
-
-
-def _answers() -> dict[str, Schema]:
-    return {
-        "Error": _fields({"error": _TEXT, "field": _MAYBE_TEXT}, optional=("field",)),
-        "Document": {"type": "object"},
-        "Removed": _fields({"removed": _NUMBER}),
-        "RecipientPage": _fields({"recipients": _list(_ref("Recipient")), "next": _MAYBE_TEXT}),
-        "HoldRules": _fields({"hold_rules": _list(_ref("HoldRule"))}),
-    }
-
-
-def _queue() -> dict[str, Schema]:
-    group = {
-        "name": _TEXT,
-        "recipients": _NUMBER,
-        "messages": _NUMBER,
-        "held": _NUMBER,
-        "under_way": _NUMBER,
-        "oldest": _TIME,
-        "next_attempt": _MAYBE_TIME,
-        "rests_until": _MAYBE_TIME,
-        "ages": _fields(dict.fromkeys((*AGE_NAMES, "older"), _NUMBER)),
-    }
-    states = {"type": "object", "additionalProperties": _NUMBER}
-    return {
-        "Recipient": _fields(
-            {
-                "id": _TEXT,
-                "message_id": _MAYBE_TEXT,
-                "sender": _TEXT,
-                "recipient": _TEXT,
-                "domain": _TEXT,
-                "destination": _TEXT,
-                "route": _MAYBE_TEXT,
-                "login": _MAYBE_TEXT,
-                "size": _NUMBER,
-                "state": _STATE,
-                "under_way": _FLAG,
-                "attempts": _NUMBER,
-                "cause": _MAYBE_CAUSE,
-                "status": _MAYBE_TEXT,
-                "reply": _MAYBE_TEXT,
-                "reason": _MAYBE_TEXT,
-                "host": _MAYBE_TEXT,
-                "tls": _TLS,
-                "rule": _MAYBE_TEXT,
-                "hold": _MAYBE_TEXT,
-                "notify": {"type": ["array", "null"], "items": {"enum": ["NEVER", "SUCCESS", "FAILURE", "DELAY"]}},
-                "orcpt": _MAYBE_TEXT,
-                "priority": _NUMBER,
-                "release": _MAYBE_TIME,
-                "deliver_by": _MAYBE_TIME,
-                "deliver_mode": _MAYBE_TEXT,
-                "arrived": _TIME,
-                "changed": _TIME,
-                "next_attempt": _MAYBE_TIME,
-                "review": _MAYBE_TIME,
-            }
-        ),
-        "Stats": _fields(
-            {
-                "recipients": _NUMBER,
-                "messages": _NUMBER,
-                "under_way": _NUMBER,
-                "due": _NUMBER,
-                "oldest": _MAYBE_TIME,
-                "states": states,
-                "destinations": _list(_ref("Group")),
-                "causes": _list(_ref("Group")),
-                "senders": _list(_ref("Group")),
-                "resting": _list(_ref("Rest")),
-            }
-        ),
-        "Group": _fields(group),
-        "Rest": _fields(
-            {
-                "destination": _TEXT,
-                "until": _TIME,
-                "since": _TIME,
-                "failures": _NUMBER,
-                "status": _TEXT,
-                "reason": _TEXT,
-            }
-        ),
-    }
-
-
-def _history() -> dict[str, Schema]:
-    return {
-        "Message": _fields(
-            {
-                "id": _TEXT,
-                "message_id": _MAYBE_TEXT,
-                "sender": _TEXT,
-                "size": _NUMBER,
-                "tls_demand": {"type": "string", "enum": [demand.value for demand in TlsDemand]},
-                "arrived": _TIME,
-                "about": _MAYBE_TEXT,
-                "login": _MAYBE_TEXT,
-                "ret": _MAYBE_TEXT,
-                "envid": _MAYBE_TEXT,
-                "recipients": _list(_ref("Recipient")),
-                "attempts": _list(_ref("Attempt")),
-                "acts": _list(_ref("OperatorAct")),
-                "resting": _list(_ref("Rest")),
-            }
-        ),
-        "Attempt": _fields(
-            {
-                "domain": _TEXT,
-                "number": _NUMBER,
-                "began": _TIME,
-                "ended": _TIME,
-                "policies": _list(_TEXT),
-                "tried": _list(_ref("Host")),
-                "tried_left_out": _NUMBER,
-                "results": _list(_ref("Result")),
-                "notices": _list(_fields({"id": _TEXT, "kind": _MAYBE_TEXT, "state": {"type": ["string", "null"]}})),
-            }
-        ),
-        "Host": _fields(
-            {
-                "host": _TEXT,
-                "address": _MAYBE_TEXT,
-                "required": _TEXT,
-                "rule": _TEXT,
-                "seen": _TEXT,
-                "verdict": _TEXT,
-                "dialogue": _list(_TEXT),
-            }
-        ),
-        "Result": _fields(
-            {
-                "recipients": _list(_TEXT),
-                "state": _STATE,
-                "status": _TEXT,
-                "reason": _MAYBE_TEXT,
-                "reply": _MAYBE_TEXT,
-                "host": _MAYBE_TEXT,
-                "tls": _TLS,
-                "next_attempt": _MAYBE_TIME,
-            }
-        ),
-        "OperatorAct": _fields(
-            {
-                "recipient": _TEXT,
-                "action": _TEXT,
-                "made": _TIME,
-                "who": _TEXT,
-                "detail": _MAYBE_TEXT,
-            }
-        ),
-    }
-
-
-def _control() -> dict[str, Schema]:
-    act = {"type": "string", "enum": [act.value for act in Act]}
-    words = {**_MAYBE_TEXT, "maxLength": MAX_WORDS}
-    texts: Schema = {"type": ["string", "array"], "items": _TEXT}
-    wanted = {name: {**(texts if name in MANY else _TEXT), "description": meaning} for name, meaning in FIELDS.items()}
-    wanted["limit"] = {"type": ["integer", "string"], "description": FIELDS["limit"]}
-    rule = dict.fromkeys(("sender", "recipient", "domain", "login"), _MAYBE_TEXT)
-    return {
-        "Filter": _fields(wanted, optional=tuple(wanted)),
-        "Action": _fields(
-            {
-                "action": act,
-                "filter": _ref("Filter"),
-                "all": {**_FLAG, "description": "instead of a filter: all mail that waits"},
-                "dry_run": {**_FLAG, "description": "count, and change nothing"},
-                "reason": {**words, "description": "why; the sender reads it when mail is given up"},
-                "to": {**words, "description": "of a reroute: a route, direct, host:port, or default"},
-            },
-            optional=("filter", "all", "dry_run", "reason", "to"),
-        ),
-        "Tally": _fields(
-            {
-                "action": act,
-                "dry_run": _FLAG,
-                "recipients": _NUMBER,
-                "messages": _NUMBER,
-                "done": _NUMBER,
-                "done_messages": _NUMBER,
-                "under_way": _NUMBER,
-                "unfit": _NUMBER,
-                "notices": _NUMBER,
-            }
-        ),
-        "NewHoldRule": _fields({**rule, "reason": {**_TEXT, "maxLength": MAX_WORDS}}, optional=tuple(rule)),
-        "HoldRule": _fields({"id": _NUMBER, **rule, "reason": _TEXT, "made": _TIME}),
-    }

@@ -7,6 +7,7 @@ Plain HTTP, so it is for addresses that only your own machines reach. Without a 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -84,7 +85,12 @@ class AdminServer:
         application.router.add_get("/health/live", self._live)
         application.router.add_get("/health/ready", self._ready)
         self._runner = web.AppRunner(
-            application, access_log=None, keepalive_timeout=_KEEP_SECONDS, shutdown_timeout=_CLOSE_SECONDS
+            application,
+            access_log=None,
+            # What is no HTTP would be a page of traceback in our log; a defect of ours is told of by `_guarded`.
+            logger=logging.Logger("aiohttp", logging.CRITICAL + 1),
+            keepalive_timeout=_KEEP_SECONDS,
+            shutdown_timeout=_CLOSE_SECONDS,
         )
         await self._runner.setup()
         return tuple([await self._serve(self._runner, sock) for sock in self._bound])

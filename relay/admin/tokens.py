@@ -22,10 +22,15 @@ _PREFIX = "relay_"  # so that scanners for leaked secrets know what they see
 
 
 class Scope(Enum):
-    """What a token is good for; to write is to read too."""
+    """What a token is good for; to write is to read too, and to send is neither."""
 
     READ = "read"
     WRITE = "write"
+    SEND = "send"
+
+    def covers(self, needed: Scope) -> bool:
+        """Whether who has this may do what needs that."""
+        return self is needed or (self is Scope.WRITE and needed is Scope.READ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +113,4 @@ def _parse(text: str, place: str) -> Token:
     try:
         return Token(found[1], Scope(found[2]), bytes.fromhex(found[3]))
     except ValueError:
-        raise ValueError(f"{place}: the scope must be read or write, not {found[2]!r}") from None
+        raise ValueError(f"{place}: the scope must be read, write or send, not {found[2]!r}") from None

@@ -166,7 +166,7 @@ class Worker:
     async def _give_back(self, claim: Claim) -> None:
         self._over(claim)
         with suppress(StoreUnavailable):  # then it comes back at the end of its lease
-            await self._store.release(claim, claim.due)  # ahead of what came after it
+            await self._store.release(claim, claim.arrived)  # ahead of what came after it
 
     def _free(self) -> int:
         """How many more claims we may hold."""

@@ -7,6 +7,7 @@ from datetime import date
 
 from relay.mail.mime_head import without_comments
 
+_MAX_OCTETS = 1000
 _MONTHS = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
 _DATE = re.compile(
     rb"\s*(?:(?:mon|tue|wed|thu|fri|sat|sun)\s*,)?\s*(\d{1,2})\s+(" + b"|".join(_MONTHS) + rb")\s+(\d{4})\s+"
@@ -17,7 +18,7 @@ _DATE = re.compile(
 
 def is_date(value: bytes) -> bool:
     """Whether a field's value, folded or not, is a date and time with its zone. Comments may be in it."""
-    found = _DATE.match(without_comments(value))
+    found = _DATE.match(without_comments(value)) if len(value) <= _MAX_OCTETS else None
     if found is None:
         return False
     try:

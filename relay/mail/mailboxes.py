@@ -37,6 +37,7 @@ _CHARSET = re.compile(
     re.IGNORECASE,
 )
 _SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "ks_c_5601-1987": "cp949", "euc-kr": "cp949"}  # what is meant
+_THIN = re.compile(r"[^\S \t]")  # blanks that may be too small to be seen
 _WORD = re.compile(r"""[^\s<>()\[\],;:"'\\]+""")
 
 _Token = tuple[str, str]  # kind, text
@@ -55,7 +56,8 @@ class Mailboxes:
         Many readers show the name alone, and some decode the encoded words first and then look for the address.
         """
         for name in self.names:
-            for word in _WORD.findall(shown(name)):
+            text = shown(_THIN.sub("", name)).replace("\u3002", ".")  # RFC 3490 §3.1: a dot too, for the eye at least
+            for word in _WORD.findall(text):
                 if "@" in word and "." in word.rpartition("@")[2]:
                     yield word.rstrip(".")
 

@@ -199,6 +199,15 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """A key of a sender's, under which a message is stored once. `request`: digest of what was asked with it."""
+
+    owner: str
+    key: str
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class NewMessage:
     """A message ready to be stored. `body` is final: nothing changes an octet of it from here on.
 
@@ -221,6 +230,7 @@ class NewMessage:
     release_asked: str | None = None
     priority: int = 0
     deliver_by: DeliverBy | None = None
+    once: Once | None = None
 
     @property
     def due(self) -> datetime:

@@ -27,6 +27,11 @@ def decode_xtext(text: str) -> str:
     return decoded
 
 
+def encode_xtext(text: str) -> str:
+    """The xtext for `text`, which has nothing but printable ASCII."""
+    return "".join(c if c not in "+= " else f"+{ord(c):02X}" for c in text)
+
+
 def utf8_in_xtext(text: str) -> str | None:
     """The address that is not ASCII and that `text` spells octet by octet; None when it is none, or not in UTF-8.
 

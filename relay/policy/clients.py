@@ -14,6 +14,7 @@ from relay.mail.address import Address, AddressError, parse_domain
 
 ANY = "*"
 NULL_SENDER = "<>"
+TOKEN = "token:"  # noqa: S105  (the login of a token of the API begins so; no user may be called so)
 TRUSTED_NETWORKS, EVERY_USER = "trusted-networks", "users"  # the rows that [submission] makes
 USER = "{user}"  # in a sender pattern: the name under which the client logged in
 
@@ -206,6 +207,10 @@ class Clients:
             for name in peer.certificates
             if any(_has_one((name,), one.certificates) and one.fits(replace(peer, login=name)) for one in self.grants)
         )
+
+    def size_limit(self, for_all: int) -> int:
+        """The largest message that any of them may send, in octets; `for_all` holds where a table says nothing."""
+        return max((grant.size_limit(for_all) for grant in self.grants), default=for_all)
 
     @property
     def have_quotas(self) -> bool:

@@ -20,7 +20,7 @@ from relay.queue.history import MessageTrace
 from relay.queue.hold_rules import HoldRule
 from relay.queue.selection import QueueFilter
 from relay.queue.stats import QueueStats
-from relay.queue.store import Grouping, QueueEntry, Rest
+from relay.queue.store import Earlier, Grouping, QueueEntry, Rest
 from relay.queue.visitor import QueueReader
 from relay.queue.writer import Transaction
 
@@ -64,6 +64,11 @@ class Controls:
             return next(iter(reader.trace(str(id))), None), reader.rests()
 
         found: tuple[MessageTrace | None, dict[str, Rest]] = await self._look(ask)
+        return found
+
+    async def stored_once(self, owner: str, key: str) -> Earlier | None:
+        """What came with this key before, as far as it is remembered."""
+        found: Earlier | None = await self._look(lambda reader: reader.stored_once(owner, key))
         return found
 
     async def stats(self, selection: QueueFilter, now: datetime, top: int | None) -> QueueStats:

@@ -105,10 +105,11 @@ class Lines:
         if destination in self._aside:
             self._watched[destination] = None
 
-    def begin_round(self) -> None:
-        """Everybody has a turn again."""
+    def begin_round(self) -> int:
+        """Everybody has a turn again. Returns how many there are."""
         self._turns.extend(self._over)
         self._over.clear()
+        return len(self._turns)
 
     def next(self, closed: Callable[[str], bool], served: Collection[str] = ()) -> Line | None:
         """The line that is to be served now; None: none is ready where mail is taken.

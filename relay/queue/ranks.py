@@ -4,14 +4,21 @@ Time goes in rounds. In each round every sender is served once, those first whos
 mail of high priority passes all that waits, its sender's own first of all; and who calls all of his mail urgent is
 first in each round, and has no more of it than anybody else.
 
+Senders who come in during a round are served in it. Lest those without end keep others waiting, as one client can who
+may name any sender, one claim of four looks at each priority in turn, and a round ends after so many claims.
+
 Nearly always all mail has the priority 0. Then there are no rounds to be kept, only the turns of `lines`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 from relay.queue.lines import Line, Lines
+
+ANY_TURN = 4  # each so many claims the priorities take turns
+_SLACK = 64
 
 Ranked = tuple[int, Line]
 """A priority, and a line of mail that has it."""
@@ -23,6 +30,8 @@ class Ranks:
     def __init__(self) -> None:
         self._lines = {0: Lines()}  # the lowest first
         self._served: set[str] = set()  # the senders who had their turn in this round
+        self._left = 0  # claims that this round may have
+        self._claimed = 0
 
     def load(self, firsts: Iterable[tuple[str, str, int, int]]) -> None:
         """Forget everything and begin with these: destination, sender, priority, when the first is due."""
@@ -57,12 +66,18 @@ class Ranks:
         if len(self._lines) == 1:
             line = self._lines[0].next(closed)
             return None if line is None else (0, line)
-        found = self._next_in_round(closed)
+        if self._left <= 0:
+            self._begin_round()
+        if self._claimed % ANY_TURN == ANY_TURN - 1:
+            lowest = self._claimed // ANY_TURN % len(self._lines)
+            priorities = list(self._lines)
+            found = self._next_in_round(chain(priorities[lowest:], priorities[:lowest]), closed)
+            if found is not None:
+                return found
+        found = self._next_in_round(reversed(self._lines), closed)
         if found is None and self._served:
-            self._served.clear()
-            for lines in self._lines.values():
-                lines.begin_round()
-            found = self._next_in_round(closed)
+            self._begin_round()
+            found = self._next_in_round(reversed(self._lines), closed)
         return found
 
     def served(self, ranked: Ranked, following: int | None, now: int, taken: bool) -> None:
@@ -71,15 +86,22 @@ class Ranks:
         self._lines[priority].served(line, following, now, taken)
         if taken and len(self._lines) > 1:
             self._served.add(line[1])
+            self._claimed += 1
+            self._left -= 1
 
     def first_time(self, opens: Callable[[str], int | None], now: int) -> int | None:
         """When the next line may be served. See Lines.first_time."""
         times = [lines.first_time(opens, now) for lines in self._lines.values()]
         return min((time for time in times if time is not None), default=None)
 
-    def _next_in_round(self, closed: Callable[[str], bool]) -> Ranked | None:
-        for priority, lines in reversed(self._lines.items()):
-            line = lines.next(closed, self._served)
+    def _begin_round(self) -> None:
+        self._served.clear()
+        waiting = sum(lines.begin_round() for lines in self._lines.values())
+        self._left = ANY_TURN * waiting + _SLACK  # so that all of them had theirs, even if others come in all the time
+
+    def _next_in_round(self, priorities: Iterable[int], closed: Callable[[str], bool]) -> Ranked | None:
+        for priority in priorities:
+            line = self._lines[priority].next(closed, self._served)
             if line is not None:
                 return priority, line
         return None

@@ -310,11 +310,13 @@ class SqliteStore:
     async def tidy(self, closed_before: datetime) -> None:
         """Forget closed messages whose last change is older, and return to the disk what the queue needs no more.
 
-        Rests that ended before go too, where nothing waits.
+        Rests that ended before go too, where nothing waits, and keys that were given before.
         """
         time = to_micros(closed_before)
         # A little at a time, so that nobody waits long behind it.
         while await self._running.run(lambda transaction: transactions.tidy(transaction, time)):
+            pass
+        while await self._running.run(lambda transaction: transactions.forget_once(transaction, time)):
             pass
         await self._running.run(lambda transaction: transactions.forget_rests(transaction, time))
         while await self._running.run(lambda transaction: database.give_back(transaction.connection)):

@@ -130,6 +130,15 @@ class Rest:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """A message that came with a key: the digest of what was asked, the id, and the recipients."""
+
+    request: bytes
+    id: MessageId
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Review:
     """Recipients to be looked at without a try; the claim counts no attempt."""
 

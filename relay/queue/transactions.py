@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from relay.mail.address import Address
-from relay.mail.message import Claim, MessageId, NewMessage
+from relay.mail.message import Claim, MessageId, NewMessage, Once
 from relay.mail.outcome import State
 from relay.queue import hold_rules
 from relay.queue.history import DROP_MIDDLE, INSERT_ATTEMPT, middle_of
@@ -39,8 +39,9 @@ _LINES = (
     "SELECT destination, flow, priority, min(next_attempt) FROM recipient INDEXED BY recipient_due"
     " WHERE state = ? AND next_attempt IS NOT NULL GROUP BY destination, flow, priority"
 )
-_UNDO_LEASES = (
-    "UPDATE recipient INDEXED BY recipient_due SET next_attempt = ? + ? * min(attempts, ?), lease = NULL"
+_UNDO_LEASES = (  # of what was never tried it was a review, which moves nothing
+    "UPDATE recipient INDEXED BY recipient_due SET lease = NULL,"
+    " next_attempt = iif(attempts = 0, next_attempt, ? + ? * min(attempts, ?))"
     " WHERE next_attempt IS NOT NULL AND lease IS NOT NULL"
 )
 _UNDO_REVIEWS = (
@@ -63,6 +64,7 @@ _FORGET_RESTS = (
     "DELETE FROM rest WHERE until < ?1 AND NOT EXISTS (SELECT 1 FROM recipient INDEXED BY recipient_due"
     " WHERE state IN ('queued', 'deferred') AND destination = rest.destination AND next_attempt IS NOT NULL)"
 )
+_FORGET_ONCE = "DELETE FROM once WHERE rowid IN (SELECT rowid FROM once WHERE made < ? ORDER BY made LIMIT ?)"
 _OLD = "SELECT id FROM message WHERE closed < ? ORDER BY closed LIMIT ?"
 
 
@@ -94,7 +96,7 @@ def put(
 ) -> None:
     """Store a message, due when it is to be, leased by `claims`, or held by a rule.
 
-    Raises StoreUnavailable: its id is taken.
+    Raises StoreUnavailable: its id is taken, or another message has come with its key.
 
     `destinations`: of each recipient. `about`: the message is a notice that speaks of that one.
     """
@@ -103,6 +105,8 @@ def put(
         connection.execute(INSERT_MESSAGE, message_row(message, about))
     except sqlite3.IntegrityError as error:
         raise StoreUnavailable(f"the queue id {message.id} is taken") from error
+    if message.once is not None:
+        _remember_once(connection, message, message.once)
     connection.execute(INSERT_BODY, body_row(message))
     if about is None and message.due == message.arrived:
         turns.came_in(to_micros(message.arrived))
@@ -117,6 +121,19 @@ def put(
             turns.lease(claim.lease, to_micros(claim.lease_until), (destination, flow), message.priority)
         else:
             turns.note_fresh((destination, flow), to_micros(message.due), message.priority)
+
+
+def _remember_once(connection: sqlite3.Connection, message: NewMessage, once: Once) -> None:
+    row = once.owner, once.key, once.request, message.id.number, to_micros(message.arrived)
+    try:
+        connection.execute("INSERT INTO once VALUES (?, ?, ?, ?, ?)", row)
+    except sqlite3.IntegrityError as error:
+        raise StoreUnavailable("another message has just come with the same key") from error
+
+
+def forget_once(transaction: Transaction, made_before: int) -> int:
+    """Forget up to TIDY_BATCH keys. Returns how many."""
+    return transaction.connection.execute(_FORGET_ONCE, (made_before, TIDY_BATCH)).rowcount
 
 
 def remember(transaction: Transaction, attempt: Row) -> None:

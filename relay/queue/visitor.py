@@ -36,7 +36,7 @@ from relay.queue.hold_rules import HoldRule
 from relay.queue.rows import IS_OPEN, SELECT_ENTRY, Row, from_micros, storable, to_entry, to_micros
 from relay.queue.selection import QueueFilter
 from relay.queue.stats import QueueStats, load_stats
-from relay.queue.store import Depth, Grouping, QueueEntry, QueueError, Rest
+from relay.queue.store import Depth, Earlier, Grouping, QueueEntry, QueueError, Rest
 from relay.queue.turns import Turns
 from relay.queue.writer import Transaction
 
@@ -88,6 +88,15 @@ class QueueReader:
             return tuple(map(to_entry, rows))
         except sqlite3.Error as error:
             raise database.unavailable(error) from error
+
+    def stored_once(self, owner: str, key: str) -> Earlier | None:
+        """What came with this key, if it is remembered. Raises StoreUnavailable."""
+        with self._asking() as ask:
+            found = ask("SELECT request, message FROM once WHERE owner = ? AND key = ?", (owner, key)).fetchone()
+            if found is None:
+                return None
+            rows = ask("SELECT address FROM recipient WHERE message = ? ORDER BY number", (found[1],)).fetchall()
+        return Earlier(found[0], MessageId(found[1]), tuple(address for (address,) in rows))
 
     def depth(self, now: datetime) -> Depth:
         """How much mail there is. A running lease ends after `now`, so that what is in an attempt is not due.

@@ -14,7 +14,7 @@ from typing import Final
 
 from relay.events import AuthenticationFailed, Emit, FileRefused, LoginsBarred
 from relay.mail.status import Reply
-from relay.policy.clients import Peer
+from relay.policy.clients import TOKEN, Peer
 from relay.submission import replies, sasl, scram
 from relay.submission.bearer import TokenFault
 from relay.submission.callback import LoginService, Question
@@ -27,6 +27,7 @@ from relay.submission.users_file import normal
 
 _WRONG_PASSWORD: Final = "wrong name or password"  # noqa: S105  (a reason, no password)
 _LEFT: Final = "left before the answer"
+_LIKE_A_TOKEN: Final = "is called like a token of the API"  # noqa: S105
 _FOR_ANOTHER: Final = "wants to act for another"
 _NOT_IN_CERTIFICATE: Final = "no name that the certificate may log in by"
 
@@ -95,6 +96,8 @@ class Authenticator:
         outcome = await self._ways[mechanism](talk, peer)
         if isinstance(outcome, Reply):
             return outcome
+        if isinstance(outcome, str) and outcome.casefold().startswith(TOKEN):
+            outcome = Rejected(outcome, _LIKE_A_TOKEN)
         if isinstance(outcome, str):
             self._failed.succeeded(peer.address)
             return outcome

@@ -28,7 +28,8 @@ _MAX_COMMAND = 2048  # octets; RFC 5321 §4.5.3.1.4 asks for 512, and each exten
 _MAX_ERRORS = 20
 _MAX_COMMANDS = 200  # of a client that may not send anything
 _MOST_UNITS = 10  # of `tarpit`, for one answer
-_BEFORE_TLS = frozenset({"EHLO", "STARTTLS", "NOOP", "QUIT"})  # RFC 3207 §4
+# RFC 3207 §4. BDAT answers for itself: there is no message for it, but its octets have to be read.
+_BEFORE_TLS = frozenset({"EHLO", "STARTTLS", "NOOP", "QUIT", "BDAT"})
 # A web page can make a browser in a trusted network send us lines of its choice. A browser begins with one of these.
 _WEB_VERBS = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "PATCH", "DELETE", "TRACE", "PRI"})
 _NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "SEND", "SOML", "SAML", "ATRN"})

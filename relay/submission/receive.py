@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from relay.events import MessageAccepted, SubmissionRefused
 from relay.mail.address import Address
 from relay.mail.header import Header
-from relay.mail.message import NOTHING_ASKED, Envelope, NewMessage, RecipientDsn, SmtpUtf8, TlsDemand
+from relay.mail.message import NOTHING_ASKED, Envelope, MessageId, NewMessage, Once, RecipientDsn, SmtpUtf8, TlsDemand
 from relay.mail.status import Reply
 from relay.policy.clients import LineEnds
 from relay.settings import LongLines, SubmissionSettings
@@ -41,6 +41,7 @@ class Transaction:
     mail: Mail
     timing: Timing = NO_TIMING
     spending: Spending | None = None
+    once: Once | None = None
     committing: bool = False  # whether it is stored is being settled, whatever becomes of the client
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
     _asked: dict[tuple[str, str], RecipientDsn] = field(default_factory=dict, init=False)  # where something was asked
@@ -134,7 +135,8 @@ class Receiver:
             refuse_long_lines=self._settings.long_lines is LongLines.REFUSE,
             header=Treatment(headers, transaction.mail.sender, message_id, now, may_name),
         )
-        await keeper.write(received_line(client, self._hostname, transaction.mail.smtputf8, keeper.name, now))
+        smtputf8, priority = transaction.mail.smtputf8, transaction.timing.priority
+        await keeper.write(received_line(client, self._hostname, smtputf8, keeper.name, now, priority))
         return Incoming(self, keeper, Content(rules), client, transaction)
 
     async def drain(self) -> None:
@@ -164,6 +166,11 @@ class Incoming:
         self._ended = False
 
     @property
+    def id(self) -> MessageId:
+        """Under which it will be stored."""
+        return self._keeper.id
+
+    @property
     def problem(self) -> Reply | None:
         """Why it is refused, as far as is known. What still comes is thrown away."""
         return self._content.problem or self._keeper.problem
@@ -173,16 +180,23 @@ class Incoming:
         await self._store(self._content.feed(octets))
 
     async def end(self) -> Reply:
-        """The message has ended: store it, and return the answer."""
-        self._ended = True
-        await self._store(self._content.end())
-        problem = self.problem
+        """The message has ended: store it, and return the answer. It goes on when the caller is cancelled."""
+        self._ended = self._transaction.committing = True
+        return await asyncio.shield(self._receiver.spawn(self._finish()))
+
+    async def _finish(self) -> Reply:
+        try:
+            await self._store(self._content.end())
+        except BaseException:
+            await self._keeper.drop()
+            raise
+        problem = self.problem or await self._commit()
         if problem is None:
-            self._transaction.committing = True
-            problem = await asyncio.shield(self._receiver.spawn(self._commit()))
-        else:
-            await asyncio.shield(self._receiver.spawn(self._keeper.drop()))
-        return replies.queued(self._keeper.name) if problem is None else self.refuse(problem)
+            return replies.queued(self._keeper.name)
+        await self._keeper.drop()
+        self._transaction.committing = False
+        self._transaction.give_up()
+        return self.refuse(problem)
 
     def refuse(self, problem: Reply) -> Reply:
         """Report a refusal, and return it."""
@@ -218,6 +232,7 @@ class Incoming:
                 demand=_demand(transaction, header),
                 dsn=transaction.mail.dsn,
                 login=client.peer.login,
+                once=transaction.once,
                 release=transaction.timing.release,
                 release_asked=transaction.timing.release_asked,
                 priority=transaction.timing.priority,
@@ -226,8 +241,6 @@ class Incoming:
             await front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored
             await keeper.fail(error)
-            transaction.committing = False
-            transaction.give_up()
             return keeper.problem
         if transaction.spending is not None:
             await transaction.spending.accept()

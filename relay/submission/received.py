@@ -28,10 +28,11 @@ class Client:
     tls: tuple[str, str] | None
     listener: ListenerSettings
     grant: Grant
+    protocol: str | None = None  # other than SMTP
 
 
-def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: datetime) -> bytes:
-    """Our trace header, folded, with its CRLF. RFC 5321 section 4.4."""
+def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: datetime, priority: int = 0) -> bytes:
+    """Our trace header, folded, with its CRLF. RFC 5321 section 4.4, RFC 6710 section 4.1."""
     if client.listener.hide_client:
         words = [f"Received: by {hostname}"]
     else:
@@ -40,7 +41,8 @@ def received_line(client: Client, hostname: str, smtputf8: bool, id: str, now: d
     words.append(f"with {_protocol(client, smtputf8)}")
     if client.tls is not None:
         words.append(f"({client.tls[0]} {client.tls[1]})")
-    words += [f"id {id};", _date(now.replace(microsecond=0))]
+    words.append(f"id {id} priority {priority};" if priority else f"id {id};")
+    words += [_date(now.replace(microsecond=0))]
     lines = [words[0]]
     for word in words[1:]:
         if len(lines[-1]) + 1 + len(word) <= _MAX_LINE:
@@ -66,6 +68,8 @@ def _host(helo: str) -> str:
 
 def _protocol(client: Client, smtputf8: bool) -> str:
     """RFC 3848, RFC 6531 section 4.3: what was spoken, with S for TLS and A for AUTH."""
+    if client.protocol is not None:
+        return client.protocol
     if not client.extended:
         return "SMTP"
     return f"{'UTF8SMTP' if smtputf8 else 'ESMTP'}{'S' if client.tls else ''}{'A' if client.peer.login else ''}"

@@ -37,9 +37,11 @@ TOO_MANY_CONNECTIONS = _reply(421, "4.7.0 Too many connections, try again later"
 TOO_MANY_FROM_ADDRESS = _reply(421, "4.7.0 Too many connections from your address, try again later")
 TOO_FAST = _reply(421, "4.7.0 Too many new connections from your address, try again in a minute")
 TOO_MANY_COMMANDS = _reply(421, "4.7.0 Too many commands without a login, closing connection")
+TOO_MUCH = _reply(421, "4.7.0 Too many octets without a login, closing connection")
 TOO_MANY_ERRORS = _reply(421, "4.7.0 Too many errors, closing connection")
 TOO_MANY_FAILED_LOGINS = _reply(421, "4.7.0 Too many failed logins, closing connection")
 NOT_A_WEB_SERVER = _reply(421, "4.7.0 This is not a web server, closing connection")
+CHUNK_NOT_READ = _reply(421, "4.5.1 No message for a chunk of this size, closing connection")
 LOST_COUNT = _reply(421, "4.5.2 Cannot tell where the message goes on, closing connection")
 
 INTERNAL_ERROR = _reply(451, "4.3.0 Local error, try again later")
@@ -188,7 +190,7 @@ def bad_header(problem: str) -> Reply:
 
 def author_refused(problem: str) -> Reply:
     """A message whose header names somebody for whom this client may not speak."""
-    return _reply(550, f"5.7.1 Author not allowed: {problem}")
+    return _reply(550, f"5.7.1 Author not allowed: {printable(problem)}")
 
 
 def wire(reply: Reply) -> bytes:

@@ -14,16 +14,19 @@ from datetime import timedelta
 from relay.events import ListenerStarted
 from relay.listen import BACKLOG, NOTHING_INHERITED, InheritedSockets, listening_socket
 from relay.settings import HostPort, ListenerSettings, ListenerTls, Settings
+from relay.submission.admission import Admission
 from relay.submission.auth import Authenticator
 from relay.submission.conversation import Arrival
 from relay.submission.crowd import Crowd
 from relay.submission.entrance import Entrance, is_needed
 from relay.submission.failed_logins import FailedLogins
 from relay.submission.front import Front
+from relay.submission.intake import Intake
 from relay.submission.receive import Receiver
 from relay.submission.session import Session
 from relay.submission.shared import Shared
 from relay.submission.stream import LINGER_SECONDS
+from relay.submission.wire import Wire
 from relay.tls import ServerContexts
 
 __all__ = ["Front", "SubmissionServer"]
@@ -32,11 +35,13 @@ _NEED_CERTIFICATE = (ListenerTls.REQUIRED, ListenerTls.IMPLICIT)
 
 
 class SubmissionServer:
-    """All listeners of one relay."""
+    """All listeners of one relay, and `intake` for what comes by other ways."""
 
     def __init__(self, settings: Settings, hostname: str, front: Front) -> None:
         given = settings.submission
         receiver = Receiver(hostname, given, front)
+        admission = Admission(front, given.max_recipients)
+        self.intake = Intake(settings.clients, admission, receiver, given.max_hold)
         self._listening = settings.listeners
         authenticator = _authenticator(settings, front)
         crowd = Crowd(given.max_connections, given.max_connections_per_address, given.connections_per_minute)
@@ -45,6 +50,7 @@ class SubmissionServer:
             clients=settings.clients,
             hostname=hostname,
             front=front,
+            admission=admission,
             receiver=receiver,
             tls=front.tls,
             authenticator=authenticator,
@@ -90,11 +96,14 @@ class SubmissionServer:
 
     async def start(self) -> tuple[HostPort, ...]:
         """Take clients. Returns the addresses really bound, in the order of the settings. After `bind`."""
-        return tuple([await self._serve(sock, listener) for sock, listener in self._bound])
+        addresses = tuple([await self._serve(sock, listener) for sock, listener in self._bound])
+        self.intake.serving = True
+        return addresses
 
     async def stop(self, grace: timedelta) -> None:
         """Take no new clients, let messages under way end, for `grace` at most, then cut; wait for commits begun."""
         self._shared.stopping = True
+        self.intake.serving = False
         for server in self._servers:
             server.close()
         for entrance in self._entrances:
@@ -120,7 +129,7 @@ class SubmissionServer:
             entrance.open()
         else:
             arrival = Arrival(listener)
-            server = await loop.create_server(lambda: Session(self._shared, arrival), sock=sock, backlog=BACKLOG)
+            server = await loop.create_server(lambda: Wire(Session(self._shared, arrival)), sock=sock, backlog=BACKLOG)
             self._servers.append(server)
         host, port = sock.getsockname()[:2]
         address = HostPort(host=host, port=port)

@@ -1,7 +1,7 @@
 # ruff: noqa: N802  (verbs are named as aiosmtpd names them: smtp_MAIL)
 """One SMTP session: the verbs that carry mail, and what is on offer. RFC 5321 section 4.1.
 
-Only what is honoured is offered. Nothing is decided here about who may send (`policy.clients`) or whether a message is
+Only what is honoured is offered. Nothing is decided here about who may send what (`admission`) or whether a message is
 good (`receive`).
 """
 
@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from relay.mail.address import Address
 from relay.mail.status import Reply
-from relay.policy.clients import Grant
-from relay.policy.quota import Over
 from relay.settings import ListenerTls
 from relay.submission import replies
 from relay.submission.chunks import Chunks, parse_bdat, skip
@@ -125,22 +122,13 @@ class Session(LoginConversation):
         return self._shared.settings.max_hold if self._grant is not None or self.mechanisms else None
 
     async def _begin(self, mail: Mail) -> Transaction | Reply:
-        """A message of this sender, if it may come from there. Strangers are heard out: RCPT tells them no."""
-        grant, domains, quotas = self._grant, self._shared.front.domains, self._shared.front.quotas
+        """Strangers are heard out: RCPT tells them no."""
         asked = timing(mail.wish, self._shared.front.clock(), self._max_hold)
         if isinstance(asked, Reply):
             return asked
-        if grant is None:
+        if self._grant is None:
             return Transaction(mail, asked)
-        if not grant.allows_sender(mail.sender, self._peer.login):
-            return replies.SENDER_NOT_ALLOWED
-        fault = await domains.sender_fault(mail.sender) if domains is not None else None
-        if fault is not None:
-            return fault
-        if grant.quota.unlimited or quotas is None:
-            return Transaction(mail, asked)
-        spending = quotas.message(grant, self._peer)
-        return replies.over_quota(spending) if isinstance(spending, Over) else Transaction(mail, asked, spending)
+        return await self._shared.admission.begin(self._grant, self._peer, mail, asked)
 
     async def smtp_RCPT(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.3: one recipient. Strangers get here and no further."""
@@ -160,13 +148,12 @@ class Session(LoginConversation):
         if isinstance(rcpt, Reply):
             self._refuse(rcpt, about)
             return
-        why_not = await self._why_not(self._grant, transaction, rcpt.recipient)
+        why_not = await self._shared.admission.add(self._grant, self._peer, transaction, rcpt)
         if why_not is not None:
             self._refused = True
             self._refuse(why_not, about)
-            return
-        transaction.add(_key(rcpt.recipient), rcpt)
-        self.say(replies.RECIPIENT_OK)
+        else:
+            self.say(replies.RECIPIENT_OK)
 
     def _refuse_follower(self, reply: Reply) -> None:
         """Refuse what follows a refused MAIL or RCPT: no mistake of who may send and sends all in one go. RFC 2920."""
@@ -174,25 +161,6 @@ class Session(LoginConversation):
             self.say(reply)
         else:
             self._refuse(reply)
-
-    async def _why_not(self, grant: Grant, transaction: Transaction, recipient: Address) -> Reply | None:
-        """What stands against this recipient; None: nothing does, and it is held against the client's quota."""
-        if not grant.allows_recipient(recipient):
-            return replies.RECIPIENT_NOT_ALLOWED
-        rejected = self._shared.front.refusal(transaction.mail.sender, self._peer.login, recipient)
-        if rejected is not None:
-            return replies.rejected(rejected)
-        if _key(recipient) in transaction.recipients:
-            return None
-        if len(transaction.recipients) >= self._shared.settings.max_recipients:
-            return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
-        domains = self._shared.front.domains
-        if domains is not None:
-            fault = await domains.recipient_fault(transaction.mail.sender, self._peer.login, recipient)
-            if fault is not None:
-                return fault
-        over = await transaction.spending.add(recipient) if transaction.spending is not None else None
-        return None if over is None else replies.over_quota(over)
 
     async def smtp_DATA(self, arg: str) -> None:
         """RFC 5321 section 4.1.1.4: the message itself."""
@@ -216,6 +184,9 @@ class Session(LoginConversation):
             return
         ready = replies.BDAT_SYNTAX if chunk.last is None else self._for_message()
         if isinstance(ready, Reply):
+            if chunk.size > self._size_limit:
+                self.hang_up(replies.CHUNK_NOT_READ)  # nobody makes us read for ever
+                return
             await skip(self, chunk.size)
             self._refuse_follower(ready)
             return
@@ -237,7 +208,3 @@ class Session(LoginConversation):
         if not transaction.recipients or self._grant is None:
             return replies.NO_RCPT
         return Client(self._peer, self._helo, self._extended, self.tls, self._listener, self._grant), transaction
-
-
-def _key(recipient: Address) -> tuple[str, str]:
-    return recipient.local, recipient.domain

@@ -10,6 +10,7 @@ from relay.mail.address import Address
 from relay.mail.status import Reply
 from relay.policy.clients import Clients, Peer
 from relay.settings import SubmissionSettings
+from relay.submission.admission import Admission
 from relay.submission.auth import Authenticator
 from relay.submission.crowd import Crowd, News, Seat
 from relay.submission.front import Front
@@ -26,6 +27,7 @@ class Shared:
     clients: Clients
     hostname: str
     front: Front
+    admission: Admission
     receiver: Receiver
     tls: ServerContexts | None
     authenticator: Authenticator | None

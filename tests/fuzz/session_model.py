@@ -1,7 +1,7 @@
 """What a submission server may do with a client's octets: a model of one session, written from the RFCs.
 
 It does not say what each reply must be. It says which ones must be yes and which must be no, follows the session by the
-replies that it hears, and knows to the octet what may then be stored. RFC 5321, 1870, 2920, 3207, 4954 and 8689.
+replies that it hears, and knows to the octet what may then be stored. RFC 5321, 1870, 2920, 3030, 3207, 4954 and 8689.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import base64
 import re
 from dataclasses import dataclass, field
 
+from session_header import has_one_author
+
 from relay.mail.address import parse_address
 
 MAX_SIZE = 1024
+MAX_HOPS = 100
 MAX_RECIPIENTS = 100
 USER, PASSWORD = "user", "pencil"
 _SMALL_LINE = 512  # RFC 5321 §4.5.3.1.4: so long a command must be taken
@@ -29,6 +32,8 @@ _PLAIN_MAIL_PARAMETERS = tuple(
         rb"ENVID=[A-Za-z0-9]{1,20}\Z", rb"AUTH=<>\Z",
     )
 )  # fmt: skip
+_CHUNK = re.compile(rb"BDAT [ \t]*([0-9]{1,20})(?:[ \t]+(.*?))?[ \t]*\r\n\Z", re.IGNORECASE)  # RFC 3030 §2
+_LONGEST_COMMAND = 2048  # a longer one is not looked at, so that nobody knows what its BDAT would have said
 _PLAIN_NOTIFY = re.compile(rb"NOTIFY=(?:NEVER|SUCCESS|FAILURE|DELAY|SUCCESS,FAILURE)\Z", re.IGNORECASE)
 
 
@@ -64,11 +69,16 @@ class Transaction:
 
 @dataclass
 class Model:
-    """One session. `trusted`: by its address; `tls`: at this moment; `store_fails`: the queue takes nothing."""
+    """One session. `trusted`: by its address; `store_fails`: the queue takes nothing; `fixed`: headers are made right.
+
+    `tls_first`: there is TLS from the first octet; `tls`: at this moment.
+    """
 
     trusted: bool
-    tls: bool
+    tls_first: bool
     store_fails: bool = False
+    fixed: bool = False
+    tls: bool = False
     login: str | None = None
     closed: bool = False
     shaking: bool = False  # 220 to STARTTLS was heard: what the client says next is a handshake
@@ -76,12 +86,18 @@ class Model:
     stored: list[Message] = field(default_factory=list)
     _input: bytearray = field(default_factory=bytearray)
     _line: bytes | None = None  # a command that waits for its reply
-    _content: bytes | None = None  # a message that does
+    _content: bytes | None = None  # a message, or a chunk of one, that does
+    _chunk: int | None = None  # octets that belong to a BDAT
+    _chunks: bytes | None = None  # what BDAT has brought of a message so far
+    _leaving: bool = False  # the count of octets is lost, and the server says so
     _reading: bool = False  # 354 was heard
     _asked: list[bytes] | None = None  # in AUTH: the mechanism, then what was answered so far
     _helo: bytes | None = None
     _mail: Transaction | None = None
     _refusals: int = 0
+
+    def __post_init__(self) -> None:
+        self.tls = self.tls_first
 
     def feed(self, octets: bytes) -> None:
         """The client says this."""
@@ -91,6 +107,10 @@ class Model:
         """Take the next command, or message, out of what was said; whether there is one, and so a reply to come."""
         if self.closed or self.shaking:
             return False
+        if self._leaving:
+            return True
+        if self._chunk is not None:
+            return self._take_chunk(self._chunk)
         if self._reading:
             end = 0 if self._input.startswith(b".\r\n") else self._input.find(b"\r\n.\r\n") + 2
             if end == 1:
@@ -104,15 +124,32 @@ class Model:
         self._line = bytes(self._input[:end])
         del self._input[:end]
         self.commands += 1
+        found = _CHUNK.match(self._line)
+        if found is None or self._asked is not None or not _is_sound(self._line) or len(self._line) > _LONGEST_COMMAND:
+            return True
+        self._chunk = int(found[1])
+        return self._take_chunk(self._chunk)
+
+    def _take_chunk(self, size: int) -> bool:
+        """RFC 3030 section 2: the octets come right behind the command, and one reply to both."""
+        if len(self._input) < size:
+            return False
+        self._content = bytes(self._input[:size])
+        del self._input[:size]
+        self._chunk = None
         return True
 
     def hear(self, reply: Heard) -> None:
         """The server answers what `due` has taken. Raises AssertionError when it may not answer so."""
-        if self._content is not None:
-            content, self._content = self._content, None
+        if self._leaving:
+            assert reply.code == 421, reply
+            self.closed = True
+            return
+        content, self._content = self._content, None
+        line, self._line = self._line, None
+        if content is not None and line is None:
             self._after_message(content, reply)
             return
-        line, self._line = self._line, None
         assert line is not None
         if reply.code == 421:
             web = line.upper().startswith(tuple(verb + b" " for verb in _WEB)) or line.strip().upper() in _WEB
@@ -122,13 +159,15 @@ class Model:
         self._refusals += reply.code >= 500
         if self._asked is not None:
             self._after_answer(line, reply)
+        elif content is not None:
+            self._after_chunk(_CHUNK.match(line), content, reply)
         else:
             self._after_command(line, reply)
 
     # Commands
 
     def _after_command(self, line: bytes, reply: Heard) -> None:
-        if not line.endswith(b"\r\n") or _CONTROL.search(line[:-2]):
+        if not _is_sound(line):
             _must_be_no(reply, "a line that is none")
             return
         if reply.code == 500 and len(line) > _LARGEST_LINE:
@@ -150,7 +189,7 @@ class Model:
             case b"RSET":
                 _must(reply, not argument, 250)
                 if reply.code == 250:
-                    self._mail = None
+                    self._mail = self._chunks = None
             case b"NOOP":
                 _must_be(reply, 250)
             case b"QUIT":
@@ -162,6 +201,10 @@ class Model:
                     self._forget_all()
             case b"AUTH":
                 self._after_auth(argument, reply)
+            case b"BDAT":
+                # How many octets follow cannot be known: they must not become commands.
+                _must_be_no(reply, "BDAT without a size")
+                self._leaving = len(line) <= _LONGEST_COMMAND
             case b"VRFY" | b"EXPN" | b"HELP":
                 assert reply.code in (214, 250, 252) or reply.code >= 500
             case _:
@@ -170,7 +213,7 @@ class Model:
     def _forget_all(self) -> None:
         """RFC 3207 section 4.2: nothing that was said in clear text counts, nor what was sent along with STARTTLS."""
         self.shaking = self.tls = True
-        self._helo = self._mail = self.login = None
+        self._helo = self._mail = self._chunks = self.login = None
         self._input.clear()
 
     def _after_hello(self, verb: bytes, argument: bytes, reply: Heard) -> None:
@@ -179,7 +222,7 @@ class Model:
         elif _NAME.match(argument):
             _must_be(reply, 250)
         if reply.code == 250:
-            self._helo, self._mail = verb, None
+            self._helo, self._mail, self._chunks = verb, None, None
 
     def _after_mail(self, argument: bytes, reply: Heard) -> None:
         given = read_argument(argument, b"FROM:")
@@ -210,7 +253,7 @@ class Model:
 
     def _after_rcpt(self, argument: bytes, reply: Heard) -> None:
         given = read_argument(argument, b"TO:")
-        if self._mail is None or not (self.trusted or self.login) or given is None:
+        if self._mail is None or not (self.trusted or self.login) or given is None or self._chunks is not None:
             _must_be_no(reply, "RCPT at the wrong time, of another form, or by a stranger")
             return
         path, words = given
@@ -232,24 +275,57 @@ class Model:
         return self._helo == b"HELO"
 
     def _after_data(self, argument: bytes, reply: Heard) -> None:
-        good = not argument and self._mail is not None and bool(self._mail.recipients)
-        _must(reply, good and (self.trusted or self.login is not None), 354)
+        _must(reply, not argument and self._may_come and self._chunks is None, 354)
         self._reading = reply.code == 354
 
     # The message
 
+    @property
+    def _may_come(self) -> bool:
+        """Whether a message may."""
+        may_send = self.trusted or self.login is not None
+        return may_send and self._mail is not None and bool(self._mail.recipients)
+
     def _after_message(self, raw: bytes, reply: Heard) -> None:
         self._reading = False
+        lines = raw.split(b"\r\n")  # the last one is empty: every line has its end
+        self._judge(b"\r\n".join(line[1:] if line.startswith(b".") else line for line in lines), reply)
+
+    def _after_chunk(self, said: re.Match[bytes] | None, octets: bytes, reply: Heard) -> None:
+        assert said is not None
+        last = said[2] is not None and said[2].upper() == b"LAST"
+        if not self._may_come or (said[2] and not last):
+            _must_be_no(reply, "BDAT at the wrong time, or of another form")
+            return
+        self._chunks = (self._chunks or b"") + octets
+        if last:
+            content, self._chunks = self._chunks, None
+            # With DATA a message could not leave without a CRLF at its end.
+            self._judge(content if content.endswith(b"\r\n") or not content else content + b"\r\n", reply)
+        elif reply.code != 250:
+            bad = self.fixed or self._is_bad(self._chunks.removesuffix(b"\r"))
+            assert bad or self.store_fails, f"{reply} to a good chunk"
+            self._mail = self._chunks = None  # RFC 3030 §2: the message has failed
+
+    @staticmethod
+    def _is_bad(content: bytes) -> bool:
+        """Whether SMTP does not carry it, or it is too much, or perhaps has come round too often."""
+        bare = content.replace(b"\r\n", b"")
+        wrong = b"\r" in bare or b"\n" in bare or b"\0" in content
+        return wrong or len(content) > MAX_SIZE or content.lower().count(b"received") > MAX_HOPS
+
+    def _judge(self, content: bytes, reply: Heard) -> None:
+        """The answer to a whole message."""
         mail, self._mail = self._mail, None
         assert mail is not None and mail.recipients and (self.trusted or self.login), "354 to somebody who may not send"
-        lines = raw.split(b"\r\n")  # the last one is empty: every line has its end
-        content = b"\r\n".join(line[1:] if line.startswith(b".") else line for line in lines)
-        bare = content.replace(b"\r\n", b"")
-        if b"\r" in bare or b"\n" in bare or b"\0" in content or len(content) > MAX_SIZE:
-            _must_be_no(reply, "a message with what SMTP does not carry, or too much of it")
+        if self.fixed and not has_one_author(content, mail.sender):
+            _must_be_no(reply, "a header without an author, or with too many")
+        elif self._is_bad(content):
+            maybe = content.lower().count(b"received") > MAX_HOPS
+            assert maybe or reply.code >= 500, f"{reply} to what SMTP does not carry, or too much of it"
         elif self.store_fails:
             assert 400 <= reply.code <= 499, f"{reply} when nothing was stored"
-        elif content.lower().count(b"received") < MAX_RECIPIENTS:
+        else:
             _must_be(reply, 250)
         if reply.code == 250:
             secure, known = "S" if self.tls else "", "A" if self.login else ""
@@ -277,8 +353,7 @@ class Model:
         self._end_auth(reply)
 
     def _after_answer(self, line: bytes, reply: Heard) -> None:
-        sound = line.endswith(b"\r\n") and not _CONTROL.search(line[:-2])
-        self._note(line[:-2] if sound else b"*")
+        self._note(line[:-2] if _is_sound(line) else b"*")
         self._end_auth(reply)
 
     def _note(self, answer: bytes) -> None:
@@ -293,6 +368,11 @@ class Model:
         assert (reply.code == 235) == good, f"{reply} to {asked}"
         if good:
             self.login = USER
+
+
+def _is_sound(line: bytes) -> bool:
+    """Whether it is a command line at all."""
+    return line.endswith(b"\r\n") and not _CONTROL.search(line[:-2])
 
 
 def _is_login(asked: list[bytes]) -> bool:

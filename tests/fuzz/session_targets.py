@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import itertools
 import logging
 import re
 import ssl
 import tempfile
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -20,6 +23,7 @@ from random import Random
 from zlib import crc32
 
 import argon2
+from session_header import is_made_right
 from session_link import Client, Link, check_enhanced, until
 from session_model import MAX_RECIPIENTS, MAX_SIZE, PASSWORD, USER, Heard, Message, Model
 from session_words import LOGIN, mutate
@@ -42,7 +46,8 @@ _NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 _TRUSTED_ADDRESS, _STRANGE_ADDRESS = "192.0.2.1", "198.51.100.1"
 _TRACE = re.compile(rb"Received: from[^\n]*\n(?:\t[^\n]*\n)*?(?<= [+-][0-9]{4}\r\n)")  # up to the first date
 _CONTROL = frozenset(map(chr, (*range(32), *range(127, 160))))
-_TRUSTED, _TLS_FIRST, _LOGGED_IN, _STORE_FAILS, _HASTY = 1, 2, 4, 8, 16  # the bits of the first octet
+# The bits of the first octet.
+_TRUSTED, _TLS_FIRST, _LOGGED_IN, _STORE_FAILS, _HASTY, _FIXED, _VANISHES = 1, 2, 4, 8, 16, 32, 64
 
 
 class Writer:
@@ -95,14 +100,12 @@ class World:
             tls=ServerContexts(LabCa.make(datetime.now(UTC)).issue(("relay.test",)).server_context()),
             users=Users.load(users),
         )
-        self.listener = ListenerSettings.model_validate(
-            {"name": "here", "listen": (HostPort(host="127.0.0.1", port=25),), "headers": "leave"}
-        )
-        self.server = SubmissionServer(_settings(self.listener), "relay.test", front)
+        self.leaving, self.fixing = _listener("here", "leave"), _listener("there", "fix")
+        self.loop = asyncio.new_event_loop()
+        self.server = self.loop.run_until_complete(_server((self.leaving, self.fixing), front))
         self.shared = self.server._shared
         self.client_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.client_tls.check_hostname, self.client_tls.verify_mode = False, ssl.CERT_NONE
-        self.loop = asyncio.new_event_loop()
         atexit.register(self._close)
 
     def begin(self, store_fails: bool) -> None:
@@ -129,7 +132,17 @@ class World:
         self._folder.cleanup()
 
 
-def _settings(listener: ListenerSettings) -> Settings:
+def _listener(name: str, headers: str) -> ListenerSettings:
+    return ListenerSettings.model_validate(
+        {"name": name, "listen": (HostPort(host="127.0.0.1", port=25),), "headers": headers}
+    )
+
+
+async def _server(listeners: tuple[ListenerSettings, ...], front: Front) -> SubmissionServer:
+    return SubmissionServer(_settings(listeners), "relay.test", front)
+
+
+def _settings(listeners: tuple[ListenerSettings, ...]) -> Settings:
     client = ClientSettings.model_validate({"name": "near", "networks": (_TRUSTED_ADDRESS,)})
     submission = SubmissionSettings.model_validate(
         {
@@ -138,7 +151,7 @@ def _settings(listener: ListenerSettings) -> Settings:
             "max_failed_logins": 1_000_000,
         }
     )  # fmt: skip
-    return Settings(submission=submission, listener=(listener,), client=(client,))
+    return Settings(submission=submission, listener=listeners, client=(client,))
 
 
 @cache
@@ -156,30 +169,58 @@ async def _session(world: World, octets: bytes) -> bool:
     flags = octets[0] if octets else 0
     logged_in = bool(flags & _LOGGED_IN)
     tls_first = logged_in or bool(flags & _TLS_FIRST)
-    stream = (b"EHLO client.test\r\n" + LOGIN if logged_in else b"") + octets[1:]
+    pieces = _pieces((b"EHLO client.test\r\n" + LOGIN if logged_in else b"") + octets[1:])
     world.begin(bool(flags & _STORE_FAILS))
-    trusted = bool(flags & _TRUSTED)
-    model = Model(trusted, tls_first, world.store_fails)
-    link = Link(_TRUSTED_ADDRESS if trusted else _STRANGE_ADDRESS, tls_first)
-    session = Session(world.shared, Arrival(world.listener))
-    link.set_protocol(session)
-    session.connection_made(link)
-    client = Client(link)
-    try:
+    model = Model(bool(flags & _TRUSTED), tls_first, world.store_fails, bool(flags & _FIXED))
+    async with _connected(world, model) as (link, client):
         assert (await client.reply()).code == 220
         # Under TLS a client that leaves has left: there it waits for each answer.
-        await _talk(world, model, client, _pieces(stream), hasty=bool(flags & _HASTY) and not tls_first)
+        await _talk(world, model, client, pieces, hasty=bool(flags & _HASTY) and not tls_first)
         link.half_close()
         await until(lambda: link.closed, "the end")
+        assert model.shaking or client.rest() == b"", "more is said than was asked"
+    stored = [_as_message(one) for one in world.stored]
+    assert [replace(one, content=b"") for one in stored] == [replace(one, content=b"") for one in model.stored]
+    for found, expected in zip(stored, model.stored, strict=True):
+        if model.fixed:
+            assert is_made_right(expected.content, found.content), found.content
+        else:
+            assert found.content == expected.content
+    if flags & _VANISHES:
+        await _vanish(world, model, pieces)
+    world.check()
+    return bool(stored)
+
+
+async def _vanish(world: World, model: Model, pieces: list[bytes]) -> None:
+    """The same client once more, which leaves while it is served: what is stored then was stored before, in order."""
+    before = [_as_message(one) for one in world.stored]
+    world.stored.clear()
+    async with _connected(world, Model(model.trusted, model.tls_first, fixed=model.fixed)) as (link, client):
+        for piece in pieces:
+            await client.say(piece)
+        for _ in range(crc32(b"".join(pieces)) % 40):
+            await asyncio.sleep(0)
+        link.abort()
+    again = [_as_message(one) for one in world.stored]
+    assert [replace(one, content=b"") for one in again] == [replace(one, content=b"") for one in before[: len(again)]]
+    assert model.fixed or again == before[: len(again)]
+
+
+@contextlib.asynccontextmanager
+async def _connected(world: World, model: Model) -> AsyncGenerator[tuple[Link, Client], None]:
+    """A session with its client, until it is over and nothing more is being stored."""
+    link = Link(_TRUSTED_ADDRESS if model.trusted else _STRANGE_ADDRESS, model.tls_first)
+    session = Session(world.shared, Arrival(world.fixing if model.fixed else world.leaving))
+    link.set_protocol(session)
+    session.connection_made(link)
+    try:
+        yield link, Client(link)
     finally:
         link.abort()
         await session.lost
         await world.shared.receiver.drain()
-    assert model.shaking or client.rest() == b"", "more is said than was asked"
-    assert [_as_message(one) for one in world.stored] == model.stored
     assert not world.shared.sessions, "a session that is over, and not forgotten"
-    world.check()
-    return bool(world.stored)
 
 
 async def _talk(world: World, model: Model, client: Client, pieces: list[bytes], *, hasty: bool) -> None:
@@ -262,6 +303,7 @@ SESSION = Target(
         b"RCPT TO:<b@b.test>\r\nDATA\r\nx\r\n.\r\n",
         b"\x11HELO x\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\nx\n.\r\n\r\n.\r\nRSET\r\n",
         b"\x02EHLO x\r\n" + LOGIN + b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\nx\r\n.\r\n",
+        b"\x61EHLO x\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\nBcc: c@b.test\r\nSubject: x\r\n\r\n.\r\n",
         b"\x09EHLO x\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\nx\r\n.\r\n",
     ),
     mutate,

@@ -24,6 +24,9 @@ MAILS = (b"MAIL FROM:<a@a.test>\r\n",) * 8 + (
     b"MAIL FROM:<a@a.test> SIZE=1 SIZE=1\r\n",
     b"MAIL FROM:<a@a.test> X=1\r\n",
     b"MAIL FROM:<a@[IPv6:2001:db8::1]> BODY=7BIT\r\n",
+    b"MAIL FROM:<a@a.test> HOLDFOR=60 BY=120;N MT-PRIORITY=3\r\n",
+    b"MAIL FROM:<a@a.test> HOLDUNTIL=2026-03-05T00:00:00Z\r\n",
+    b"MAIL FROM:<a@a.test> BY=0;R\r\n",
     b"MAIL FROM:a@a.test\r\n",
     b"MAIL FROM:<@c.test:a@a.test>\r\n",
 )
@@ -43,6 +46,11 @@ CONTENTS = (b"Subject: x\r\n\r\nhello\r\n",) * 4 + (
     b"",
     b"\r\n",
     b"..\r\n...x\r\n",
+    b"From: a@a.test\r\nBcc: c@b.test,\r\n d@b.test\r\nDate: today\r\n\r\nBcc: x\r\n",
+    b"From: a@a.test\r\nfrom : b@a.test\r\n\r\nx\r\n",
+    b"From a@a.test\r\nSubject: x\r\nno field\r\n\r\nx\r\n",
+    b" x\r\nSubject: x\r\n\r\n",
+    b"Return-Path: <x>\r\nMessage-ID: <1@a>\r\nResent-Bcc:\r\n\r\n",
     b"Subject: x\r\nTLS-Required: No\r\n\r\n\xff\xfe\r\n",
     b"x\n.\nMAIL FROM:<e@e.test>\r\n",
     b"x\n.\r\nMAIL FROM:<e@e.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\nevil\r\n",
@@ -84,7 +92,28 @@ OTHERS = (
     b"DATA\r\n", b"DATA x\r\n", b"PROXY TCP4 192.0.2.1 127.0.0.1 1 25\r\n", b"XCLIENT ADDR=192.0.2.1\r\n", b".\r\n",
     b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x00\x05\x01\r\n", b"\xff\xf4\xff\xfd\x06NOOP\r\n", b"smtp_EHLO x\r\n",
 )  # fmt: skip
-LINES = HELLOS + MAILS + RCPTS + CONTENTS + LOGINS + OTHERS + (b"DATA\r\n", END, b"QUIT\r\n")
+BDATS = (b"BDAT 14 LAST\r\nSubject: x\r\n\r\n",) * 3 + (
+    b"BDAT 14\r\nSubject: x\r\n\r\n",
+    b"BDAT 0 LAST\r\n",
+    b"BDAT 0 LAST\r\n",
+    b"BDAT 0\r\n",
+    b"bdat 5 last\r\nx\r\n.\r",
+    b"BDAT 1\r\n\r",
+    b"BDAT 1 LAST\r\n\n",
+    b"BDAT 3\r\nx\ny",
+    b"BDAT 2 LAST\r\nx\0",
+    b"BDAT 6\r\nRSET\r\n",
+    b"BDAT 6 LAST\r\nRSET\r\n",
+    b"BDAT 6 LATE\r\nRSET\r\n",
+    b"BDAT\r\n",
+    b"BDAT x\r\n",
+    b"BDAT -1\r\n",
+    b"BDAT 99999999999999999999 LAST\r\n",
+    b"BDAT 1025 LAST\r\n" + b"x" * 1023 + b"\r\n",
+    b"BDAT 1024 LAST\r\n" + b"x" * 1022 + b"\r\n",
+    b"BDAT 600\r\n" + b"y" * 600,
+)
+LINES = HELLOS + MAILS + RCPTS + CONTENTS + LOGINS + BDATS + OTHERS + (b"DATA\r\n", END, b"QUIT\r\n")
 _by_octets = by_octets((
     *OTHERS, b"\r\n", b"\n", b"\r", b"\0", b"\r\n.\r\n", b"\n.\n", b"\n.\r\n", b"\r\n.\n", b".", b"<", b">", b'"', b" ",
     b"\t", b"@", b"MAIL FROM:", b"RCPT TO:", b"DATA\r\n", b"SIZE=", b"SMTPUTF8", b"=", b"*", b"AUTH PLAIN ",
@@ -93,7 +122,7 @@ _by_octets = by_octets((
 
 def session(random: Random) -> bytes:
     """Who it is, and what it says: mostly in an order that makes sense."""
-    said = [bytes((random.choice((1, 1, 1, 1, 3, 17, 17, 6, 6, 6, 0, 2, 16, 9, random.randrange(32))),))]
+    said = [bytes((random.choice((1, 1, 1, 33, 3, 17, 49, 6, 6, 38, 0, 2, 16, 9, 65, random.randrange(128))),))]
 
     def maybe(share: float, *lines: bytes) -> None:
         if random.random() < share:
@@ -109,6 +138,9 @@ def session(random: Random) -> bytes:
         maybe(0.1, *OTHERS)
         said += random.choices(RCPTS, k=random.choice((0, 1, 1, 1, 2, 4)))
         maybe(0.1, *OTHERS)
+        if random.random() < 0.3:
+            said += random.choices(BDATS, k=random.choice((1, 1, 2, 3)))
+            continue
         maybe(0.9, b"DATA\r\n")
         maybe(0.9, *CONTENTS)
         maybe(0.95, END)
@@ -125,7 +157,7 @@ def mutate(random: Random, octets: bytes) -> bytes:
         return octets[:MAX_OCTETS]
     octets = _by_lines(random, octets) if chance < 0.75 else octets[:1] + _by_octets(random, octets[1:])
     if random.random() < 0.1:
-        octets = bytes((random.randrange(32),)) + octets[1:]
+        octets = bytes((random.randrange(128),)) + octets[1:]
     return octets[:MAX_OCTETS]
 
 

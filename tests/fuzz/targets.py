@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import certificate_targets
 import dns_targets
+import message_targets
 import mime_targets
 import session_targets
 import smtp_targets
@@ -19,6 +20,7 @@ TARGETS: dict[str, Target] = {
         smtp_targets.ADDRESS,
         smtp_targets.VERBS,
         session_targets.SESSION,
+        message_targets.MESSAGE,
         mime_targets.DOWNGRADE,
         dns_targets.ANSWER,
         dns_targets.TLSA,

@@ -19,8 +19,10 @@ from targets import TARGETS
 
 from relay.mail.address import parse_address
 from relay.mail.downgrade import Converter, Encoding, Plan
+from relay.mail.header import Header
 from relay.policy.clients import Clients, Grant
 from relay.policy.sts import parse_record
+from relay.submission import prepare
 from relay.submission.lines import Lines
 
 
@@ -37,7 +39,7 @@ def without_blanks(parse: Callable[..., Any]) -> Callable[..., Any]:
     return lambda given: parse(given.rstrip(b" ") if isinstance(given, bytes) else tuple(one.rstrip() for one in given))
 
 
-FAULTS: dict[str, tuple[str, object, str, Callable[..., Any]]] = {
+FAULTS: dict[str, tuple[str, object, str, Any]] = {
     "blanks after the last field": (
         "sts-record",
         sts_targets,
@@ -62,13 +64,15 @@ FAULTS: dict[str, tuple[str, object, str, Callable[..., Any]]] = {
     ),
     "everybody is somebody": ("session", Clients, "grant", lambda self, peer: Grant("anybody")),
     "a bare LF is a line end": ("session", Lines, "look", lambda self, octets: None),
+    "the Sender is nobody's business": ("message", prepare, "_AUTHORS", {b"from": "From"}),
+    "Bcc stays": ("message", Header, "without", lambda self, names: self),
     "any chain is good": ("chain", certificate_targets, "check_chain", lambda chain, trust: None),
 }
 
 
 @pytest.mark.parametrize(("name", "module", "part", "faulty"), FAULTS.values(), ids=FAULTS)
 def test_a_planted_fault_is_found(
-    monkeypatch: pytest.MonkeyPatch, name: str, module: object, part: str, faulty: Callable[..., Any]
+    monkeypatch: pytest.MonkeyPatch, name: str, module: object, part: str, faulty: Any
 ) -> None:
     monkeypatch.setattr(module, part, faulty)
     assert isinstance(run(TARGETS[name], 5000, seed=1), Finding)

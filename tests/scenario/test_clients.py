@@ -80,7 +80,7 @@ name = "inside"
 networks = ["127.0.0.0/8"]
 listeners = ["inside"]
 [[client]]
-name = "users"
+name = "people"
 users = ["*"]
 [queue]
 path = "{folder}/state"

@@ -49,6 +49,10 @@ ca_file = "{folder}/ca.pem"
 [delivery]
 next_hop = "127.0.0.1:{next_hop}"
 allow_private_addresses = true
+[[client]]
+name = "as-it-is"
+networks = ["127.0.0.1/32"]
+headers = "leave"
 """)
         self._log = (folder / "relay.log").open("wb")
         self._process = subprocess.Popen(

@@ -174,6 +174,26 @@ async def test_the_figures_tell_it_apart(store: SqliteStore, message: MakeMessag
     assert {group.name: group.recipients for group in later.causes} == {"not tried": 2}
 
 
+async def test_an_early_try_that_was_not_made_is_still_an_early_one(store: SqliteStore, message: MakeMessage) -> None:
+    """What the worker gives back was due: here since an operator wanted it so."""
+    await store.put((replace(message(1), release=TOMORROW),))
+    await act(store, Act.RETRY)
+    (found,) = await claim(store)
+    assert await store.release(found, found.arrived)
+    assert numbers(await claim(store)) == [1]
+
+
+async def test_a_crash_during_a_review_releases_nothing(
+    store: SqliteStore, message: MakeMessage, reopen: Reopen
+) -> None:
+    """A review has its eye on what is to be there by a time, even if that is before the release."""
+    await store.put((replace(message(1), release=TOMORROW, deliver_by=DeliverBy(NOW + HOUR)),))
+    assert len(await store.reviews(NOW + HOUR, DAY, 10)) == 1
+    store = await reopen(store, NOW + HOUR)
+    assert await claim(store, TOMORROW - SECOND) == ()
+    assert numbers(await claim(store, TOMORROW)) == [1]
+
+
 # Until when
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import aclosing, closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from relay.mail.message import MessageId
+from relay.mail.message import MessageId, NewMessage, Once
 from relay.mail.outcome import State
 from relay.queue import visitor
 from relay.queue.sqlite import SqliteStore
@@ -115,5 +117,20 @@ async def test_mail_of_the_third_version_has_asked_for_nothing(folder: Path) -> 
         held = [one.recipient for one in await store.find(None, history=False) if one.state is State.HELD]
         assert held == ["b@y.example"]
         assert (await store.depth(NOW)).oldest == NOW
+    finally:
+        await store.close()
+
+
+@pytest.mark.asyncio
+async def test_a_queue_of_the_fourth_schema_remembers_no_keys_yet(
+    folder: Path, message: Callable[..., NewMessage]
+) -> None:
+    store = SqliteStore(of_schema(folder, 4))
+    await store.open(NOW)
+    try:
+        assert await store.controls.stored_once("token:web", "k1") is None
+        await store.put((replace(message(8), once=Once("token:web", "k1", b"digest")),))
+        assert [entry.id.number for entry in await store.find(None, history=True)] == [7, 7, 8]
+        assert await store.controls.stored_once("token:web", "k1") is not None
     finally:
         await store.close()

@@ -146,6 +146,12 @@ VALUES: list[tuple[str, str]] = [
         '[submission]\nlisten = ["127.0.0.1:25"]\n[admin]\nlisten = ["127.0.0.1:25"]',
         "admin.listen: 127.0.0.1:25 is there twice",
     ),
+    ('[sendmail]\nuser = "me"', "sendmail.user: needs sendmail.password_file beside it"),
+    ('[sendmail]\npassword_file = "p"', "sendmail.password_file: needs sendmail.user beside it"),
+    (
+        '[sendmail]\nserver = "mail.example.org:587"\ntls = "none"\nuser = "me"\npassword_file = "p"',
+        "sendmail.tls: must not be none: a password is not sent to another machine without TLS",
+    ),
     (
         "[submission]\nlisten = []",
         "submission.listen: is empty, like submission.listen_tls, and there is no [[listener]]: no mail would be taken",

@@ -24,11 +24,15 @@ BAD: dict[str, tuple[str, str]] = {
     "no name twice": (listener() + listener(listen="127.0.0.1:26"), "listener: the name x is there twice"),
     "our own name": (
         listener("submission"),
-        "listener: the name submission is for the addresses of [submission]: choose another",
+        "listener: the name submission is taken, by [submission] or the API: choose another",
     ),
     "our other name": (
         listener("submission-tls"),
-        "listener: the name submission-tls is for the addresses of [submission]: choose another",
+        "listener: the name submission-tls is taken, by [submission] or the API: choose another",
+    ),
+    "that of the API": (
+        listener("api"),
+        "listener: the name api is taken, by [submission] or the API: choose another",
     ),
     "one place twice": (listener() + listener("y"), "listener: 127.0.0.1:25 is there twice"),
     "the default too": (listener(listen="127.0.0.1:2525"), "listener: 127.0.0.1:2525 is there twice"),

@@ -11,6 +11,7 @@ from dsn_parser import Dsn, parse_dsn
 from relay.mail.address import parse_address
 from relay.mail.message import (
     Claim,
+    DeliverBy,
     InlineBody,
     MessageDsn,
     MessageId,
@@ -87,6 +88,10 @@ class Case:
     expires: datetime | None = UNTIL
     held: bool = False
     notices: int = 1
+    overdue: bool = False
+    release: datetime | None = None
+    release_asked: str | None = None
+    deliver_by: DeliverBy | None = None
     fields: dict[str, str | None] = field(default_factory=dict)
     message: dict[str, str | None] = field(default_factory=dict)
     words: Sequence[str] = ()
@@ -110,6 +115,9 @@ class Case:
             message_id="m1@a.test",
             demand=self.demand,
             dsn=self.dsn,
+            release=self.release,
+            release_asked=self.release_asked,
+            deliver_by=self.deliver_by,
         )
 
     @property
@@ -124,6 +132,7 @@ class Case:
                 NEXT if isinstance(outcome, Deferred) and self.tried and not self.held else None,
                 self.notices,
                 expires=self.expires,
+                overdue=self.overdue,
             )
             for number, (text, outcome) in enumerate(zip(self.recipients, outcomes, strict=True))
         )

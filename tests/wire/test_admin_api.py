@@ -486,7 +486,7 @@ async def test_the_running_service_holds_new_mail_by_a_rule_and_gives_it_up(tmp_
     (submission,) = await app.start()
     (started,) = [event for event in seen if isinstance(event, AdminStarted)]
 
-    async def ask(method: str, path: str, body: object = None) -> Any:
+    async def ask(method: str, path: str, body: object = None, token: str = token) -> Any:
         headers = {"Authorization": f"Bearer {token}"}
         async with (
             aiohttp.ClientSession(f"http://{started.address}") as session,
@@ -509,6 +509,11 @@ async def test_the_running_service_holds_new_mail_by_a_rule_and_gives_it_up(tmp_
         assert (gone["done"], (await ask("GET", "/v1/queue"))["recipients"]) == (1, [])
         (told,) = [event for event in seen if isinstance(event, QueueAction)]
         assert (told.who, told.recipients) == ("ops", 1)
+        web = add_token(tmp_path / "tokens", "web", Scope.SEND)
+        letter = {"from": "a@sender.test", "to": "b@nowhere.test", "text": "x"}
+        taken = await ask("POST", "/v1/messages", letter, web)
+        (held,) = (await ask("GET", "/v1/queue"))["recipients"]
+        assert (held["id"], held["state"], held["login"]) == (taken["id"], "held", "token:web")
     finally:
         await app.stop()
         await zones.stop()

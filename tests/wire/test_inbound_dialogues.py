@@ -5,7 +5,9 @@ what it must hear, from the greeting on:
 
     == its name
     who: trusted                             (that is so unless it is said) or `stranger`, or `user`, who has logged in
-    over: plain starttls implicit            which of the three; all of them unless it is said, and a user needs TLS
+    over: plain starttls implicit            which of the three; all of them unless it is said, and a user needs TLS.
+                                             `required`: in clear text where TLS must come first; `fixed`: in clear text
+                                             where headers are made right
     after: rcpt                              so far all went well: `hello`, `mail`, `rcpt`, `data` are the last command
     > NOOP                                   say a line; lines in a row go out in one piece
     >raw NOOP\\n                              say octets with escapes of Python, and no CRLF
@@ -51,8 +53,12 @@ LISTENERS = {
     ("trusted", "plain"): 0, ("trusted", "starttls"): 0, ("trusted", "implicit"): 1,
     ("stranger", "plain"): 2, ("stranger", "starttls"): 2, ("stranger", "implicit"): 3,
     ("user", "starttls"): 2, ("user", "implicit"): 3,
+    ("trusted", "required"): 4, ("trusted", "fixed"): 5,
 }  # fmt: skip
-NAMES = ("trusted", "trusted-tls", "public", "public-tls")
+KINDS = {
+    "trusted": ("starttls", "leave"), "trusted-tls": ("implicit", "leave"), "public": ("starttls", "leave"),
+    "public-tls": ("implicit", "leave"), "msa": ("required", "leave"), "old": ("none", "fix"),
+}  # fmt: skip
 LOGIN = "AUTH PLAIN AHVzZXIAcGVuY2ls"  # user, pencil
 CLIENT_TLS = client_tls()
 
@@ -163,10 +169,11 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
     hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     (folder / "users").write_text(f"user:{hasher.hash('pencil')}\n")
     listeners = tuple(
-        ListenerSettings(name=name, listen=(LOOPBACK,), tls=tls, headers="leave")  # type: ignore[arg-type]
-        for name, tls in zip(NAMES, ("starttls", "implicit") * 2, strict=True)
+        ListenerSettings(name=name, listen=(LOOPBACK,), tls=tls, headers=headers)  # type: ignore[arg-type]
+        for name, (tls, headers) in KINDS.items()
     )
-    here = ClientSettings(name="here", networks=("127.0.0.0/8",), listeners=NAMES[:2])  # type: ignore[arg-type]
+    trusting = tuple(name for name in KINDS if "public" not in name)
+    here = ClientSettings(name="here", networks=("127.0.0.0/8",), listeners=trusting)  # type: ignore[arg-type]
     wanted = Wanted(
         # Nobody waits, and as many as there are dialogues may come from here in a minute.
         {"listen": (), "trusted_networks": (), "max_message_size": 100_000, "tarpit": None}

@@ -418,6 +418,16 @@ async def test_another_claim(tmp_path: Path) -> None:
         assert (await client.ask(xoauth2("bob@example.test", token))).startswith("235 ")
 
 
+async def test_nobody_is_called_like_a_token_of_the_api(tmp_path: Path) -> None:
+    """A [[client]] for one would hold for the other."""
+    async with (
+        Site(body=b'{"ok": true, "login": "Token:web"}').running() as site,
+        running(tmp_path, wanted(service(site, []))) as server,
+        await secure(server) as client,
+    ):
+        assert (await client.ask(password())).startswith("535 5.7.8 ")
+
+
 async def test_passwords_go_over_verified_tls_alone() -> None:
     lax = ssl.create_default_context()
     lax.check_hostname = False

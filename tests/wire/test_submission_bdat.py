@@ -7,12 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from submission_peer import PATIENCE, Client, Running, Wanted, running
+from submission_peer import LOOPBACK, PATIENCE, Client, Running, Wanted, lab_tls, running
 
 from relay.events import DefectFound, MessageAccepted, SubmissionRefused
 from relay.mail.message import SmtpUtf8
 from relay.policy.clients import Headers
 from relay.queue.store import StoreUnavailable
+from relay.settings import ListenerSettings, ListenerTls
 
 pytestmark = pytest.mark.asyncio
 
@@ -137,6 +138,41 @@ async def test_strangers_chunks_are_thrown_away(tmp_path: Path) -> None:
             "503 5.5.1",
         ]
         await nothing_is_kept(server, tmp_path)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_nobody_makes_us_read_for_ever(trusted: bool, tmp_path: Path) -> None:
+    wanted = Wanted({"max_message_size": LIMIT, "tarpit": None}, loopback_trusted=trusted)
+    async with running(tmp_path, wanted) as server, await server.connect() as client:
+        await client.hello()
+        client.send(chunk((b"QUIT\r\n" * LIMIT)[:LIMIT]))
+        assert await client.reply() == "503 5.5.1 Send MAIL first"
+        client.send(b"BDAT %d\r\n" % (LIMIT + 1))
+        assert await client.reply() == "421 4.5.1 No message for a chunk of this size, closing connection"
+        assert await client.closed()
+
+
+async def test_what_a_stranger_sends_buys_no_time(tmp_path: Path) -> None:
+    """A piece of a message gives patience back to those alone who may send one."""
+    wanted = Wanted({"timeout": timedelta(seconds=0.5)}, loopback_trusted=False)
+    async with running(tmp_path, wanted) as server, await server.connect() as client:
+        await client.hello()
+        client.send(b"BDAT 1000000\r\n")
+        answer = asyncio.create_task(client.reply())
+        while not answer.done():
+            client.send(b"x" * 100)
+            await asyncio.wait({answer}, timeout=0.05)
+        assert await answer == "421 4.4.2 Timeout, closing connection"
+
+
+async def test_before_tls_no_octet_of_a_chunk_becomes_a_command(tmp_path: Path) -> None:
+    listener = ListenerSettings(name="x", listen=(LOOPBACK,), tls=ListenerTls.REQUIRED)
+    wanted = Wanted({"listen": ()}, {"listener": (listener,)}, tls=lab_tls())
+    async with running(tmp_path, wanted) as server, await server.connect() as client:
+        await client.hello()
+        client.send(ENVELOPE + chunk(b"QUIT\r\nSTARTTLS\r\n", last=True) + b"NOOP\r\n")
+        said = [answer[:9] for answer in await answers(client, 4)]
+        assert said == ["530 5.7.0", "530 5.7.0", "503 5.5.1", "250 2.0.0"]
 
 
 async def test_something_behind_the_size(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ async def test_it_is_kept(tmp_path: Path) -> None:
         assert (message.claim.release, message.claim.release_asked) == (NOW + HOUR, "for;3600")
         assert message.claim.deliver_by == DeliverBy(NOW + DAY, returns=True, trace=True)
         assert message.claim.priority == -7
+        assert b" priority -7;" in message.trace
         accepted = await server.event(MessageAccepted)
         assert isinstance(accepted, MessageAccepted)
         assert (accepted.release, accepted.priority) == (NOW + HOUR, -7)

@@ -61,7 +61,7 @@ def test_a_mistake_in_a_changed_file_is_told_once_and_the_old_one_stays(path: Pa
         (f"ops:write:{HASH[:-1]}", "line 1: not of the form"),
         (f"ops:write:{HASH.upper()}", "line 1: not of the form"),
         (f"a b:write:{HASH}", "line 1: not of the form"),
-        (f"ops:admin:{HASH}", "the scope must be read or write, not 'admin'"),
+        (f"ops:admin:{HASH}", "the scope must be read, write or send, not 'admin'"),
         (f"ops:read:{HASH}\n\nops:write:{HASH}", "line 3: the token 'ops' is there twice"),
     ],
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from notice_case import DONE, Case, read
 
 from relay.mail.address import AddressError, parse_address
-from relay.mail.message import MessageDsn, RecipientDsn, Ret, TlsDemand
+from relay.mail.message import DeliverBy, MessageDsn, RecipientDsn, Ret, TlsDemand
 from relay.mail.outcome import Deferred, Failed, Outcome
 from relay.mail.status import Kind as Class
 from relay.mail.status import Reply, Status
@@ -20,6 +21,9 @@ FAILURE, DELAY, RELAYED, UNDELIVERABLE = Kind.FAILURE, Kind.DELAY, Kind.RELAYED,
 MESSES = st.text(max_size=60) | st.lists(
     st.sampled_from(["\r\n", "Status: 2.0.0", "\x00", "ö", "\u2028", "x" * 1000, " ", "--relay-", ".", "=", "\ud800"])
 ).map("".join)
+
+
+times = st.datetimes(timezones=st.just(UTC), min_value=datetime(1990, 1, 1))
 
 
 @st.composite
@@ -42,7 +46,7 @@ def cases(draw: st.DrawFn) -> Case:
     code = {FAILURE: 550, UNDELIVERABLE: 554, DELAY: 451, RELAYED: 250}[kind]
     outcome: Outcome
     if kind is RELAYED:
-        outcome = replace(DONE, reply=Reply.of(code, reply or ("ok",)))
+        outcome = replace(DONE, reply=Reply.of(code, reply or ("ok",)), traced=draw(st.booleans()))
     elif kind is DELAY:
         status = Status(Class.TEMPORARY, 4, detail)
         outcome = Deferred(status, words, "mx.b.test", Reply.of(code, reply) if reply else None)
@@ -62,6 +66,10 @@ def cases(draw: st.DrawFn) -> Case:
         ),
         original=draw(originals()),
         demand=draw(st.sampled_from(TlsDemand)),
+        overdue=kind is DELAY and draw(st.booleans()),
+        release=draw(st.none() | times),
+        release_asked=draw(st.none() | st.sampled_from(["for;1", "until;2030-01-01t00:00:00.5+00:00"])),
+        deliver_by=draw(st.none() | st.builds(DeliverBy, times, st.booleans(), st.booleans())),
     )
 
 
