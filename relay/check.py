@@ -41,7 +41,7 @@ from relay.setting_types import Inherited
 from relay.settings import DeliverySettings, HostPort, Settings, TrustAd
 from relay.submission import quota
 from relay.submission.users import Users
-from relay.tls import certificates_in, load_roots, server_context
+from relay.tls import certificates_in, load_roots, server_contexts
 
 GREETING_SECONDS = 30.0
 OWN_GREETING_SECONDS = 5.0
@@ -205,14 +205,16 @@ async def _authorities(at: Scene) -> list[Finding]:
 
 
 async def _certificate(at: Scene) -> list[Finding]:
-    file, key = at.settings.submission.tls_certificate, at.settings.submission.tls_key
+    given = at.settings.submission
+    file, key = given.tls_certificate, given.tls_key
     if file is None or key is None:
         return [ok("certificate", "none is set: clients have neither TLS nor passwords")]
     try:
-        server_context(file, key)
+        server_contexts(file, key, given.client_ca_file)
         chain = certificates_in(file)
     except (OSError, ValueError) as error:
-        remedy = "mend the files that submission.tls_certificate and tls_key name; the service's user must read them"
+        remedy = "mend the files that submission.tls_certificate, tls_key and client_ca_file name; "
+        remedy += "the service's user must read them"
         return [fail("certificate", str(error), remedy)]
     if isinstance(at.roots, str):
         return []  # a failure already

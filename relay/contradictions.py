@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from relay.delivery.credentials import Login, Unreadable
+from relay.files import read_word
 from relay.mail.outcome import Cause
 from relay.policy.clients import EVERY_USER, TRUSTED_NETWORKS, USER
 from relay.policy.memory import OnTlsLoss
@@ -271,8 +272,9 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
         ("tls", "ca_file"): settings.tls.ca_file,
         ("admin", "tokens_file"): settings.admin.tokens_file,
     }
+    token = ("login", "url_token_file")
     for name, path in files.items():
-        fault = None if path is None else _fault_of_file(path)
+        fault = None if path is None else _fault_of_file(path) or (_fault_of_token(path) if name == token else None)
         if fault is not None:
             yield (name,), fault
     for route in settings.route:
@@ -280,6 +282,14 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
         fault = None if path is None else _fault_of_file(path) or _fault_of_secret(route)
         if fault is not None:
             yield (("", "route"),), f"the route {route.name}: {fault}"
+
+
+def _fault_of_token(path: Path) -> str | None:
+    try:
+        read_word(path)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
 
 
 def _fault_of_secret(route: RouteSettings) -> str | None:

@@ -41,6 +41,20 @@ def read_entries(path: Path) -> tuple[Stamp, list[tuple[str, str]]]:
     return stamp, entries
 
 
+def read_word(path: Path) -> str:
+    """The one word of printable ASCII in a file, such as a token.
+
+    Raises OSError, and ValueError, which names the file and does not show what is in it.
+    """
+    try:
+        text = path.read_text("ascii").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not ASCII") from None
+    if not text or not text.isprintable() or " " in text:
+        raise ValueError(f"{path} does not hold a token")
+    return text
+
+
 def _stamp_of(seen: os.stat_result) -> Stamp:
     return seen.st_mtime_ns, seen.st_size, seen.st_ino
 

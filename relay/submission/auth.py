@@ -43,7 +43,7 @@ Outcome = str | Rejected | Reply  # the login, or it is none, or that cannot be 
 
 
 class Authenticator:
-    """Logs clients in. `monotonic` is a clock in seconds that never goes back."""
+    """Logs clients in."""
 
     def __init__(
         self,
@@ -52,7 +52,6 @@ class Authenticator:
         tokens: TokenLogins | None,
         failed: FailedLogins,
         emit: Emit,
-        monotonic: Callable[[], float],
     ) -> None:
         self._users = users
         self._service = service
@@ -60,7 +59,6 @@ class Authenticator:
         self._passwords = Passwords(users, service)
         self._failed = failed
         self._emit = emit
-        self._monotonic = monotonic
         self._ways: dict[str, Callable[[Talk, Peer], Awaitable[Outcome]]] = {
             scram.NAME: self._scram,
             sasl.PLAIN: self._plain,
@@ -106,12 +104,16 @@ class Authenticator:
     def _count(self, mechanism: str, rejected: Rejected, peer: Peer) -> None:
         client = str(peer.address)
         self._emit(AuthenticationFailed(client, replies.printable(rejected.name, 255), mechanism, rejected.reason))
-        full = self._failed.failed(peer.address, self._monotonic())
+        full = self._failed.failed(peer.address, self._now())
         if full is not None:
             self._emit(LoginsBarred(str(full)))
 
     def _is_barred(self, peer: Peer) -> bool:
-        return self._failed.are_too_many(peer.address, self._monotonic())
+        return self._failed.are_too_many(peer.address, self._now())
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     def _refresh(self) -> None:
         problem = self._users.refresh() if self._users is not None else None

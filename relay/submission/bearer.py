@@ -43,6 +43,7 @@ class TokenFault(Enum):
     ISSUER = "of another issuer"
     AUDIENCE = "for another audience"
     NAME = "without a name that can be a login"
+    UNVERIFIED = "for an address that the issuer has not verified"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,8 @@ def _check_claims(claims: Mapping[str, Any], rules: TokenRules, now: float) -> s
     name = claims.get(rules.name_claim)
     if not isinstance(name, str) or not is_login(name):
         return TokenFault.NAME
+    if rules.name_claim == "email" and claims.get("email_verified", True) not in (True, "true"):
+        return TokenFault.UNVERIFIED  # OpenID Connect Core section 5.1: people may have written what they like
     return name.lower() if "@" in name else name
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay.files import read_word
 from relay.submission.claims import is_login, json_object
 from relay.submission.https import Answer, Https
 
@@ -53,10 +54,12 @@ class LoginService:
     async def _post(self, question: Question) -> str | Unasked | None:
         headers = {}
         if self._token_file is not None:
-            token = _token_in(self._token_file)
-            if isinstance(token, Unasked):
-                return token
-            headers["Authorization"] = f"Bearer {token}"
+            try:
+                headers["Authorization"] = f"Bearer {read_word(self._token_file)}"
+            except OSError as error:
+                return Unasked(f"{self._token_file} cannot be read: {error.strerror}")
+            except ValueError as error:
+                return Unasked(str(error))
         content = {
             "name": question.name,
             "password": question.password,
@@ -82,20 +85,3 @@ def _verdict(answer: Answer, name: str) -> str | Unasked | None:
         return None
     login = found.get("login", name)
     return login if is_login(login) else Unasked("the login service gave a login that cannot be one")
-
-
-def fault_of_token(file: Path) -> str | None:
-    """What is wrong with the file of the bearer token; None: nothing."""
-    found = _token_in(file)
-    return found.reason if isinstance(found, Unasked) else None
-
-
-def _token_in(file: Path) -> str | Unasked:
-    """Read each time: it may have been replaced, and is small."""
-    try:
-        text = file.read_text("ascii").strip()
-    except OSError as error:
-        return Unasked(f"{file} cannot be read: {error.strerror}")
-    except UnicodeDecodeError:
-        return Unasked(f"{file} is not ASCII")
-    return text if text and text.isprintable() and " " not in text else Unasked(f"{file} does not hold a token")

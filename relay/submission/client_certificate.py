@@ -20,7 +20,10 @@ def certificate_names(link: asyncio.BaseTransport) -> tuple[str, ...]:
     Empty without TLS, or when the client has sent no certificate. A name that is not printable ASCII is left out.
     """
     tls: ssl.SSLObject | None = link.get_extra_info("ssl_object")
-    certificate = tls.getpeercert() if tls is not None else None
+    try:
+        certificate = tls.getpeercert() if tls is not None else None
+    except (ValueError, OSError):  # a name that is no text: then nothing in it is believed
+        return ()
     if not certificate:
         return ()
     alternative = cast("_Names", certificate.get("subjectAltName", ()))

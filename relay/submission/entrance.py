@@ -22,6 +22,7 @@ from relay.submission.proxy import MAX_OCTETS, Header, Malformed, read_header
 from relay.submission.session import Session
 from relay.submission.shared import Shared
 from relay.submission.stream import HANDSHAKE_SECONDS, LINGER_SECONDS, handshake_fault
+from relay.submission.wire import Wire
 
 _ACCEPT_AGAIN_SECONDS = 1.0
 _HEADER_SECONDS = 5.0  # a proxy sends it with its first segment; a lost one comes again within 3 s
@@ -137,7 +138,9 @@ class Entrance:
             return
         arrival = Arrival(self._listener, peer)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: Session(self._shared, arrival), client)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Wire(Session(self._shared, arrival)), client
+            )
         except OSError:  # it has left
             client.close()
 
@@ -150,13 +153,13 @@ class Entrance:
         arrival = Arrival(self._listener, peer, seat)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Session(shared, arrival),
+                lambda: Wire(Session(shared, arrival)),
                 client,
                 ssl=contexts.of(self._listener.ask_certificate),
                 ssl_handshake_timeout=min(HANDSHAKE_SECONDS, shared.settings.timeout.total_seconds()),
                 ssl_shutdown_timeout=LINGER_SECONDS,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             shared.crowd.leave(seat)
             client.close()
             about = f"TLS handshake failed: {handshake_fault(error)}"

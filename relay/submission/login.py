@@ -39,7 +39,7 @@ class LoginConversation(Conversation):
     @property
     def _may_be_told_passwords(self) -> bool:
         """Under TLS; and without it, if that is wanted, by clients on this machine: nobody listens in between."""
-        on_this_machine = self._peer.known and self._peer.address.is_loopback
+        on_this_machine = self._peer.on_this_machine
         return self.tls is not None or (on_this_machine and self._shared.settings.plaintext_login_on_loopback)
 
     async def smtp_AUTH(self, arg: str) -> None:

@@ -37,6 +37,7 @@ TOO_MANY_CONNECTIONS = _reply(421, "4.7.0 Too many connections, try again later"
 TOO_MANY_FROM_ADDRESS = _reply(421, "4.7.0 Too many connections from your address, try again later")
 TOO_FAST = _reply(421, "4.7.0 Too many new connections from your address, try again in a minute")
 TOO_MANY_COMMANDS = _reply(421, "4.7.0 Too many commands without a login, closing connection")
+TOO_MUCH = _reply(421, "4.7.0 Too many octets without a login, closing connection")
 TOO_MANY_ERRORS = _reply(421, "4.7.0 Too many errors, closing connection")
 TOO_MANY_FAILED_LOGINS = _reply(421, "4.7.0 Too many failed logins, closing connection")
 NOT_A_WEB_SERVER = _reply(421, "4.7.0 This is not a web server, closing connection")

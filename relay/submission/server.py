@@ -24,6 +24,7 @@ from relay.submission.receive import Receiver
 from relay.submission.session import Session
 from relay.submission.shared import Shared
 from relay.submission.stream import LINGER_SECONDS
+from relay.submission.wire import Wire
 from relay.tls import ServerContexts
 
 __all__ = ["Front", "SubmissionServer"]
@@ -120,7 +121,7 @@ class SubmissionServer:
             entrance.open()
         else:
             arrival = Arrival(listener)
-            server = await loop.create_server(lambda: Session(self._shared, arrival), sock=sock, backlog=BACKLOG)
+            server = await loop.create_server(lambda: Wire(Session(self._shared, arrival)), sock=sock, backlog=BACKLOG)
             self._servers.append(server)
         host, port = sock.getsockname()[:2]
         address = HostPort(host=host, port=port)
@@ -135,5 +136,4 @@ def _authenticator(given: SubmissionSettings, front: Front) -> Authenticator | N
     if not (front.users or front.service or front.tokens or by_certificate):
         return None
     failed = FailedLogins(given.max_failed_logins)
-    loop = asyncio.get_running_loop()
-    return Authenticator(front.users, front.service, front.tokens, failed, front.emit, loop.time)
+    return Authenticator(front.users, front.service, front.tokens, failed, front.emit)

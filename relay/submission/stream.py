@@ -29,6 +29,7 @@ _HIGH_WATER = 256 * 1024  # octets not yet looked at, above which we stop readin
 _MAX_LINE = 64 * 1024  # a longer line ends the session
 # The same for a client that may not send: nobody keeps us from having thousands of these.
 _STRANGERS_LANDING, _STRANGERS_HIGH_WATER, _STRANGERS_MAX_LINE = 2048, 4096, 16 * 1024
+_STRANGERS_MOST = 1 << 20  # octets of a whole session, of which a login needs some thousand: more can but keep us busy
 _MAX_REPLIES = 8 * 1024  # octets of replies kept back before they are sent in any case
 _MOST_UNSENT = 8 * 1024  # octets given to the network and not taken by the client, above which we wait for it
 HANDSHAKE_SECONDS = 60.0
@@ -41,8 +42,8 @@ class Gone(Exception):  # noqa: N818  (not an error: clients come and go)
     """The client is no longer there: nothing more can be read or written."""
 
 
-class Stream(SMTP, asyncio.BufferedProtocol):
-    """A connection. `landing` is a buffer of LANDING_OCTETS that all connections of one event loop may share.
+class Stream(SMTP):
+    """A connection, behind a `Wire`. All of one event loop may share `landing`, a buffer of LANDING_OCTETS.
 
     Replies given to `say` are sent when we have to wait for the client, so that pipelined commands get one segment
     (RFC 2920 section 3.2). `timeout` is for the client's silence only; our own work never counts (`patience`).
@@ -60,8 +61,9 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         self._original_transport = self._timeout_handle = self._handler_coroutine = None
         self._patience = self._timeout_duration = timeout.total_seconds()
         self._whole_landing = landing
-        self._landing = landing[:_STRANGERS_LANDING]
+        self.landing = landing[:_STRANGERS_LANDING]
         self._trusted = False
+        self._from_stranger = 0  # octets that came while it was none we trust
         self._input = bytearray()
         self._output = bytearray()
         self._ended = False  # the client will send nothing more
@@ -84,7 +86,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         if trusted and not self._trusted:
             self._patience = self._timeout_duration
         self._trusted = trusted
-        self._landing = self._whole_landing if trusted else self._whole_landing[:_STRANGERS_LANDING]
+        self.landing = self._whole_landing if trusted else self._whole_landing[:_STRANGERS_LANDING]
 
     # Life cycle, called by the event loop
 
@@ -115,17 +117,14 @@ class Stream(SMTP, asyncio.BufferedProtocol):
     def leave_when_idle(self) -> None:
         """Say goodbye as soon as nothing is under way."""
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next octets land: one buffer for all spares a 256 KiB allocation for each read."""
-        return self._landing
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Octets have landed; nobody else gets the buffer before this is called."""
-        self.data_received(self._landing[:nbytes])
-
-    def data_received(self, data: bytes | memoryview) -> None:
+    def take(self, data: memoryview) -> None:
         """Keep the octets for the handler, and stop reading when it falls behind."""
         self._input += data
+        if not self._trusted:
+            self._from_stranger += len(data)
+            if self._from_stranger > _STRANGERS_MOST:
+                self.dismiss(replies.TOO_MUCH)
+                return
         if not self._held_back and len(self._input) > (_HIGH_WATER if self._trusted else _STRANGERS_HIGH_WATER):
             self._held_back = True
             self._link.pause_reading()
@@ -186,9 +185,10 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         if limit is not None and len(self._input) > limit:
             octets = self._input[:limit]
             del self._input[:limit]  # cheap, unlike `put_back`: a client may send many small chunks at once
-            return octets
-        octets, self._input = self._input, bytearray()
-        self._patience = after_octets(self._patience, len(octets), self._timeout_duration)
+        else:
+            octets, self._input = self._input, bytearray()
+        if self._trusted:
+            self._patience = after_octets(self._patience, len(octets), self._timeout_duration)
         return octets
 
     def put_back(self, octets: bytes) -> None:
@@ -281,13 +281,13 @@ class Stream(SMTP, asyncio.BufferedProtocol):
             async with asyncio.timeout(seconds + LINGER_SECONDS):
                 link = await self.loop.start_tls(
                     self._link,
-                    self,
+                    self._link.get_protocol(),
                     context,
                     server_side=True,
                     ssl_handshake_timeout=seconds,
                     ssl_shutdown_timeout=LINGER_SECONDS,
                 )
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: asyncio cannot read the certificate of the client
             self.shaking = False
             self._lost_in_handshake(error)
             return handshake_fault(error)
@@ -302,7 +302,7 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         self._held_back = False
         return None
 
-    def _lost_in_handshake(self, error: OSError | None) -> None:
+    def _lost_in_handshake(self, error: Exception | None) -> None:
         """Event loops do not tell a protocol that its connection is lost while another, TLS, stands before it."""
         self._link.abort()
         self.connection_lost(error)
@@ -352,10 +352,12 @@ class Stream(SMTP, asyncio.BufferedProtocol):
         self._timeout_handle = self.loop.call_at(later, self._timeout_cb)
 
 
-def handshake_fault(error: OSError) -> str:
+def handshake_fault(error: Exception) -> str:
     """Why a TLS handshake with a client failed, in a few words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the client's certificate is not good: {error.verify_message}"
+    if isinstance(error, ValueError):
+        return "the client's certificate cannot be read"
     return getattr(error, "reason", None) or str(error) or type(error).__name__
 
 

@@ -33,7 +33,7 @@ class Users:
     def __init__(self, path: Path, stamp: Stamp, users: Mapping[str, User]) -> None:
         self._path = path
         self._stamp: Stamp | None = stamp
-        self._users = dict(users)
+        self._take(users)
         self.secret = secrets.token_bytes(32)
         self._hasher = argon2.PasswordHasher()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="password")
@@ -52,7 +52,7 @@ class Users:
     @property
     def all_have_scram(self) -> bool:
         """Whether SCRAM works for every user; a client that finds it on offer may try nothing else."""
-        return bool(self._users) and all(user.verifier is not None for user in self._users.values())
+        return self._all_have_scram
 
     def knows(self, name: str) -> bool:
         """Whether the file has a user of this name."""
@@ -63,9 +63,7 @@ class Users:
         user = self._users.get(normal(name))
         if user is not None and user.verifier is not None:
             return user.verifier
-        kinds = Counter((one.verifier.rounds, len(one.verifier.salt)) for one in self._users.values() if one.verifier)
-        usual = kinds.most_common(1)[0][0] if kinds else None
-        return nobodys_verifier(normal(name), self.secret, usual)
+        return nobodys_verifier(normal(name), self.secret, self._usual)
 
     def refresh(self) -> str | None:
         """Read the file again if it has changed. Returns what is wrong with a new one, once; the old stays in force."""
@@ -74,11 +72,20 @@ class Users:
             return None
         self._stamp = stamp
         try:
-            self._stamp, self._users = read_users(self._path)
+            self._stamp, users = read_users(self._path)
         except (OSError, ValueError) as error:
             return str(error)
+        self._take(users)
         self._remembered.clear()
         return None
+
+    def _take(self, users: Mapping[str, User]) -> None:
+        """What each EHLO and each login asks is found out once, and takes as long for one name as for another."""
+        self._users = dict(users)
+        verifiers = [user.verifier for user in users.values()]
+        kinds = Counter((one.rounds, len(one.salt)) for one in verifiers if one is not None)
+        self._all_have_scram = bool(verifiers) and None not in verifiers
+        self._usual = kinds.most_common(1)[0][0] if kinds else None
 
     async def check(self, name: str, password: str) -> bool:
         """Whether this is the user's password. An unknown name takes as long as a wrong password."""

@@ -61,6 +61,15 @@ def test_files_that_cannot_be_read() -> None:
     ]
 
 
+def test_a_token_file_without_a_token(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    settings = Settings.model_validate({"login": {"url": "https://login.example.org/", "url_token_file": file}})
+    file.write_text("s3cret\n")
+    assert list(unusable_files(settings)) == []
+    file.write_text("my secret")
+    assert list(unusable_files(settings)) == [((("login", "url_token_file"),), f"{file} does not hold a token")]
+
+
 URLS = [
     ("https://login.example.org/check?x=1", True),
     ("http://127.0.0.1:8080/check", True),

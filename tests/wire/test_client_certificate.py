@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import ssl
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import argon2
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID, ObjectIdentifier
 from submission_peer import HOSTNAME, LOOPBACK, Client, Running, Wanted, client_tls, running
 
-from relay.events import AuthenticationFailed, MessageAccepted, SubmissionRefused
+from relay.events import AuthenticationFailed, DefectFound, MessageAccepted, SubmissionRefused
 from relay.lab.certs import Issued, LabCa, Leaf
 from relay.settings import ClientSettings, ListenerSettings, ListenerTls
 from relay.submission.certificate import Certificate
@@ -208,6 +214,40 @@ async def test_a_certificate_and_a_password(contexts: ServerContexts, tmp_path: 
         assert not await may_send(client)
         assert (await client.ask("AUTH PLAIN AGFsaWNlAHNlY3JldA==")).startswith("235 ")
         assert await may_send(client)
+
+
+@pytest.mark.parametrize("implicit", [False, True], ids=["STARTTLS", "implicit TLS"])
+async def test_a_certificate_with_a_name_that_is_no_text(
+    implicit: bool, contexts: ServerContexts, tmp_path: Path
+) -> None:
+    """An authority may sign what Python cannot read: that is no defect, and the client's place is free again."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "exchange.example.test")])
+    alternative = x509.UnrecognizedExtension(ObjectIdentifier("2.5.29.17"), b"\x30\x04\x81\x02\xff\xfe")
+    signed = (
+        x509.CertificateBuilder(CA.root.certificate.subject, name, key.public_key(), 1)
+        .not_valid_before(CA.now - timedelta(days=1))
+        .not_valid_after(CA.now + timedelta(days=1))
+        .add_extension(alternative, critical=False)
+        .sign(CA.root.key, hashes.SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    context = showing(Issued(signed.public_bytes(Encoding.PEM), pem, ()), tmp_path)
+    given = wanted(contexts, client=(EXCHANGE,))
+    async with running(tmp_path, replace(given, settings={**given.settings, "max_connections": 1})) as server:
+        for _ in range(3):
+            with contextlib.suppress(OSError):
+                tls = context if implicit else None
+                async with await server.connect(int(implicit), tls=tls, greeted=not implicit) as client:
+                    if not implicit:
+                        await client.start_tls(context)
+                    assert await client.closed()
+        refusal = await server.event(SubmissionRefused)
+        assert isinstance(refusal, SubmissionRefused)
+        assert refusal.about == "TLS handshake failed: the client's certificate cannot be read"
+        assert server.count(DefectFound) == 0
+        async with await secure(server, showing(GOOD, tmp_path / "good"), implicit) as client:
+            assert "EXTERNAL" in await client.hello()
 
 
 # The file of authorities

@@ -276,7 +276,9 @@ async def test_new_recipients_in_a_day(tmp_path: Path) -> None:
         assert await send(client, "b@b.test", "a@b.test") == ["250 2.1.0", "450 4.7.1", "250 2.1.5", "250 2.0.0"]
 
 
-@pytest.mark.parametrize("ends", ["RSET", "EHLO again", "QUIT", "hangs up", "hangs up in DATA", "message refused"])
+@pytest.mark.parametrize(
+    "ends", ["RSET", "EHLO again", "QUIT", "hangs up", "hangs up in DATA", "hangs up in BDAT", "message refused"]
+)
 async def test_however_a_message_ends_its_quota_is_free_again(ends: str, tmp_path: Path) -> None:
     limited = table(messages_per_minute=1, recipients_per_day=1, new_recipients_per_day=1, max_message_size="1k")
     async with running(tmp_path, wanted(limited)) as server, await server.connect() as other:
@@ -295,6 +297,9 @@ async def test_however_a_message_ends_its_quota_is_free_again(ends: str, tmp_pat
                 case "hangs up in DATA":
                     await asked(client, ("DATA", "354 "))
                     client.send(b"half a message\r\n")
+                case "hangs up in BDAT":
+                    client.send(b"BDAT 4\r\nhalf")
+                    assert (await client.reply()).startswith("250 ")
                 case "message refused":
                     await asked(client, ("DATA", "354 "), ("x" * 900 + "\r\n" + "x" * 900 + "\r\n.", "552 5.3.4 "))
         await _gone(server, 1)
@@ -321,6 +326,17 @@ async def test_who_hangs_up_during_the_commit_gets_nothing_back(tmp_path: Path) 
         server.queue.may_put.set()
         await server.event(MessageAccepted)
         assert await send(other, "c@b.test") == ["450 4.7.1"]
+
+
+async def test_a_message_in_chunks_counts_once(tmp_path: Path) -> None:
+    given = wanted(table(messages_per_minute=2, recipients_per_day=2))
+    async with running(tmp_path, given) as server, await server.connect() as client:
+        await client.hello()
+        for _ in range(2):
+            await asked(client, ("MAIL FROM:<a@b.test>", "250 "), ("RCPT TO:<b@b.test>", "250 "))
+            client.send(b"BDAT 3\r\nx\r\nBDAT 3 LAST\r\ny\r\n")
+            assert [(await client.reply())[:9] for _ in range(2)] == ["250 2.0.0"] * 2
+        assert await send(client, "c@b.test") == ["450 4.7.1"]
 
 
 async def test_a_message_that_the_queue_does_not_take_costs_nothing(tmp_path: Path) -> None:

@@ -92,7 +92,13 @@ async def test_what_is_offered_before_and_under_tls(tmp_path: Path) -> None:
         assert clear[-1] == "250 STARTTLS"
         assert not any("AUTH" in line for line in clear)
         await client.start_tls(TLS)
-        assert (await client.hello()).splitlines() == [*clear[:-1], "250-REQUIRETLS", "250 AUTH PLAIN LOGIN"]
+        under_tls = (await client.hello()).splitlines()
+        assert [line for line in under_tls if not line.startswith("250-FUTURERELEASE ")] == [
+            *clear[:-1],
+            "250-REQUIRETLS",
+            "250 AUTH PLAIN LOGIN",
+        ]
+        assert len(under_tls) == len(clear) + 2  # who could log in could have mail held, too
         assert await client.ask("HELO client.example.test") == f"250 {HOSTNAME}"
 
 
