@@ -32,8 +32,6 @@ from relay.delivery.route import Router, own_mx_name
 from relay.delivery.settling import Office
 from relay.delivery.worker import Limits, Worker
 from relay.events import (
-    CertificateRefused,
-    CertificateRenewed,
     DefectFound,
     DnssecTrust,
     Emit,
@@ -45,7 +43,6 @@ from relay.events import (
     StoreFailed,
     TlsMemoryFailed,
 )
-from relay.files import secret_file
 from relay.guard import AddressGuard
 from relay.listen import inherited_sockets, ports_of
 from relay.log import log_lines
@@ -60,15 +57,11 @@ from relay.mail.record import Attempted
 from relay.policy.chain import Roots
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
+from relay.reception import Reception
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
-from relay.submission.certificate import Certificate
-from relay.submission.domains import DomainChecks
 from relay.submission.intake import Intake
-from relay.submission.quota import Quotas
-from relay.submission.server import Front, SubmissionServer
-from relay.submission.sources import login_service, token_logins
-from relay.submission.users import Users
+from relay.submission.server import SubmissionServer
 from relay.tls import ClientContexts, https_context, load_roots, shrink_tls_buffers
 
 STOP_GRACE = timedelta(seconds=25)
@@ -76,10 +69,8 @@ SELF_TEST_EVERY_SECONDS = 300.0
 SELF_TEST_ANEW_SECONDS = 30.0  # while it is not passed: the resolver may have come up after us
 TIDY_EVERY_SECONDS = 600.0
 REFRESH_POLICIES_EVERY_SECONDS = 600.0
-LOOK_AT_CERTIFICATE_EVERY_SECONDS = 60.0
 WATCH_OVERRIDES_EVERY_SECONDS = 60.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_LOGIN_SECRET = "login-secret"  # noqa: S105  (the name of the file)
 _OTHER_FILES = 100  # the queue, the log, DNS, policy hosts
 
 Clock = Callable[[], datetime]
@@ -124,7 +115,6 @@ class App:
             self._emit = self._metrics.counting(self._emit)
         self._new_id = id_source(clock)
         self._routes = settings.routes
-        self._quotas = Quotas(folder, clock, self._emit) if settings.clients.have_quotas else None
         self._store = SqliteStore(folder, self._routes.destination)
         self._guard = AddressGuard(settings.delivery.allow_private_addresses)
         self._stack = AsyncExitStack()
@@ -148,7 +138,7 @@ class App:
         settings = self._settings
         shrink_tls_buffers()
         roots_pem = load_roots(settings.tls.ca_file)
-        certificate, users = self._for_clients()
+        reception = Reception(settings, self._folder, self._clock, self._emit, https_context(roots_pem))
         inherited = inherited_sockets(os.environ, os.getpid())
         # The stack puts the parts away from the last to the first: no new mail, deliveries to their end, then the rest.
         self._stack.push_async_callback(self._store.close)
@@ -162,11 +152,11 @@ class App:
             self._folder, settings.tls_memory.rules, lambda reason: self._emit(TlsMemoryFailed(reason))
         )
         self._stack.push_async_callback(memories.close)
-        if self._quotas is not None:
-            self._stack.push_async_callback(self._quotas.close)
+        self._stack.push_async_callback(reception.close)
         own_name = own_mx_name(settings, self._hostname, ports_of(inherited))
         worker = self._worker(resolver, finder, memories, roots_pem, own_name)
-        front = self._front(worker, certificate, users, roots_pem, resolver)
+        look_up = partial(find_destination, resolver)
+        front = reception.front(self._new_id, self._store.new_body, worker.admit, look_up)
         server = SubmissionServer(settings, self._hostname, front)
         admin = self._admin(worker, server.intake)
         server.bind(inherited)  # both before anything on disk is touched
@@ -175,23 +165,21 @@ class App:
         self._stack.push_async_callback(admin.stop)
         await admin.start()
         await self._store.open(self._clock())
-        if users is not None:
-            users.secret = secret_file(self._folder / _LOGIN_SECRET)
         await self._open(cache)
         await memories.open()
-        await self._open_quotas()
+        await reception.open()
         await self._assess(resolver, first=True)
         running = asyncio.create_task(self._watch("delivery", worker.run))
         self._stack.push_async_callback(self._end, worker, running)
         self._spawn("reviews of waiting mail", self._reviewer.run)
         self._spawn("queue clean-up", self._tidy_again)
         self._spawn("clean-up of hosts that had TLS", partial(self._again, lambda: memories.tidy(self._clock())))
+        self._spawn("clean-up of quotas", partial(self._again, reception.tidy))
         self._spawn("end of overrides", self._watch_overrides)
         self._spawn("policy refresh", partial(self._refresh_again, finder))
         self._spawn("resolver self-test", partial(self._assess_again, resolver))
         self._stack.push_async_callback(server.stop, STOP_GRACE)
-        if certificate is not None:
-            self._spawn("certificate", partial(self._renew_certificate, certificate, server))
+        self._spawn("certificate", partial(reception.renew, server, self.hung_up))
         addresses = await server.start()
         admin.stage = Stage.SERVING
         self._stack.callback(admin.leave)
@@ -206,23 +194,6 @@ class App:
             await cache.open()
         except StsCacheError as error:
             raise ValueError(str(error)) from None
-
-    def _domain_checks(self, resolver: Resolver) -> DomainChecks | None:
-        given = self._settings.submission
-        if not (given.check_sender_domain or given.check_recipient_domain):
-            return None
-        return DomainChecks(
-            look_up=partial(find_destination, resolver),
-            routes=self._routes,
-            limit=self._settings.dns.timeout,
-            of_senders=given.check_sender_domain,
-            of_recipients=given.check_recipient_domain,
-        )
-
-    async def _open_quotas(self) -> None:
-        if self._quotas is not None:
-            await self._quotas.open()
-            self._spawn("clean-up of quotas", partial(self._again, self._quotas.tidy))
 
     def _admin(self, worker: Worker, intake: Intake) -> AdminServer:
         given = self._settings.admin
@@ -259,54 +230,6 @@ class App:
         allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if allowed != resource.RLIM_INFINITY and allowed < wanted:
             self._emit(FewFiles(allowed, wanted))
-
-    def _for_clients(self) -> tuple[Certificate | None, Users | None]:
-        given = self._settings.submission
-        certificate = None
-        if given.tls_certificate is not None and given.tls_key is not None:
-            certificate = Certificate(given.tls_certificate, given.tls_key, given.client_ca_file)
-        users = Users.load(given.users_file) if given.users_file is not None else None
-        return certificate, users
-
-    def _front(
-        self,
-        worker: Worker,
-        certificate: Certificate | None,
-        users: Users | None,
-        roots_pem: bytes,
-        resolver: Resolver,
-    ) -> Front:
-        login, context = self._settings.login, https_context(roots_pem)
-        tokens = token_logins(login, context, self._clock, asyncio.get_running_loop().time, self._emit)
-        if tokens is not None:
-            self._stack.push_async_callback(tokens.close)
-        return Front(
-            clock=self._clock,
-            new_id=self._new_id,
-            emit=self._emit,
-            new_body=self._store.new_body,
-            accept=worker.admit,
-            tls=certificate.contexts if certificate is not None else None,
-            users=users,
-            refusal=self._routes.refusal,
-            service=login_service(login, context, self._emit),
-            tokens=tokens,
-            quotas=self._quotas,
-            domains=self._domain_checks(resolver),
-        )
-
-    async def _renew_certificate(self, certificate: Certificate, server: SubmissionServer) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_AT_CERTIFICATE_EVERY_SECONDS):
-                    await self.hung_up.wait()
-            self.hung_up.clear()
-            problem = certificate.refresh()
-            if problem is not None:
-                self._emit(CertificateRefused(problem))
-            elif server.tls is not certificate.contexts:
-                server.tls = certificate.contexts
-                self._emit(CertificateRenewed())
 
     def _finder(self, resolver: Resolver, cache: StsCache, roots_pem: bytes) -> StsFinder:
         fetcher = PolicyFetcher(resolver, self._settings.mta_sts.port, self._guard, https_context(roots_pem))

@@ -19,6 +19,8 @@ from relay.policy.mx import Destination, NoSuchDomain, NullMx
 from relay.policy.routing import PREFIX, Routes
 from relay.submission import replies
 
+LookUp = Callable[[str], Awaitable[Destination]]
+
 
 @dataclass(frozen=True, slots=True)
 class DomainChecks:
@@ -28,7 +30,7 @@ class DomainChecks:
     `routes` take elsewhere is not checked: nobody asks DNS for its domain when it goes out either.
     """
 
-    look_up: Callable[[str], Awaitable[Destination]]
+    look_up: LookUp
     routes: Routes
     limit: timedelta
     of_senders: bool
