@@ -44,7 +44,7 @@ class Keys:
 
 
 def derive(password: str, salt: bytes, rounds: int) -> Keys:
-    """The keys of a password that is `prepared`. It costs time: 150 ms for 600,000 rounds."""
+    """The keys of a password that is `prepared`. It costs time: 20 ms for 65,536 rounds."""
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
     return Keys(sign(salted, b"Client Key"), sign(salted, b"Server Key"))
 

@@ -84,7 +84,7 @@ class Users:
         self._users = dict(users)
         verifiers = [user.verifier for user in users.values()]
         kinds = Counter((one.rounds, len(one.salt)) for one in verifiers if one is not None)
-        self._all_have_scram = bool(verifiers) and None not in verifiers
+        self._all_have_scram = bool(users) and all(user.has_scram for user in users.values())
         self._usual = kinds.most_common(1)[0][0] if kinds else None
 
     async def check(self, name: str, password: str) -> bool:

@@ -28,6 +28,11 @@ class User:
     hash: str
     verifier: Verifier | None = None
 
+    @property
+    def has_scram(self) -> bool:
+        """Whether every client can log in with SCRAM: keys made elsewhere may have more rounds than some take."""
+        return self.verifier is not None and self.verifier.rounds <= ROUNDS
+
 
 def read_users(path: Path) -> tuple[Stamp, dict[str, User]]:
     """The file's stamp, and its users by name. Raises ValueError, naming file and line, and OSError."""
