@@ -159,6 +159,10 @@ def _logins_amiss(settings: Settings) -> Iterator[Finding]:
             yield (name, certificate, in_clear_text), what
     if given.client_ca_file and not given.tls_certificate:
         yield (("submission", "client_ca_file"), certificate), "needs submission.tls_certificate: there is no TLS"
+    for client in settings.client:
+        if client.certificates and not given.client_ca_file:
+            what = f"the client {client.name}: certificates need submission.client_ca_file, or nobody is asked for one"
+            yield (("", "client"), ("submission", "client_ca_file")), what
     if login.url_token_file and not login.url:
         yield (("login", "url_token_file"), ("login", "url")), "needs login.url, for which it is"
     for key in ("issuer", "audience"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from relay.mail.address import Address, AddressError, parse_domain
@@ -196,6 +196,17 @@ class Clients:
     def grant(self, peer: Peer) -> Grant | None:
         """What this client may do; None: it may not send anything."""
         return next((grant for grant in self.grants if grant.fits(peer)), None)
+
+    def certificate_logins(self, peer: Peer) -> tuple[str, ...]:
+        """As whom a client may log in by its certificate (EXTERNAL): the names in it that a table asks for.
+
+        That an authority has signed it opens nothing: it may be one of the web's, and sign for everybody.
+        """
+        return tuple(
+            name
+            for name in peer.certificates
+            if any(_has_one((name,), one.certificates) and one.fits(replace(peer, login=name)) for one in self.grants)
+        )
 
     def size_limit(self, for_all: int) -> int:
         """The largest message that any of them may send, in octets; `for_all` holds where a table says nothing."""

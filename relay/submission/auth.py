@@ -29,7 +29,7 @@ _WRONG_PASSWORD: Final = "wrong name or password"  # noqa: S105  (a reason, no p
 _LEFT: Final = "left before the answer"
 _LIKE_A_TOKEN: Final = "is called like a token of the API"  # noqa: S105
 _FOR_ANOTHER: Final = "wants to act for another"
-_NOT_IN_CERTIFICATE: Final = "the certificate does not have the name"
+_NOT_IN_CERTIFICATE: Final = "no name that the certificate may log in by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +44,21 @@ Outcome = str | Rejected | Reply  # the login, or it is none, or that cannot be 
 
 
 class Authenticator:
-    """Logs clients in."""
+    """Logs clients in. `certificate_logins`: the names by which a client's certificate may log it in."""
 
     def __init__(
         self,
         users: Users | None,
         service: LoginService | None,
         tokens: TokenLogins | None,
+        certificate_logins: Callable[[Peer], tuple[str, ...]],
         failed: FailedLogins,
         emit: Emit,
     ) -> None:
         self._users = users
         self._service = service
         self._tokens = tokens
+        self._certificate_logins = certificate_logins
         self._passwords = Passwords(users, service)
         self._failed = failed
         self._emit = emit
@@ -83,7 +85,7 @@ class Authenticator:
             sasl.LOGIN: has_passwords,
             sasl.OAUTHBEARER: self._tokens is not None,
             sasl.XOAUTH2: self._tokens is not None,
-            sasl.EXTERNAL: bool(peer.certificates),
+            sasl.EXTERNAL: bool(self._certificate_logins(peer)),
         }
         return tuple(name for name in self._ways if works[name])
 
@@ -173,9 +175,10 @@ class Authenticator:
         wanted = await sasl.hear_external(talk)
         if isinstance(wanted, Reply):
             return wanted
-        if wanted and wanted.lower() not in peer.certificates:
+        names = self._certificate_logins(peer)
+        if (wanted and wanted.lower() not in names) or not names:
             return Rejected(wanted, _NOT_IN_CERTIFICATE)
-        return wanted.lower() or peer.certificates[0]
+        return wanted.lower() or names[0]
 
     async def _oauthbearer(self, talk: Talk, peer: Peer) -> Outcome:
         return await self._token(await sasl.hear_oauthbearer(talk))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from relay.mail.status import Reply
 from relay.submission import replies
-from relay.submission.data import BdatReader
+from relay.submission.data import PlainReader
 from relay.submission.receive import Incoming
 from relay.submission.stream import Stream
 
@@ -47,7 +47,7 @@ class Chunks:
 
     def __init__(self, incoming: Incoming) -> None:
         self._incoming = incoming
-        self._reader = BdatReader()
+        self._reader = PlainReader()
 
     async def receive(self, chunk: Chunk, stream: Stream) -> Reply:
         """Read a chunk and return the answer to it. The message is over with the last chunk, and with a refusal.

@@ -50,8 +50,8 @@ def _overlap(data: bytes) -> int:
     return 0
 
 
-class BdatReader:
-    """Takes a message's octets as BDAT brings them, gives them back in pieces that never end between CR and LF."""
+class PlainReader:
+    """Takes a message's octets as they are (BDAT, HTTP), gives them back never ending between CR and LF."""
 
     def __init__(self) -> None:
         self._held = b""  # a CR, which may yet be the first half of a line end

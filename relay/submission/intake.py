@@ -18,6 +18,7 @@ from relay.settings import API_LISTENER, HostPort, ListenerSettings, ListenerTls
 from relay.submission import replies
 from relay.submission.access import client_address
 from relay.submission.admission import Admission
+from relay.submission.data import PlainReader
 from relay.submission.receive import Incoming, Receiver, Transaction
 from relay.submission.received import Client
 from relay.submission.timing import NO_WISH, Wish, timing
@@ -115,18 +116,13 @@ def _wish(handed: HandedIn) -> Wish:
 
 
 async def _pass_on(incoming: Incoming, octets: AsyncIterator[bytes]) -> None:
-    """All of it, until it is refused: never cut between CR and LF, and with a line end at the end."""
-    held, last = b"", b""
+    """All of it, until it is refused."""
+    reader = PlainReader()
     async for chunk in octets:
-        data = held + chunk
-        held = b"\r" if data.endswith(b"\r") else b""
-        data = data[: len(data) - len(held)]
-        last = (last + data)[-2:]
-        await incoming.take(data)
+        await incoming.take(reader.feed(chunk))
         if incoming.problem is not None:
             return
-    if held or last != b"\r\n":
-        await incoming.take(held + b"\r\n")
+    await incoming.take(reader.end())
 
 
 def _of_all(refused: Sequence[tuple[Address, Reply]]) -> Reply:

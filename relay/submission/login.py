@@ -39,8 +39,8 @@ class LoginConversation(Conversation):
     @property
     def _may_be_told_passwords(self) -> bool:
         """Under TLS; and without it, if that is wanted, by clients on this machine: nobody listens in between."""
-        on_this_machine = self._peer.on_this_machine
-        return self.tls is not None or (on_this_machine and self._shared.settings.plaintext_login_on_loopback)
+        in_clear_text = self._shared.settings.plaintext_login_on_loopback and self._peer.on_this_machine
+        return self.tls is not None or in_clear_text
 
     async def smtp_AUTH(self, arg: str) -> None:
         """RFC 4954: log in."""

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from relay.events import ListenerStarted
 from relay.listen import BACKLOG, NOTHING_INHERITED, InheritedSockets, listening_socket
-from relay.settings import HostPort, ListenerSettings, ListenerTls, Settings, SubmissionSettings
+from relay.settings import HostPort, ListenerSettings, ListenerTls, Settings
 from relay.submission.admission import Admission
 from relay.submission.auth import Authenticator
 from relay.submission.conversation import Arrival
@@ -43,7 +43,7 @@ class SubmissionServer:
         admission = Admission(front, given.max_recipients)
         self.intake = Intake(settings.clients, admission, receiver, given.max_hold)
         self._listening = settings.listeners
-        authenticator = _authenticator(given, front)
+        authenticator = _authenticator(settings, front)
         crowd = Crowd(given.max_connections, given.max_connections_per_address, given.connections_per_minute)
         self._shared = Shared(
             settings=given,
@@ -138,10 +138,11 @@ class SubmissionServer:
         return address
 
 
-def _authenticator(given: SubmissionSettings, front: Front) -> Authenticator | None:
+def _authenticator(settings: Settings, front: Front) -> Authenticator | None:
     """None: nobody can log in."""
     by_certificate = front.tls is not None and front.tls.asking is not None
     if not (front.users or front.service or front.tokens or by_certificate):
         return None
-    failed = FailedLogins(given.max_failed_logins)
-    return Authenticator(front.users, front.service, front.tokens, failed, front.emit)
+    failed = FailedLogins(settings.submission.max_failed_logins)
+    by_name = settings.clients.certificate_logins
+    return Authenticator(front.users, front.service, front.tokens, by_name, failed, front.emit)

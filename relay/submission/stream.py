@@ -30,6 +30,7 @@ _MAX_LINE = 64 * 1024  # a longer line ends the session
 # The same for a client that may not send: nobody keeps us from having thousands of these.
 _STRANGERS_LANDING, _STRANGERS_HIGH_WATER, _STRANGERS_MAX_LINE = 2048, 4096, 16 * 1024
 _STRANGERS_MOST = 1 << 20  # octets of a whole session, of which a login needs some thousand: more can but keep us busy
+_MOST_ENCRYPTED = 16 * 1024  # octets under TLS that have come and cannot be looked at yet
 _MAX_REPLIES = 8 * 1024  # octets of replies kept back before they are sent in any case
 _MOST_UNSENT = 8 * 1024  # octets given to the network and not taken by the client, above which we wait for it
 HANDSHAKE_SECONDS = 60.0
@@ -99,6 +100,9 @@ class Stream(SMTP):
         self._link = self.transport = link
         link.set_write_buffer_limits(_MOST_UNSENT)
         self.tls = _tls_of(link)
+        if self.tls is not None:
+            # Not in the documentation, but asyncio and uvloop both have it. By default they take 256 KiB ahead of us.
+            link.set_read_buffer_limits(_MOST_ENCRYPTED)  # type: ignore[attr-defined]
 
     async def _handle_client(self) -> None:
         try:

@@ -174,7 +174,7 @@ async def measure(loop: str, name: str, connections: int, messages: int) -> Figu
         with python_path(folder, loop):
             await service.start()
         try:
-            await submit(service.port, numbered(0))
+            await one_message(service.port)
             before, _ = memory(service.pid)
             sources = islice(cycle(TRUSTED if kind is half_a_message else STRANGERS), connections)
             for source in sources:
@@ -190,7 +190,7 @@ async def measure(loop: str, name: str, connections: int, messages: int) -> Figu
 async def one_message(port: int) -> float:
     """Seconds for a session with one message."""
     began = time.perf_counter()
-    answer = await submit(port, numbered(1, 150))
+    answer = await submit(port, numbered(1, 150), sender=b"s@t.test")
     assert answer.startswith(b"250"), answer
     return time.perf_counter() - began
 

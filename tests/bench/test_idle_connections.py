@@ -12,6 +12,6 @@ import pytest
 def test_clients_that_do_nothing_cost_little() -> None:
     kind = "half a message of 60 KB, TLS"
     (found,) = asyncio.run(idle_connections.measure_all(["asyncio"], [kind], connections=60, messages=3))
-    assert 60 < found.each < 500  # KiB
+    assert 20 < found.each < 500  # KiB; the first ones have room that is there already
     assert found.longest < 1
     assert f"| asyncio | {kind} | 60 | " in found.row()

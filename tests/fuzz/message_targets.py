@@ -18,7 +18,7 @@ from relay.mail.address import AddressError, parse_address, parse_domain
 from relay.policy.clients import Grant, Headers, LineEnds
 from relay.submission import replies
 from relay.submission.content import Content, Rules
-from relay.submission.data import BdatReader
+from relay.submission.data import PlainReader
 from relay.submission.prepare import Treatment
 
 _SENDER = parse_address(b"a@good.test")
@@ -59,7 +59,7 @@ def _check(octets: bytes) -> bool:
 
 
 def _through(rules: Rules, pieces: list[bytes]) -> tuple[Content, bytes]:
-    reader, content = BdatReader(), Content(rules)
+    reader, content = PlainReader(), Content(rules)
     stored = b"".join(content.feed(reader.feed(piece)) for piece in pieces)
     return content, stored + content.feed(reader.end()) + content.end()
 

@@ -43,6 +43,9 @@ class Link(asyncio.Transport):
         self._paused = False
         self._loop = asyncio.get_running_loop()
 
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """TLS holds nothing back here."""
+
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = protocol
 

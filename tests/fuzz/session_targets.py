@@ -40,6 +40,7 @@ from relay.submission.front import Front
 from relay.submission.server import SubmissionServer
 from relay.submission.session import Session
 from relay.submission.users import Users
+from relay.submission.wire import Wire
 from relay.tls import ServerContexts
 
 _NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -212,8 +213,9 @@ async def _connected(world: World, model: Model) -> AsyncGenerator[tuple[Link, C
     """A session with its client, until it is over and nothing more is being stored."""
     link = Link(_TRUSTED_ADDRESS if model.trusted else _STRANGE_ADDRESS, model.tls_first)
     session = Session(world.shared, Arrival(world.fixing if model.fixed else world.leaving))
-    link.set_protocol(session)
-    session.connection_made(link)
+    wire = Wire(session)
+    link.set_protocol(wire)
+    wire.connection_made(link)
     try:
         yield link, Client(link)
     finally:

@@ -180,7 +180,9 @@ def test_a_postfix_with_relay_as_its_smart_host(doors: Doors) -> None:
     ):
         for domain in ("users.test", "inside.test"):
             for sender, local in envelopes:
-                client.send_message(EmailMessage(policy=SMTPUTF8), sender, [f"{local}@{domain}", f"c@{domain}"])
+                message = EmailMessage(policy=SMTPUTF8)
+                message["From"] = "a@a.test"  # which nobody can make of the null sender
+                client.send_message(message, sender, [f"{local}@{domain}", f"c@{domain}"])
             to, eight_bit = f"b@{domain}", b"Subject: x\r\n\r\n\xff\r\n"
             client.sendmail("a@a.test", [to], eight_bit, ["BODY=8BITMIME"], ["NOTIFY=FAILURE,DELAY"])
         wait_until("Postfix", lambda: len(doors.accepted()) - before >= 8)

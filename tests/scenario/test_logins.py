@@ -37,7 +37,14 @@ async def service(folder: Path, events: list[Event], login: dict[str, Any]) -> A
         "client_ca_file": folder / "ca.pem",
         "users_file": folder / "users",
     }
-    given = {"hostname": "relay.test", "submission": submission, "login": login, "dns": {"trust_ad": "no"}}
+    client = {"name": "hosts", "certificates": ["host.test"]}
+    given = {
+        "hostname": "relay.test",
+        "submission": submission,
+        "login": login,
+        "client": [client],
+        "dns": {"trust_ad": "no"},
+    }
     app = App(Settings.model_validate(given), folder / "state", "relay.test", utc_now, events.append)
     (address,) = await app.start()
     try:

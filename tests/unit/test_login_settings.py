@@ -48,6 +48,19 @@ def test_what_goes_together(submission: dict[str, Any], login: dict[str, Any], e
     assert [(".".join(names[0]), what) for names, what in contradictions(settings)] == expected
 
 
+def test_a_table_for_certificates_needs_an_authority_for_them() -> None:
+    client = {"name": "hosts", "certificates": ["host.example.org"]}
+    found = list(contradictions(Settings.model_validate({"submission": TLS, "client": [client]})))
+    assert [(names[0], what) for names, what in found] == [
+        (
+            ("", "client"),
+            "the client hosts: certificates need submission.client_ca_file, or nobody is asked for one",
+        )
+    ]
+    submission = {**TLS, "client_ca_file": Path("/ca")}
+    assert not list(contradictions(Settings.model_validate({"submission": submission, "client": [client]})))
+
+
 def test_files_that_cannot_be_read() -> None:
     settings = Settings.model_validate(
         {

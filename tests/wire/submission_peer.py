@@ -131,6 +131,13 @@ class Running:
         return [len(session._input) for session in self.server._shared.sessions]
 
     @property
+    def undecrypted(self) -> list[int]:
+        """Of each session, how many octets wait under TLS, as far as the event loop lets us see."""
+        protocols = [getattr(session._link, "_ssl_protocol", None) for session in self.server._shared.sessions]
+        buffers = [getattr(protocol, "_incoming", None) for protocol in protocols]
+        return [0 if buffer is None else buffer.pending for buffer in buffers]
+
+    @property
     def unsent(self) -> list[int]:
         """Of each session, how many octets of replies wait to be sent."""
         return [

@@ -72,6 +72,7 @@ async def secure(server: Running, context: ssl.SSLContext, implicit: bool) -> Cl
 
 
 EXCHANGE = ClientSettings(name="exchange", certificates=("exchange.example.test",))
+LOGGED_IN = ClientSettings(name="logged-in", certificates=("*",), users=("*",))
 
 
 @pytest.mark.parametrize("implicit", [False, True], ids=["STARTTLS", "implicit TLS"])
@@ -166,12 +167,35 @@ EXTERNALS = [
 ]
 
 
+async def test_a_certificate_that_no_table_asks_for_is_no_login(contexts: ServerContexts, tmp_path: Path) -> None:
+    """The authority may be one of the web's: it says who somebody is, not that they may send."""
+    elsewhere = ClientSettings(name="elsewhere", certificates=("host.example.test",), listeners=("gateway",))
+    gateway = ListenerSettings(name="gateway", listen=(LOOPBACK,), tls=ListenerTls.IMPLICIT)
+    context = showing(CA.issue(("host.example.test", "somebody@example.test"), Leaf.CLIENT_EKU), tmp_path)
+    cases: list[tuple[dict[str, Any], int, bool]] = [
+        ({}, 1, False),
+        ({"client": (EXCHANGE,)}, 1, False),
+        ({"client": (elsewhere,), "listener": (gateway,)}, 1, False),
+        ({"client": (elsewhere,), "listener": (gateway,)}, 2, True),
+    ]
+    for case, (tables, number, offered) in enumerate(cases):
+        async with (
+            running(tmp_path / str(case), wanted(contexts, **tables)) as server,
+            await server.connect(number, tls=context) as client,
+        ):
+            assert ("EXTERNAL" in await client.hello()) is offered
+            somebody = base64.b64encode(b"somebody@example.test").decode()
+            assert (await client.ask(f"AUTH EXTERNAL {somebody}"))[:3] == ("535" if offered else "504")
+            assert (await client.ask("AUTH EXTERNAL ="))[:3] == ("235" if offered else "504")
+            assert await may_send(client) is offered
+
+
 @pytest.mark.parametrize(("issued", "wanted_name", "login"), EXTERNALS)
 async def test_external(
     issued: Issued, wanted_name: str, login: str | None, contexts: ServerContexts, tmp_path: Path
 ) -> None:
     initial = base64.b64encode(wanted_name.encode()).decode() or "="
-    given = wanted(contexts)
+    given = wanted(contexts, client=(LOGGED_IN,))
     async with running(tmp_path, given) as server, await server.connect(1, tls=showing(issued, tmp_path)) as client:
         assert "AUTH EXTERNAL" in await client.hello()
         answer = await client.ask(f"AUTH EXTERNAL {initial}")
@@ -190,7 +214,10 @@ async def test_external(
 
 async def test_external_asked(contexts: ServerContexts, tmp_path: Path) -> None:
     context = showing(GOOD, tmp_path, ssl.TLSVersion.TLSv1_2)
-    async with running(tmp_path, wanted(contexts)) as server, await server.connect(1, tls=context) as client:
+    async with (
+        running(tmp_path, wanted(contexts, client=(LOGGED_IN,))) as server,
+        await server.connect(1, tls=context) as client,
+    ):
         await client.hello()
         assert await client.ask("AUTH EXTERNAL") == "334 "
         assert (await client.ask("")).startswith("235 ")
@@ -198,7 +225,10 @@ async def test_external_asked(contexts: ServerContexts, tmp_path: Path) -> None:
 
 async def test_external_without_a_certificate(contexts: ServerContexts, tmp_path: Path) -> None:
     context = showing(None, tmp_path)
-    async with running(tmp_path, wanted(contexts)) as server, await server.connect(1, tls=context) as client:
+    async with (
+        running(tmp_path, wanted(contexts, client=(LOGGED_IN,))) as server,
+        await server.connect(1, tls=context) as client,
+    ):
         assert "AUTH" not in await client.hello()
         assert (await client.ask("AUTH EXTERNAL =")).startswith("504 ")
 
@@ -207,7 +237,7 @@ async def test_a_certificate_and_a_password(contexts: ServerContexts, tmp_path: 
     """Who logs in with a password is that user, whatever its certificate says."""
     users = tmp_path / "users"
     users.write_text(f"alice:{argon2.PasswordHasher(1, 8, 1).hash('secret')}\n")
-    given = wanted(contexts, client=(ClientSettings(name="alice", users=("alice",)),))
+    given = wanted(contexts, client=(LOGGED_IN,))
     given = replace(given, users=Users.load(users))
     async with running(tmp_path, given) as server, await server.connect(1, tls=showing(GOOD, tmp_path)) as client:
         assert "AUTH PLAIN LOGIN EXTERNAL" in await client.hello()
@@ -247,7 +277,8 @@ async def test_a_certificate_with_a_name_that_is_no_text(
         assert refusal.about == "TLS handshake failed: the client's certificate cannot be read"
         assert server.count(DefectFound) == 0
         async with await secure(server, showing(GOOD, tmp_path / "good"), implicit) as client:
-            assert "EXTERNAL" in await client.hello()
+            await client.hello()
+            assert await may_send(client)
 
 
 # The file of authorities

@@ -78,6 +78,31 @@ def test_whom_a_table_is_for(grant: Grant, client: Peer, expected: bool) -> None
     assert (Clients([grant]).grant(client) is grant) is expected
 
 
+NAMES = ("post@host.test", "host.test")  # in the certificate, as it gives them
+# tables -> the names that it may log in by
+CERTIFICATE_LOGINS = [
+    ([], ()),
+    ([Grant("users", users=("*",))], ()),  # that an authority has signed it opens nothing
+    ([Grant("near", networks=networks("0.0.0.0/0"))], ()),
+    ([Grant("other", certificates=("other.test",))], ()),
+    ([Grant("host", certificates=("host.test",))], ("host.test",)),
+    ([Grant("any", certificates=("*",))], NAMES),
+    ([Grant("host", certificates=("host.test",)), Grant("post", certificates=("post@host.test",))], NAMES),
+    ([Grant("here", certificates=("host.test",), listeners=("x",))], ("host.test",)),
+    ([Grant("elsewhere", certificates=("host.test",), listeners=("y",))], ()),
+    ([Grant("far", certificates=("host.test",), networks=networks("198.51.100.0/24"))], ()),
+    ([Grant("logged-in", certificates=("*",), users=("*",))], NAMES),
+    ([Grant("one", certificates=("*",), users=("host.test",))], ("host.test",)),
+    ([Grant("alice", certificates=("*",), users=("alice",))], ()),
+]
+
+
+@pytest.mark.parametrize(("grants", "expected"), CERTIFICATE_LOGINS)
+def test_by_which_names_a_certificate_may_log_in(grants: list[Grant], expected: tuple[str, ...]) -> None:
+    assert Clients(grants).certificate_logins(peer("192.0.2.1", None, *NAMES)) == expected
+    assert Clients(grants).certificate_logins(peer()) == ()
+
+
 def test_the_first_that_fits_holds() -> None:
     one, two = Grant("one", users=("alice",)), Grant("two", networks=networks("192.0.2.0/24"))
     assert Clients([one, two]).grant(peer(login="alice")) is one

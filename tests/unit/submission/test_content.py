@@ -13,7 +13,7 @@ from relay.delivery.dots import DotStuffer
 from relay.mail.address import Address, parse_address
 from relay.policy.clients import Headers, LineEnds
 from relay.submission.content import MAX_HEADER_OCTETS, MAX_HOPS, Content, Rules
-from relay.submission.data import BdatReader, DataReader
+from relay.submission.data import DataReader, PlainReader
 from relay.submission.prepare import Treatment
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -58,7 +58,7 @@ def by_data(message: bytes, pieces: Callable[[bytes], list[bytes]], how: Rules) 
 
 
 def by_bdat(message: bytes, pieces: Callable[[bytes], list[bytes]], how: Rules) -> tuple[Content, bytes]:
-    reader, content = BdatReader(), Content(how)
+    reader, content = PlainReader(), Content(how)
     stored = b"".join(content.feed(reader.feed(piece)) for piece in pieces(message))
     return content, stored + content.feed(reader.end()) + content.end()
 
@@ -246,7 +246,7 @@ def test_a_huge_header() -> None:
 
 @pytest.mark.parametrize("size", [1, 1000])
 def test_a_large_body_without_a_header_is_not_held_back(size: int) -> None:
-    content, reader = Content(rules(Headers.FIX)), BdatReader()
+    content, reader = Content(rules(Headers.FIX)), PlainReader()
     stored = b""
     for number in range(100):
         stored += b"".join(content.feed(reader.feed(piece)) for piece in evenly(b"hello world\r\n", size))

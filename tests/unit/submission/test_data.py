@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.delivery.dots import DotStuffer
-from relay.submission.data import BdatReader, DataReader
+from relay.submission.data import DataReader, PlainReader
 
 # What servers have taken for line ends and message ends, in bits that add up to the real ones often enough.
 HOSTILE = st.lists(
@@ -104,7 +104,7 @@ def test_what_our_own_client_stuffs_comes_out_again(body: bytes, sizes: list[int
 @example(b"a\r", [1])
 @example(b"a\r\n", [1, 1, 1])
 def test_bdat_gives_every_octet_and_never_ends_between_cr_and_lf(wire: bytes, sizes: list[int]) -> None:
-    reader = BdatReader()
+    reader = PlainReader()
     chunks = [*map(reader.feed, cut(wire, sizes)), reader.end()]
     assert b"".join(chunks) == wire
     for one, next_one in itertools.pairwise([chunk for chunk in chunks if chunk]):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.submission.data import BdatReader
+from relay.submission.data import PlainReader
 from relay.submission.lines import Lines, normalise
 
 CUTS = st.lists(st.integers(1, 6), max_size=40)
@@ -17,7 +17,7 @@ CUTS = st.lists(st.integers(1, 6), max_size=40)
 
 def pieces(message: bytes, sizes: Sequence[int]) -> list[bytes]:
     """As they come off the wire: never ending between CR and LF."""
-    reader = BdatReader()
+    reader = PlainReader()
     given = []
     for size in sizes:
         given.append(reader.feed(message[:size]))
