@@ -115,6 +115,12 @@ SHOWN: list[tuple[list[str], str | None, int, str]] = [
     (["--address", "198.51.100.1", "--certificate", "MX.a.test"], "gateway", 0, "from anyone to anyone"),
     (["--address", "198.51.100.1", "--certificate", "other.test"], None, 1, "may send nothing"),
     (["--address", "198.51.100.1", "--login", "bob", "--sender", "bob@example.org"], "staff", 0, "org: allowed"),
+    (
+        ["--address", "198.51.100.1", "--listener", "api", "--login", "token:bob", "--sender", "bob@example.org"],
+        "staff",
+        1,
+        "You may not send from this address",
+    ),
     (["--address", "198.51.100.1", "--login", "bob", "--sender", "<>"], "staff", 0, "sender <>: allowed"),
     (["--address", "198.51.100.1", "--login", "bob", "--sender", "x@example.org"], "staff", 1, "from this address"),
     (["--address", "127.0.0.1", "--recipient", "x@shut.test"], "trusted-networks", 0, "recipient x@shut.test: allowed"),
@@ -148,7 +154,7 @@ def test_a_whole_page(tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["--address", "192.0.2"], "does not appear to be an IPv4 or IPv6 address"),
-        (["--address", "192.0.2.1", "--listener", "outside"], "no listener outside; there are submission, inside"),
+        (["--address", "192.0.2.1", "--listener", "outside"], "no listener outside; there are submission, inside, api"),
         (["--address", "192.0.2.1", "--sender", "bob"], "has no @"),
         (["--address", "192.0.2.1", "--recipient", "postmaster"], "has no @"),
     ],

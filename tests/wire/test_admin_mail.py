@@ -380,6 +380,18 @@ async def test_what_is_no_letter(tmp_path: Path) -> None:
         assert await at.stored() == []
 
 
+async def test_few_large_letters_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "LARGE_OCTETS", 500)
+    async with sender(tmp_path) as at:
+        at.there.may_accept.clear()
+        large = [asyncio.create_task(at.letter(text="x" * 500)) for _ in range(5)]
+        assert (await at.letter(to="a@no.example"))[0] == 403  # a small one does not wait
+        await asyncio.wait(large, timeout=0.2)
+        assert at.there.accepted == mail.LARGE_AT_ONCE
+        at.there.may_accept.set()
+        assert [status for status, _ in await asyncio.gather(*large)] == [201] * 5
+
+
 # once for each key
 
 
