@@ -22,7 +22,7 @@ class Admission:
 
     def __init__(self, front: Front, max_recipients: int) -> None:
         self._front = front
-        self._max_recipients = max_recipients
+        self.max_recipients = max_recipients
 
     async def begin(self, grant: Grant, peer: Peer, mail: Mail, asked: Timing) -> Transaction | Reply:
         """A message of this sender, if it may come from there. It is counted until it is given up or stored."""
@@ -54,7 +54,7 @@ class Admission:
             return replies.rejected(rejected)
         if _key(recipient) in transaction.recipients:
             return None
-        if len(transaction.recipients) >= self._max_recipients:
+        if len(transaction.recipients) >= self.max_recipients:
             return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
         if self._front.domains is not None:
             fault = await self._front.domains.recipient_fault(sender, login, recipient)

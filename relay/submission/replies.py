@@ -145,6 +145,11 @@ def no_recipient_domain(reason: str) -> Reply:
     return _reply(550, f"5.1.2 {reason}")
 
 
+def too_many_recipients(most: int) -> Reply:
+    """A message that is for all of its recipients or for none, and never will be for so many. RFC 3463 section 3.6."""
+    return _reply(554, f"5.5.3 Too many recipients, {most} at most: send several messages")
+
+
 def rejected(message: str) -> Reply:
     """RCPT with an address that a route of the settings rejects."""
     return _reply(550, f"5.7.1 {message}")
