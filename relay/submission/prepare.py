@@ -81,6 +81,13 @@ def _fixed(header: Header, treatment: Treatment) -> Header:
     return Header(added + header.octets) if added else header
 
 
+def _author(treatment: Treatment) -> bytes:
+    """Who may stand for the author that is missing: the envelope sender, or for the null sender this machine."""
+    if treatment.sender is not None:
+        return treatment.sender.wire
+    return f"MAILER-DAEMON@{treatment.message_id.rpartition('@')[2]}".encode()
+
+
 def _judged(header: Header) -> Header | Reply:
     for name, title in ((b"from", "From"), (b"date", "Date"), (b"message-id", "Message-ID")):
         if not header.count(name):
