@@ -14,6 +14,7 @@ from relay.submission.auth import Authenticator
 from relay.submission.conversation import MAX_LINE_OCTETS, Arrival, Conversation
 from relay.submission.sasl import Talk
 from relay.submission.shared import Shared
+from relay.submission.stream import BadLine
 
 _MAX_FAILED_LOGINS = 3
 
@@ -93,4 +94,6 @@ class LoginConversation(Conversation):
     async def _ask(self, text: str) -> bytes | Reply:
         self.say(replies.challenge(text))
         line = await self.read_line(MAX_LINE_OCTETS)
-        return replies.LOGIN_LINE_TOO_LONG if line is replies.LINE_TOO_LONG else line
+        if isinstance(line, BadLine):
+            return replies.LOGIN_LINE_TOO_LONG if line.answer is replies.LINE_TOO_LONG else line.answer
+        return line

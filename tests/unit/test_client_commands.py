@@ -13,7 +13,13 @@ from click.testing import CliRunner, Result
 from relay.cli import relay
 from relay.config import ConfigError, load
 
-SETTINGS = """
+AUTHORITY = """
+[submission]
+tls_certificate = "/etc/relay/certificate.pem"
+tls_key = "/etc/relay/key.pem"
+client_ca_file = "/etc/relay/client-ca.pem"
+"""
+SETTINGS = f"""{AUTHORITY}
 [[route]]
 name = "shut"
 action = "reject"
@@ -36,7 +42,7 @@ headers = "leave"
 [[client]]
 name = "staff"
 users = ["*"]
-senders = ["{user}@example.org", "<>"]
+senders = ["{{user}}@example.org", "<>"]
 header_from = ["example.org"]
 max_message_size = "10M"
 recipients_per_day = 500
@@ -205,4 +211,4 @@ def test_tables_that_cannot_be_meant(tables: list[dict[str, Any]], words: str, t
     ],
 )
 def test_tables_in_a_sensible_order(tables: list[dict[str, Any]], tmp_path: Path) -> None:
-    assert run(tmp_path, "list", settings=clients(*tables)).exit_code == 0
+    assert run(tmp_path, "list", settings=AUTHORITY + clients(*tables)).exit_code == 0
