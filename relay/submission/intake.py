@@ -55,7 +55,7 @@ class Intake:
         address = client_address(host)
         peer = Peer(address, API_LISTENER, login=login)
         if not self.serving:
-            return Declined(replies.SHUTTING_DOWN)
+            return Declined(replies.NOT_READY)  # it starts, or it stops
         grant = self._clients.grant(peer)
         if grant is None:
             return self._declined(peer, handed, Declined(replies.LOGIN_MAY_NOT_SEND))

@@ -32,6 +32,7 @@ AUTHENTICATED = _reply(235, "2.7.0 Authentication successful")
 SEND_DATA = _reply(354, "End data with <CR><LF>.<CR><LF>")
 
 SHUTTING_DOWN = _reply(421, "4.3.2 Service is shutting down, try again later")
+NOT_READY = _reply(421, "4.3.2 Service is not taking mail now, try again later")
 TIMED_OUT = _reply(421, "4.4.2 Timeout, closing connection")
 TOO_MANY_CONNECTIONS = _reply(421, "4.7.0 Too many connections, try again later")
 TOO_MANY_FROM_ADDRESS = _reply(421, "4.7.0 Too many connections from your address, try again later")
