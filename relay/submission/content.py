@@ -98,19 +98,20 @@ class Content:
         ended = blank != -1
         last = blank if ended else data.rfind(b"\r\n", max(0, known - 1))
         lines = last + 2 if last != -1 else self._judged
-        stray = first_stray_line(data, self._judged, lines) if self._rules.header.strict else None
+        strict = self._rules.header.strict
+        stray = first_stray_line(data, self._judged, lines) if strict else _folded_at_once(data)
         if stray == 0 and self._may_be_mbox and data.startswith(_MBOX):
             # What programs that read a mailbox file leave in front of the header.
             self._may_be_mbox = False
             rest = bytes(data[data.find(b"\r\n") + 2 :])
             self._held, self._judged = bytearray(), 0
             return self._hold(rest)
-        if stray is not None and self._rules.header.headers is not Headers.FIX:
+        if stray is not None and strict and self._rules.header.headers is not Headers.FIX:
             line = data.count(b"\r\n", 0, stray) + 1
             return self._refuse(replies.bad_header(f"Line {line} of the header is no field"))
         end = stray if stray is not None else lines if ended else None
         if (len(data) if end is None else end) > MAX_HEADER_OCTETS:
-            if self._rules.header.strict:
+            if strict:
                 return self._refuse(replies.HEADER_TOO_BIG)
             return self._end_header(bytes(data), MAX_HEADER_OCTETS, cut=False)
         if end is not None:
@@ -132,3 +133,8 @@ class Content:
             return self._refuse(replies.TOO_MANY_HOPS)
         self.header = header
         return header.octets + (b"\r\n" if cut else b"") + data[end:]
+
+
+def _folded_at_once(data: bytes | bytearray) -> int | None:
+    """0 when the first line would go on with the line before it, which is our Received line, and nobody else's."""
+    return 0 if data[:1] in (b" ", b"\t") else None

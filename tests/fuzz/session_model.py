@@ -128,6 +128,9 @@ class Model:
         if found is None or self._asked is not None or not _is_sound(self._line) or len(self._line) > _LONGEST_COMMAND:
             return True
         self._chunk = int(found[1])
+        if self._chunk > MAX_SIZE and not self._takes_chunk(found):
+            self._leaving = True  # nobody makes a server read for ever
+            return True
         return self._take_chunk(self._chunk)
 
     def _take_chunk(self, size: int) -> bool:
@@ -291,10 +294,14 @@ class Model:
         lines = raw.split(b"\r\n")  # the last one is empty: every line has its end
         self._judge(b"\r\n".join(line[1:] if line.startswith(b".") else line for line in lines), reply)
 
+    def _takes_chunk(self, said: re.Match[bytes]) -> bool:
+        """Whether there is a message for it."""
+        return self._may_come and (not said[2] or said[2].upper() == b"LAST")
+
     def _after_chunk(self, said: re.Match[bytes] | None, octets: bytes, reply: Heard) -> None:
         assert said is not None
         last = said[2] is not None and said[2].upper() == b"LAST"
-        if not self._may_come or (said[2] and not last):
+        if not self._takes_chunk(said):
             _must_be_no(reply, "BDAT at the wrong time, or of another form")
             return
         self._chunks = (self._chunks or b"") + octets
@@ -318,8 +325,8 @@ class Model:
         """The answer to a whole message."""
         mail, self._mail = self._mail, None
         assert mail is not None and mail.recipients and (self.trusted or self.login), "354 to somebody who may not send"
-        if self.fixed and not has_one_author(content, mail.sender):
-            _must_be_no(reply, "a header without an author, or with too many")
+        if self.fixed and not has_one_author(content):
+            _must_be_no(reply, "a header with too many authors")
         elif self._is_bad(content):
             maybe = content.lower().count(b"received") > MAX_HOPS
             assert maybe or reply.code >= 500, f"{reply} to what SMTP does not carry, or too much of it"

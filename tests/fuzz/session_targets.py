@@ -186,7 +186,9 @@ async def _session(world: World, octets: bytes) -> bool:
         if model.fixed:
             assert is_made_right(expected.content, found.content), found.content
         else:
-            assert found.content == expected.content
+            # Or the first line would go on with our Received line.
+            apart = b"\r\n" if expected.content.startswith((b" ", b"\t")) else b""
+            assert found.content == apart + expected.content
     if flags & _VANISHES:
         await _vanish(world, model, pieces)
     world.check()

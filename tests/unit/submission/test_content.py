@@ -166,7 +166,8 @@ def test_cuts_change_nothing(
     assert cut_up.eight_bit == whole.eight_bit == (not all_of_it.isascii())
     assert cut_up.header.octets == whole.header.octets
     if headers is Headers.LEAVE:
-        assert all_of_it == message
+        # Or its first line would go on with our Received line.
+        assert all_of_it == (b"\r\n" if message.startswith((b" ", b"\t")) else b"") + message
     if whole.problem is None:
         assert all_of_it.startswith(whole.header.octets)
         rest = all_of_it[len(whole.header.octets) :]
