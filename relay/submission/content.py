@@ -18,6 +18,7 @@ from relay.submission.prepare import Treatment, prepare
 MAX_HEADER_OCTETS = 256 * 1024
 MAX_HOPS = 100  # Received lines; RFC 5321 §6.3: a large limit, normally at least 100
 _MBOX = (b"From ", b">From ")
+_BLANKS = (b" ", b"\t")  # what goes on with the line before: no first line may go on with our Received
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Content:
         last = blank if ended else data.rfind(b"\r\n", max(0, known - 1))
         lines = last + 2 if last != -1 else self._judged
         strict = self._rules.header.strict
-        stray = first_stray_line(data, self._judged, lines) if strict else _folded_at_once(data)
+        stray = first_stray_line(data, self._judged, lines) if strict else 0 if data.startswith(_BLANKS) else None
         if stray == 0 and self._may_be_mbox and data.startswith(_MBOX):
             # What programs that read a mailbox file leave in front of the header.
             self._may_be_mbox = False
@@ -133,8 +134,3 @@ class Content:
             return self._refuse(replies.TOO_MANY_HOPS)
         self.header = header
         return header.octets + (b"\r\n" if cut else b"") + data[end:]
-
-
-def _folded_at_once(data: bytes | bytearray) -> int | None:
-    """0 when the first line would go on with the line before it, which is our Received line, and nobody else's."""
-    return 0 if data[:1] in (b" ", b"\t") else None

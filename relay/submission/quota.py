@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -77,9 +77,11 @@ class Spending:
 
     async def accept(self) -> None:
         """The message is on disk: count it. Whoever calls this must see to it that nobody calls `release` before."""
-        if self._held != NOTHING:
-            await self._quotas.count(self._account, self._held.recipients, self._keys)
-        self._let_go()
+        try:
+            if self._held != NOTHING:
+                await self._quotas.count(self._account, self._held.recipients, self._keys)
+        finally:
+            self._let_go()
 
     def release(self) -> None:
         """There is no message: give back what was held. Nothing happens after `accept`."""
@@ -160,18 +162,6 @@ class Quotas:
             self.tell(found, account, peer)
             return found
         return Spending(self, account, quota, peer)
-
-    async def admit(self, grant: Grant, peer: Peer, recipients: Iterable[Address]) -> Spending | Over:
-        """The same for a message whose recipients (each once) are known: all of them or none."""
-        spending = self.message(grant, peer)
-        if isinstance(spending, Over):
-            return spending
-        for recipient in recipients:
-            found = await spending.add(recipient)
-            if found is not None:
-                spending.release()
-                return found
-        return spending
 
     # For Spending
 

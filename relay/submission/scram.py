@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay import scram
 from relay.mail.status import Reply
@@ -34,8 +34,8 @@ class Verifier:
 
     rounds: int
     salt: bytes
-    stored: bytes
-    server: bytes
+    stored: bytes = field(repr=False)
+    server: bytes = field(repr=False)
 
     def __str__(self) -> str:
         salt, stored, server = (base64.b64encode(one).decode() for one in (self.salt, self.stored, self.server))

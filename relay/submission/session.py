@@ -90,8 +90,9 @@ class Session(LoginConversation):
             offers.append("STARTTLS")
         if self.tls is not None:
             offers.append("REQUIRETLS")  # RFC 8689 §2: in sessions with TLS only
-        if self.mechanisms:
-            offers.append(f"AUTH {' '.join(self.mechanisms)}")
+        mechanisms = self.mechanisms
+        if mechanisms:
+            offers.append(f"AUTH {' '.join(mechanisms)}")
         return offers
 
     async def smtp_MAIL(self, arg: str) -> None:

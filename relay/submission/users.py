@@ -65,14 +65,17 @@ class Users:
             return user.verifier
         return nobodys_verifier(normal(name), self.secret, self._usual)
 
-    def refresh(self) -> str | None:
-        """Read the file again if it has changed. Returns what is wrong with a new one, once; the old stays in force."""
+    async def refresh(self) -> str | None:
+        """Read the file again if it has changed, beside the event loop: it may have many users.
+
+        Returns what is wrong with a new one, once; the old stays in force, as it does for others until it is read.
+        """
         stamp = file_stamp(self._path)
         if stamp == self._stamp:
             return None
         self._stamp = stamp
         try:
-            self._stamp, users = read_users(self._path)
+            self._stamp, users = await asyncio.to_thread(read_users, self._path)
         except (OSError, ValueError) as error:
             return str(error)
         self._take(users)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import unicodedata
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import argon2
@@ -25,7 +25,7 @@ class User:
     """One line. `verifier` None: SCRAM is not for this user."""
 
     name: str
-    hash: str
+    hash: str = field(repr=False)
     verifier: Verifier | None = None
 
     @property

@@ -34,6 +34,7 @@ _PLAIN_MAIL_PARAMETERS = tuple(
 )  # fmt: skip
 _CHUNK = re.compile(rb"BDAT [ \t]*([0-9]{1,20})(?:[ \t]+(.*?))?[ \t]*\r\n\Z", re.IGNORECASE)  # RFC 3030 §2
 _LONGEST_COMMAND = 2048  # a longer one is not looked at, so that nobody knows what its BDAT would have said
+_MAYBE_CHUNK = re.compile(rb"[\x00-\x20]*BDAT(?:[\x00-\x20\x7f-\xff]|\Z)", re.IGNORECASE)
 _PLAIN_NOTIFY = re.compile(rb"NOTIFY=(?:NEVER|SUCCESS|FAILURE|DELAY|SUCCESS,FAILURE)\Z", re.IGNORECASE)
 
 
@@ -156,7 +157,9 @@ class Model:
         assert line is not None
         if reply.code == 421:
             web = line.upper().startswith(tuple(verb + b" " for verb in _WEB)) or line.strip().upper() in _WEB
-            assert web or self._refusals >= _PATIENCE, "shown out, and for nothing"
+            said = _CHUNK.match(line)
+            too_large = said is not None and int(said[1]) > MAX_SIZE and not self._may_come
+            assert web or too_large or self._refusals >= _PATIENCE, "shown out, and for nothing"
             self.closed = True
             return
         self._refusals += reply.code >= 500
@@ -170,11 +173,16 @@ class Model:
     # Commands
 
     def _after_command(self, line: bytes, reply: Heard) -> None:
-        if not _is_sound(line):
-            _must_be_no(reply, "a line that is none")
-            return
         if reply.code == 500 and len(line) > _LARGEST_LINE:
             self.closed = True
+            return
+        if _MAYBE_CHUNK.match(line):
+            # How many octets follow cannot be known: they must not become commands.
+            _must_be_no(reply, "BDAT without a size")
+            self._leaving = True
+            return
+        if not _is_sound(line):
+            _must_be_no(reply, "a line that is none")
             return
         if reply.code == 500 and len(line) > _SMALL_LINE:
             return
@@ -204,10 +212,6 @@ class Model:
                     self._forget_all()
             case b"AUTH":
                 self._after_auth(argument, reply)
-            case b"BDAT":
-                # How many octets follow cannot be known: they must not become commands.
-                _must_be_no(reply, "BDAT without a size")
-                self._leaving = len(line) <= _LONGEST_COMMAND
             case b"VRFY" | b"EXPN" | b"HELP":
                 assert reply.code in (214, 250, 252) or reply.code >= 500
             case _:
