@@ -25,7 +25,8 @@ from zlib import crc32
 import argon2
 from session_header import is_made_right
 from session_link import Client, Link, check_enhanced, until
-from session_model import MAX_RECIPIENTS, MAX_SIZE, PASSWORD, USER, Heard, Message, Model
+from session_model import MAX_RECIPIENTS, MAX_SIZE, Heard, Message, Model
+from session_reading import PASSWORD, USER
 from session_words import LOGIN, mutate
 from target import Target
 
