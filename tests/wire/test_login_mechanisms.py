@@ -30,7 +30,7 @@ BOB = f"bob:{CHEAP.hash('other')}\n"  # from before SCRAM
 GOOD = base64.b64encode(b"\0alice\0secret").decode()
 BAD = base64.b64encode(b"\0alice\0wrong").decode()
 BARRED = "454 4.7.0 Too many failed logins from your address or network, try again later"
-REFUSED = "535 5.7.8 Wrong name or password"
+REFUSED = "535 5.7.8 Authentication credentials invalid"
 
 
 def wanted(folder: Path, *lines: str, **settings: Any) -> Wanted:
