@@ -37,6 +37,16 @@ class ServiceStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class OpenRelay(Event):
+    """Whoever is in `network` can send to anyone, says `setting`: this is an open relay, and will be listed as one."""
+
+    name = "open-relay"
+    level = "error"
+    setting: str
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
 class FewFiles(Event):
     """The system allows fewer open files than the settings ask for; above that, clients and deliveries must wait."""
 
@@ -113,6 +123,7 @@ class MessageAccepted(Event):
     size: int
     client: str
     login: str | None
+    listener: str | None = None
     allowed_by: str | None = None
     release: datetime | None = None
     priority: int = 0
@@ -120,13 +131,15 @@ class MessageAccepted(Event):
 
 @dataclass(frozen=True, slots=True)
 class SubmissionRefused(Event):
-    """A client was told no. `reply` is what it was told."""
+    """A client was told no. `reply`: what it was told; `about`: to what; `login`: as whom it had logged in."""
 
     name = "submission-refused"
     level = "warning"
     client: str
     reply: str
     about: str
+    listener: str | None = None
+    login: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +164,7 @@ class AuthenticationFailed(Event):
     login: str
     mechanism: str
     reason: str
+    listener: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

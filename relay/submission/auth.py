@@ -107,8 +107,9 @@ class Authenticator:
         return replies.LOGIN_REFUSED
 
     def _count(self, mechanism: str, rejected: Rejected, peer: Peer) -> None:
-        client = str(peer.address)
-        self._emit(AuthenticationFailed(client, replies.printable(rejected.name, 255), mechanism, rejected.reason))
+        name = replies.printable(rejected.name, 255)
+        client, reason = str(peer.address), rejected.reason
+        self._emit(AuthenticationFailed(client, name, mechanism, reason, peer.listener))
         full = self._failed.failed(peer.address, self._now())
         if full is not None:
             self._emit(LoginsBarred(str(full)))

@@ -12,17 +12,27 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from relay.events import MessageAccepted, SubmissionRefused
+from relay.events import MessageAccepted
 from relay.mail.address import Address
 from relay.mail.header import Header
-from relay.mail.message import NOTHING_ASKED, Envelope, MessageId, NewMessage, Once, RecipientDsn, SmtpUtf8, TlsDemand
+from relay.mail.message import (
+    NOTHING_ASKED,
+    Envelope,
+    MessageId,
+    NewMessage,
+    Once,
+    Origin,
+    RecipientDsn,
+    SmtpUtf8,
+    TlsDemand,
+)
 from relay.mail.status import Reply
 from relay.policy.clients import LineEnds
 from relay.settings import LongLines, SubmissionSettings
 from relay.submission import replies
 from relay.submission.content import Content, Rules
 from relay.submission.data import DataReader
-from relay.submission.front import Front
+from relay.submission.front import Front, refused
 from relay.submission.keeper import Keeper
 from relay.submission.prepare import Treatment
 from relay.submission.quota import Spending
@@ -200,8 +210,8 @@ class Incoming:
 
     def refuse(self, problem: Reply) -> Reply:
         """Report a refusal, and return it."""
-        about = replies.printable(f"message from <{self._transaction.mail.sender or ''}>")
-        self._receiver.front.emit(SubmissionRefused(str(self._client.peer.address), problem.text, about))
+        about = f"message from <{self._transaction.mail.sender or ''}>"
+        self._receiver.front.emit(refused(self._client.peer, problem.text, about))
         return problem
 
     def drop(self) -> None:
@@ -237,6 +247,7 @@ class Incoming:
                 release_asked=transaction.timing.release_asked,
                 priority=transaction.timing.priority,
                 deliver_by=transaction.timing.deliver_by,
+                origin=Origin(str(client.peer.address), client.peer.listener, client.grant.name),
             )
             await front.accept(message)
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored
@@ -253,6 +264,7 @@ class Incoming:
                 size=message.body.size,
                 client=str(client.peer.address),
                 login=client.peer.login,
+                listener=client.peer.listener,
                 allowed_by=client.grant.name,
                 release=message.release,
                 priority=message.priority,
