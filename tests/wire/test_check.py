@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from relay.app import App
 from relay.check import CHECKS, look, parse_target
@@ -282,6 +283,48 @@ async def test_certificate_and_users(tmp_path: Path) -> None:
         given["tls"]["ca_file"] = str(users)
         found = await there.check(given)
         assert levels(found["certificate"] + found["users"] + found["authorities"]) == [FAIL, FAIL, FAIL]
+
+
+@pytest.mark.asyncio
+async def test_those_who_are_asked_for_logins(tmp_path: Path) -> None:
+    async def shows(_: web.Request) -> web.Response:
+        return web.json_response({"keys": []})
+
+    app = web.Application()
+    app.router.add_get("/keys", shows)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    here = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with place(tmp_path) as there:
+            found = await there.check({"login": {"url": f"{here}/check", "jwks": f"{here}/keys"}})
+            assert levels(found["logins"]) == [OK, FAIL]  # who answers 405 to GET is there
+            assert "login.jwks: the issuer shows no key that can be used" in found["logins"][1].text
+            await runner.cleanup()
+            found = await there.check({"login": {"url": f"{here}/check", "jwks": f"{here}/keys"}})
+            assert levels(found["logins"]) == [FAIL, FAIL]
+            assert "login.url: no connection to it could be made" in found["logins"][0].text
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.asyncio
+async def test_users_of_tables_and_an_open_relay(tmp_path: Path) -> None:
+    users, tokens = tmp_path / "users", tmp_path / "tokens"
+    users.touch()
+    tokens.touch()
+    async with place(tmp_path) as there:
+        found = await there.check(
+            {
+                "submission": {"users_file": str(users), "trusted_networks": ["0.0.0.0/0"]},
+                "admin": {"tokens_file": str(tokens)},
+            },
+            tables={"client": [{"name": "c", "users": ["jo", "token:web"]}]},
+        )
+        assert levels(found["open relay"]) == [FAIL]
+        assert levels(found["clients"]) == [WARN, WARN]
 
 
 @pytest.mark.asyncio
