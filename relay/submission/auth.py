@@ -71,12 +71,17 @@ class Authenticator:
             sasl.EXTERNAL: self._external,
         }
 
+    async def refresh(self) -> None:
+        """Look whether the users file has changed. To be called before `mechanisms` tells a client what is so."""
+        problem = await self._users.refresh() if self._users is not None else None
+        if problem is not None:
+            self._emit(FileRefused(problem))
+
     def mechanisms(self, peer: Peer) -> tuple[str, ...]:
         """Those that may work for this client at this moment; the one to choose first comes first.
 
         SCRAM only when it works for all: clients that find it take it, and try nothing else when it fails.
         """
-        self._refresh()
         has_passwords = self._service is not None or (self._users is not None and self._users.count > 0)
         has_scram = self._service is None and self._users is not None and self._users.all_have_scram
         works = {
@@ -121,11 +126,6 @@ class Authenticator:
     def _now() -> float:
         return asyncio.get_running_loop().time()
 
-    def _refresh(self) -> None:
-        problem = self._users.refresh() if self._users is not None else None
-        if problem is not None:
-            self._emit(FileRefused(problem))
-
     # One way for each mechanism
 
     async def _plain(self, talk: Talk, peer: Peer) -> Outcome:
@@ -164,6 +164,8 @@ class Authenticator:
         final = await talk.ask(challenge)
         if isinstance(final, Reply) or self._is_barred(peer):
             return final if isinstance(final, Reply) else replies.LOGIN_BARRED
+        if self._users.verifier(first.name) != verifier:  # the file has changed since the challenge
+            return Rejected(first.name, _WRONG_PASSWORD)
         proof = scram.judge(first, challenge, verifier, final)
         if isinstance(proof, Reply):
             return Rejected(first.name, _WRONG_PASSWORD) if proof is replies.LOGIN_REFUSED else proof

@@ -18,6 +18,7 @@ from relay.submission.prepare import Treatment, prepare
 MAX_HEADER_OCTETS = 256 * 1024
 MAX_HOPS = 100  # Received lines; RFC 5321 §6.3: a large limit, normally at least 100
 _MBOX = (b"From ", b">From ")
+_BLANKS = (b" ", b"\t")  # what goes on with the line before: no first line may go on with our Received
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +99,20 @@ class Content:
         ended = blank != -1
         last = blank if ended else data.rfind(b"\r\n", max(0, known - 1))
         lines = last + 2 if last != -1 else self._judged
-        stray = first_stray_line(data, self._judged, lines) if self._rules.header.strict else None
+        strict = self._rules.header.strict
+        stray = first_stray_line(data, self._judged, lines) if strict else 0 if data.startswith(_BLANKS) else None
         if stray == 0 and self._may_be_mbox and data.startswith(_MBOX):
             # What programs that read a mailbox file leave in front of the header.
             self._may_be_mbox = False
             rest = bytes(data[data.find(b"\r\n") + 2 :])
             self._held, self._judged = bytearray(), 0
             return self._hold(rest)
-        if stray is not None and self._rules.header.headers is not Headers.FIX:
+        if stray is not None and strict and self._rules.header.headers is not Headers.FIX:
             line = data.count(b"\r\n", 0, stray) + 1
             return self._refuse(replies.bad_header(f"Line {line} of the header is no field"))
         end = stray if stray is not None else lines if ended else None
         if (len(data) if end is None else end) > MAX_HEADER_OCTETS:
-            if self._rules.header.strict:
+            if strict:
                 return self._refuse(replies.HEADER_TOO_BIG)
             return self._end_header(bytes(data), MAX_HEADER_OCTETS, cut=False)
         if end is not None:

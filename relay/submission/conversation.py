@@ -7,6 +7,7 @@ RFC 5321 section 4.1 (commands), RFC 3207 (STARTTLS), RFC 2920 (pipelining). `lo
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
@@ -22,7 +23,7 @@ from relay.submission.client_certificate import certificate_names
 from relay.submission.crowd import Seat
 from relay.submission.front import refused
 from relay.submission.shared import Shared
-from relay.submission.stream import Gone, Stream
+from relay.submission.stream import BadLine, Gone, Stream
 
 MAX_LINE_OCTETS = 12288  # RFC 4954 §4: of AUTH; other commands are shorter
 _MAX_COMMAND = 2048  # octets; RFC 5321 §4.5.3.1.4 asks for 512, and each extension for more
@@ -34,6 +35,8 @@ _BEFORE_TLS = frozenset({"EHLO", "STARTTLS", "NOOP", "QUIT", "BDAT"})
 # A web page can make a browser in a trusted network send us lines of its choice. A browser begins with one of these.
 _WEB_VERBS = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "PATCH", "DELETE", "TRACE", "PRI"})
 _NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "SEND", "SOML", "SAML", "ATRN"})
+# A client, or something before it that is less strict than we are, may take such a line for a BDAT.
+_LIKE_BDAT = re.compile(rb"[\x00-\x20]*BDAT(?![!-~])", re.IGNORECASE)
 _PROTOCOL_ERRORS = frozenset({500, 501, 502, 503, 504})
 
 Verb = Callable[[str], Awaitable[None]]
@@ -88,8 +91,8 @@ class Conversation(Stream):
             self._at_command = True
             line = await self.read_line(MAX_LINE_OCTETS)
             self._at_command = False
-            if isinstance(line, Reply):
-                self._refuse(line)
+            if isinstance(line, BadLine):
+                self._refuse_line(line.octets, line.answer)
             else:
                 await self._obey(line)
             if self._owed:
@@ -147,7 +150,7 @@ class Conversation(Stream):
                 self.hang_up(replies.TOO_MANY_COMMANDS)
                 return
         if name != "AUTH" and len(line) + 2 > _MAX_COMMAND:
-            self._refuse(replies.LINE_TOO_LONG)
+            self._refuse_line(line, replies.LINE_TOO_LONG)
             return
         if name in _WEB_VERBS:
             self._report(replies.NOT_A_WEB_SERVER, "connection")
@@ -159,7 +162,7 @@ class Conversation(Stream):
         method: Verb | None = getattr(self, f"smtp_{name}", None)
         if method is None:
             unknown = replies.UNKNOWN_COMMAND if name else replies.EMPTY_LINE
-            self._refuse(replies.NOT_IMPLEMENTED if name in _NOT_IMPLEMENTED else unknown)
+            self._refuse_line(line, replies.NOT_IMPLEMENTED if name in _NOT_IMPLEMENTED else unknown)
             return
         try:
             await method(argument.strip(b" \t").decode("utf-8", "surrogateescape"))
@@ -171,6 +174,12 @@ class Conversation(Stream):
             self.say(replies.INTERNAL_ERROR)
             if name in ("DATA", "BDAT"):
                 self.hang_up()  # a message half read: its next lines must not be taken for commands
+
+    def _refuse_line(self, line: bytes, reply: Reply) -> None:
+        """Refuse what is no command. If it was to be BDAT, octets follow that must not be taken for commands."""
+        self._refuse(reply)
+        if _LIKE_BDAT.match(line):
+            self.hang_up(replies.LOST_COUNT)
 
     def _refuse(self, reply: Reply, about: str | None = None) -> None:
         """Say no; report it when it is `about` an address; count it when the client does not keep to the rules."""

@@ -14,6 +14,7 @@ from relay.submission.auth import Authenticator
 from relay.submission.conversation import MAX_LINE_OCTETS, Arrival, Conversation
 from relay.submission.sasl import Talk
 from relay.submission.shared import Shared
+from relay.submission.stream import BadLine
 
 _MAX_FAILED_LOGINS = 3
 
@@ -42,12 +43,19 @@ class LoginConversation(Conversation):
         in_clear_text = self._shared.settings.plaintext_login_on_loopback and self._peer.on_this_machine
         return self.tls is not None or in_clear_text
 
+    async def smtp_EHLO(self, arg: str) -> None:
+        """As above, with the mechanisms of this moment on offer."""
+        if self._logins is not None:
+            await self._logins.refresh()
+        await super().smtp_EHLO(arg)
+
     async def smtp_AUTH(self, arg: str) -> None:
         """RFC 4954: log in."""
         authenticator = self._logins
         if authenticator is None:
             self._refuse(replies.NOT_IMPLEMENTED)
             return
+        await authenticator.refresh()
         mechanism, given, initial = arg.partition(" ")
         refusal = self._auth_refusal(arg, mechanism.upper())
         if refusal is not None:
@@ -86,4 +94,6 @@ class LoginConversation(Conversation):
     async def _ask(self, text: str) -> bytes | Reply:
         self.say(replies.challenge(text))
         line = await self.read_line(MAX_LINE_OCTETS)
-        return replies.LOGIN_LINE_TOO_LONG if line is replies.LINE_TOO_LONG else line
+        if isinstance(line, BadLine):
+            return replies.LOGIN_LINE_TOO_LONG if line.answer is replies.LINE_TOO_LONG else line.answer
+        return line

@@ -15,6 +15,7 @@ import re
 import ssl
 from abc import abstractmethod
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
@@ -41,6 +42,14 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 class Gone(Exception):  # noqa: N818  (not an error: clients come and go)
     """The client is no longer there: nothing more can be read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that is not to be obeyed, and the answer to it."""
+
+    octets: bytes
+    answer: Reply
 
 
 class Stream(SMTP):
@@ -158,8 +167,8 @@ class Stream(SMTP):
 
     # Reading
 
-    async def read_line(self, limit: int) -> bytes | Reply:
-        """The next line without its CRLF; a refusal when it is no SMTP line, or longer than `limit` octets.
+    async def read_line(self, limit: int) -> bytes | BadLine:
+        """The next line without its CRLF; a BadLine when it is no SMTP line, or longer than `limit` octets.
 
         Raises Gone when the client leaves, or sends a line without end.
         """
@@ -175,11 +184,13 @@ class Stream(SMTP):
         if self._trusted:
             self._patience = self._timeout_duration
         if len(line) > limit:
-            return replies.LINE_TOO_LONG
+            return BadLine(line, replies.LINE_TOO_LONG)
         if not line.endswith(b"\r\n"):
-            return replies.BARE_LF  # RFC 5321 §2.3.8: what one side takes for a line end, the other must too
+            return BadLine(
+                line, replies.BARE_LF
+            )  # RFC 5321 §2.3.8: what one side takes for a line end, the other must too
         if _CONTROL.search(line, 0, len(line) - 2):
-            return replies.CONTROL_CHARACTER
+            return BadLine(line, replies.CONTROL_CHARACTER)
         return line[:-2]
 
     async def read_chunk(self, limit: int | None = None) -> bytearray:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from relay.cli import relay
 from relay.config import ConfigError, load_without_files
 
 CERTIFICATE = '[submission]\ntls_certificate = "chain"\ntls_key = "key"\n'
@@ -118,3 +120,10 @@ def test_what_does_not_go_together(text: str, problem: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("text", GOOD.values(), ids=GOOD)
 def test_what_does(text: str, tmp_path: Path) -> None:
     assert problems(tmp_path, text) == ()
+
+
+def test_an_open_relay_is_no_mistake_and_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "relay.toml").write_text('[submission]\ntrusted_networks = ["0.0.0.0/0"]\n')
+    found = CliRunner().invoke(relay, ["config", "check", str(tmp_path / "relay.toml")])
+    assert found.exit_code == 0
+    assert "WARNING, an open relay: submission.trusted_networks lets 0.0.0.0/0 send to anyone" in found.output

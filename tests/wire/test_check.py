@@ -21,6 +21,7 @@ from aiohttp import web
 
 from relay.app import App
 from relay.check import CHECKS, look, parse_target
+from relay.events import Event, OpenRelay
 from relay.finding import Finding, Level
 from relay.lab.certs import LabCa
 from relay.lab.sink import Sink
@@ -354,10 +355,12 @@ async def test_while_the_service_runs_it_has_to_answer(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        listen = {"submission": {"listen": [f"127.0.0.1:{port}"]}}
-        app = App(there.settings(listen), there.folder, "relay.here.test", emit=lambda _: None)
+        listen = {"submission": {"listen": [f"127.0.0.1:{port}"], "trusted_networks": ["::/0"]}}
+        events: list[Event] = []
+        app = App(there.settings(listen), there.folder, "relay.here.test", emit=events.append)
         await app.start()
         try:
+            assert OpenRelay("submission.trusted_networks", "::/0") in events
             found = await there.check(listen)
             assert found["service"][0].text == f"runs, as process {os.getpid()}"
             assert [one.text for one in found["listeners"]] == [f"the service answers at 127.0.0.1:{port}"]

@@ -125,6 +125,17 @@ async def test_scram(at_once: bool, tmp_path: Path) -> None:
         assert [(event.login, event.mechanism) for event in failed] == expected
 
 
+async def test_scram_with_a_password_that_is_taken_away_meanwhile(tmp_path: Path) -> None:
+    async with running(tmp_path, wanted(tmp_path)) as server, await secure(server) as client:
+        mechanism = ScramSha256("alice", "secret", "client-nonce")
+        assert mechanism.first is not None
+        challenge = await client.ask(f"AUTH SCRAM-SHA-256 {said(mechanism.first)}")
+        (tmp_path / "users").write_text(BOB)
+        async with await secure(server):  # whoever comes next has the file looked at
+            pass
+        assert await client.ask(said(mechanism.answer(base64.b64decode(challenge[4:])))) == REFUSED
+
+
 async def test_scram_does_not_tell_who_exists(tmp_path: Path) -> None:
     async with running(tmp_path, wanted(tmp_path)) as server, await secure(server) as client:
         found: dict[str, tuple[int, str, str]] = {}

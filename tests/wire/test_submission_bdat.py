@@ -199,6 +199,41 @@ async def test_a_size_that_cannot_be_read_ends_the_session(argument: str, tmp_pa
         await nothing_is_kept(server, tmp_path)
 
 
+# Lines that are no BDAT for us, and perhaps one for the client, or for what stands before it -> the answer
+LIKE_BDAT = {
+    b"BDAT 6 LAST\n": "500 5.5.2 Command lines must end with <CR><LF>",
+    b"BDAT 6\x0b\r\n": "500 5.5.2 Control character in command line",
+    b"BDAT 6\0LAST\r\n": "500 5.5.2 Control character in command line",
+    b"BDAT 6 LAST\r \r\n": "500 5.5.2 Control character in command line",
+    b"\x01bdat 6\r\n": "500 5.5.2 Control character in command line",
+    b"BDAT\t6 LAST\r\n": "500 5.5.2 Command not recognized",
+    b"BDAT\xa06\r\n": "500 5.5.2 Command not recognized",
+    b" BDAT 6\r\n": "500 5.5.2 Empty command line",
+    b"BDAT 6" + b" " * 3000 + b"LAST\r\n": "500 5.5.2 Line too long",
+    b"BDAT 6" + b" " * 13000 + b"LAST\r\n": "500 5.5.2 Line too long",
+}
+
+
+@pytest.mark.parametrize("line", LIKE_BDAT, ids=lambda line: repr(line[:16]))
+async def test_a_line_that_may_have_been_bdat_ends_the_session(line: bytes, tmp_path: Path) -> None:
+    """As a size that cannot be read does: its octets must not become commands."""
+    async with running(tmp_path) as server, await server.connect() as client:
+        await begin(client)
+        client.send(line + b"RSET\r\n" + ENVELOPE + chunk(b"evil\r\n", last=True))
+        assert await client.reply() == LIKE_BDAT[line]
+        assert await client.reply() == "421 4.5.2 Cannot tell where the message goes on, closing connection"
+        assert await client.closed()
+        await nothing_is_kept(server, tmp_path)
+
+
+@pytest.mark.parametrize("line", [b"BDATA 6", b"XBDAT 6", b"NOOP\tBDAT", b"BDAT6"])
+async def test_other_unknown_lines_do_not(line: bytes, tmp_path: Path) -> None:
+    async with running(tmp_path) as server, await server.connect() as client:
+        await client.hello()
+        assert await client.ask(line) == "500 5.5.2 Command not recognized"
+        assert await client.ask("NOOP") == "250 2.0.0 OK"
+
+
 LIMIT = 200_000
 
 

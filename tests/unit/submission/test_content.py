@@ -166,7 +166,7 @@ def test_cuts_change_nothing(
     assert cut_up.eight_bit == whole.eight_bit == (not all_of_it.isascii())
     assert cut_up.header.octets == whole.header.octets
     if headers is Headers.LEAVE:
-        assert all_of_it == message
+        assert all_of_it == (b"\r\n" if message.startswith((b" ", b"\t")) else b"") + message
     if whole.problem is None:
         assert all_of_it.startswith(whole.header.octets)
         rest = all_of_it[len(whole.header.octets) :]
@@ -175,6 +175,21 @@ def test_cuts_change_nothing(
             assert whole.header.count(b"bcc") == 0
             assert whole.header.count(b"from") == 1
             assert message.endswith(rest.removeprefix(b"\r\n")) or rest == b""
+
+
+CONTINUED = b" for <forged@example.test>; Wed, 04 Mar 2026 05:06:07 +0000\r\nFrom: a@b.test\r\n\r\nx\r\n"
+
+
+@pytest.mark.parametrize("message", [CONTINUED, b"\t\r\n" + CONTINUED, b" \r\n", b" ", b"\tno line end"])
+@pytest.mark.parametrize("size", SIZES)
+def test_no_first_line_goes_on_with_our_received_line(message: bytes, size: int) -> None:
+    content, stored = by_bdat(message, lambda wire: evenly(wire, size), rules())
+    assert content.problem is None
+    assert stored == b"\r\n" + message + (b"" if message.endswith(b"\r\n") else b"\r\n")
+    assert content.header.octets == b""
+    content, _ = by_bdat(message, lambda wire: evenly(wire, size), rules(may_name=lambda _address: True))
+    assert content.problem is not None
+    assert content.problem.text == "554 5.6.0 Line 1 of the header is no field"
 
 
 # -> in the whole message, in its header section
