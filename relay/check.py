@@ -1,7 +1,7 @@
 """The doctor: looks at all that the service needs, and at nothing that settings or the caller do not name.
 
 Each check is a function from a `Scene` to findings, listed in CHECKS; what its facts mean is said in `relay.findings`.
-It sends no mail, writes nothing, and calls only hosts of routes and what `--connect` names.
+It sends no mail, writes nothing, and calls only what the settings and `--connect` name.
 """
 
 from __future__ import annotations
