@@ -73,7 +73,7 @@ def _verdicts(
         yield Verdict("sender", str(sender or "<>"), None if allowed else replies.SENDER_NOT_ALLOWED.text)
     for recipient in recipients:
         refusal = None if row.grant.allows_recipient(recipient) else replies.RECIPIENT_NOT_ALLOWED.text
-        for sender in senders:
+        for sender in senders or (None,):  # a route may take no mail at all for it
             rejected = settings.routes.refusal(sender, peer.login, recipient)
             if refusal is None and rejected is not None:
                 refusal = replies.rejected(rejected).text

@@ -146,9 +146,10 @@ class Entrance:
 
     async def _shake_hands(self, client: socket.socket, peer: Peer) -> None:
         shared, contexts = self._shared, self._shared.tls
+        assert contexts is not None  # noqa: S101  (`bind` wants a certificate)
         seat = shared.enter(peer)
-        if contexts is None or isinstance(seat, Reply):
-            client.close()  # never in clear text
+        if isinstance(seat, Reply):
+            client.close()  # never a word in clear text
             return
         arrival = Arrival(self._listener, peer, seat)
         try:

@@ -55,10 +55,13 @@ class Intake:
         address = client_address(host)
         peer = Peer(address, API_LISTENER, login=login)
         if not self.serving:
-            return Declined(replies.SHUTTING_DOWN)
+            return Declined(replies.NOT_READY)  # it starts, or it stops
         grant = self._clients.grant(peer)
         if grant is None:
             return self._declined(peer, handed, Declined(replies.LOGIN_MAY_NOT_SEND))
+        most = self._admission.max_recipients
+        if len(handed.recipients) > most:  # before each of them is looked at: there may be a million
+            return self._declined(peer, handed, Declined(replies.too_many_recipients(most)))
         mail = Mail(handed.sender, smtputf8=True, dsn=handed.dsn)
         asked = timing(_wish(handed), self._receiver.front.clock(), self._max_hold)
         if isinstance(asked, Reply):

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Transaction:
-    """What MAIL and RCPT have said so far. Recipients are kept once each, by local part and domain."""
+    """What MAIL and RCPT have said so far. Recipients are kept once each, by Address.key."""
 
     mail: Mail
     timing: Timing = NO_TIMING
@@ -51,8 +51,9 @@ class Transaction:
         if self.spending is not None and not self.committing:
             self.spending.release()
 
-    def add(self, key: tuple[str, str], rcpt: Rcpt) -> None:
-        """One more recipient, or more to ask for one that is there: `key` is its local part and domain."""
+    def add(self, rcpt: Rcpt) -> None:
+        """One more recipient, or more to ask for one that is there."""
+        key = rcpt.recipient.key
         if key not in self.recipients:
             self.recipients[key] = rcpt.recipient
             if rcpt.dsn != NOTHING_ASKED:

@@ -129,7 +129,8 @@ SHOWN: list[tuple[list[str], str | None, int, str]] = [
     ),
     (["--address", "198.51.100.1", "--login", "bob", "--sender", "<>"], "staff", 0, "sender <>: allowed"),
     (["--address", "198.51.100.1", "--login", "bob", "--sender", "x@example.org"], "staff", 1, "from this address"),
-    (["--address", "127.0.0.1", "--recipient", "x@shut.test"], "trusted-networks", 0, "recipient x@shut.test: allowed"),
+    (["--address", "127.0.0.1", "--recipient", "x@shut.test"], "trusted-networks", 1, "550 5.7.1 not to there"),
+    (["--address", "127.0.0.1", "--recipient", "x@open.test"], "trusted-networks", 0, "recipient x@open.test: allowed"),
 ]
 
 

@@ -225,8 +225,30 @@ async def test_all_recipients_or_none(tmp_path: Path) -> None:
             },
         )
         assert await at.stored() == []
+
+
+async def test_too_many_recipients_are_so_for_good(tmp_path: Path) -> None:
+    """RCPTs that come one by one hear 452 from some point on; to a program 503 would say: send just that again."""
+    async with sender(tmp_path) as at:
         status, found = await at.letter(to=[f"a{number}@example.org" for number in range(1001)])
-        assert (status, found["status"]) == (503, "4.5.3")
+        words = "Too many recipients, 1000 at most: send several messages"
+        assert (status, found) == (422, {"error": words, "status": "5.5.3"})
+        assert await at.stored() == []
+        assert (await at.letter(to=[f"a{number}@example.org" for number in range(1000)]))[0] == 201
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+async def test_a_header_that_comes_in_pieces(tmp_path: Path, split: int) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        head, end, body = RAW.partition(b"\r\n\r\n")
+        for piece in (head, end[:split], end[split:] + body):
+            yield piece
+            await asyncio.sleep(0)
+
+    async with sender(tmp_path) as at:
+        assert (await at.message(pieces()))[0] == 201
+        ((_, recipients, _),) = await at.stored()
+        assert recipients == ("a@example.org", "b@example.net", "c@example.org")
 
 
 @pytest.mark.parametrize("full", [False, True])
