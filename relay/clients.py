@@ -144,7 +144,7 @@ def _lines(row: Row) -> list[str]:
     lines = [f"{row.number}. {grant.name}{f'  ({_IMPLIED})' if row.implied else ''}", f"    {_whom(grant)}"]
     for name, patterns in (("from", grant.senders), ("with From", grant.header_from), ("to", grant.recipients)):
         lines += [f"    {name} {', '.join(patterns)}"] * bool(patterns)
-    if not grant.senders and not grant.recipients:
+    if not grant.senders and not grant.recipients and not grant.is_for_nobody:
         lines.append("    from anyone to anyone")
     if grant.max_message_size is not None:
         lines.append(f"    messages of at most {format_size(grant.max_message_size)}")

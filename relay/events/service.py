@@ -25,6 +25,16 @@ class ServiceStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class OpenRelay(Event):
+    """Whoever is in `network` can send to anyone, says `setting`: this is an open relay, and will be listed as one."""
+
+    name = "open-relay"
+    level = "error"
+    setting: str
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
 class FewFiles(Event):
     """The system allows fewer open files than the settings ask for; above that, clients and deliveries must wait."""
 

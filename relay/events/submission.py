@@ -23,6 +23,7 @@ class MessageAccepted(Event):
     size: int
     client: str
     login: str | None
+    listener: str | None = None
     allowed_by: str | None = None
     release: datetime | None = None
     priority: int = 0
@@ -30,13 +31,15 @@ class MessageAccepted(Event):
 
 @dataclass(frozen=True, slots=True)
 class SubmissionRefused(Event):
-    """A client was told no. `reply` is what it was told."""
+    """A client was told no. `reply`: what it was told; `about`: to what; `login`: as whom it had logged in."""
 
     name = "submission-refused"
     level = "warning"
     client: str
     reply: str
     about: str
+    listener: str | None = None
+    login: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class AuthenticationFailed(Event):
     login: str
     mechanism: str
     reason: str
+    listener: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

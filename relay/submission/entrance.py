@@ -10,7 +10,7 @@ import asyncio
 import socket
 from dataclasses import replace
 
-from relay.events import DefectFound, SubmissionRefused
+from relay.events import DefectFound
 from relay.listen import BACKLOG
 from relay.mail.status import Reply
 from relay.policy.clients import Peer
@@ -18,6 +18,7 @@ from relay.settings import ListenerSettings, ListenerTls
 from relay.submission.access import client_address
 from relay.submission.conversation import Arrival
 from relay.submission.crowd import Seat
+from relay.submission.front import refused
 from relay.submission.proxy import MAX_OCTETS, Header, Malformed, read_header
 from relay.submission.session import Session
 from relay.submission.shared import Shared
@@ -167,7 +168,7 @@ class Entrance:
             shared.crowd.leave(seat)
             client.close()
             about = f"TLS handshake failed: {handshake_fault(error)}"
-            shared.front.emit(SubmissionRefused(str(peer.address), "connection closed", about))
+            shared.front.emit(refused(peer, "connection closed", about))
         except asyncio.CancelledError:
             shared.crowd.leave(seat)
             raise

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 
-from relay.events import SubmissionRefused
 from relay.mail.address import Address
 from relay.mail.handed import Accepted, Declined, HandedIn
 from relay.mail.message import Once, utc_date_time
@@ -19,6 +18,7 @@ from relay.submission import replies
 from relay.submission.access import client_address
 from relay.submission.admission import Admission
 from relay.submission.data import PlainReader
+from relay.submission.front import refused
 from relay.submission.receive import Incoming, Receiver, Transaction
 from relay.submission.received import Client
 from relay.submission.timing import NO_WISH, Wish, timing
@@ -105,7 +105,7 @@ class Intake:
         who = declined.recipients[0][0] if declined.recipients else None
         about = f"message from <{handed.sender or ''}>" + (f" to <{who}>" if who is not None else "")
         front = self._receiver.front
-        front.emit(SubmissionRefused(str(peer.address), declined.reply.text, replies.printable(about)))
+        front.emit(refused(peer, declined.reply.text, about))
         return declined
 
 

@@ -13,17 +13,27 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from relay.events import DefectFound, MessageAccepted, SubmissionRefused
+from relay.events import DefectFound, MessageAccepted
 from relay.mail.address import Address
 from relay.mail.header import Header
-from relay.mail.message import NOTHING_ASKED, Envelope, MessageId, NewMessage, Once, RecipientDsn, SmtpUtf8, TlsDemand
+from relay.mail.message import (
+    NOTHING_ASKED,
+    Envelope,
+    MessageId,
+    NewMessage,
+    Once,
+    Origin,
+    RecipientDsn,
+    SmtpUtf8,
+    TlsDemand,
+)
 from relay.mail.status import Reply
 from relay.policy.clients import LineEnds
 from relay.settings import LongLines, SubmissionSettings
 from relay.submission import replies
 from relay.submission.content import Content, Rules
 from relay.submission.data import DataReader
-from relay.submission.front import Front
+from relay.submission.front import Front, refused
 from relay.submission.keeper import Keeper
 from relay.submission.prepare import Treatment
 from relay.submission.quota import Spending
@@ -196,8 +206,8 @@ class Incoming:
 
     def refuse(self, problem: Reply) -> Reply:
         """Report a refusal, and return it."""
-        about = replies.printable(f"message from <{self._transaction.mail.sender or ''}>")
-        self._receiver.front.emit(SubmissionRefused(str(self._client.peer.address), problem.text, about))
+        about = f"message from <{self._transaction.mail.sender or ''}>"
+        self._receiver.front.emit(refused(self._client.peer, problem.text, about))
         return problem
 
     def drop(self) -> None:
@@ -245,7 +255,13 @@ class Incoming:
             release_asked=transaction.timing.release_asked,
             priority=transaction.timing.priority,
             deliver_by=transaction.timing.deliver_by,
+            origin=self._origin,
         )
+
+    @property
+    def _origin(self) -> Origin:
+        peer = self._client.peer
+        return Origin(str(peer.address), peer.listener, self._client.grant.name)
 
     def _tell(self, message: NewMessage) -> None:
         self._receiver.front.emit(
@@ -257,6 +273,7 @@ class Incoming:
                 size=message.body.size,
                 client=str(self._client.peer.address),
                 login=message.login,
+                listener=self._client.peer.listener,
                 allowed_by=self._client.grant.name,
                 release=message.release,
                 priority=message.priority,

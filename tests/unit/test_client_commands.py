@@ -99,6 +99,15 @@ def test_without_tables_every_user_is_in_it(tmp_path: Path) -> None:
     assert "    for clients logged in" in lines
 
 
+def test_a_row_for_nobody_lets_nobody_send(tmp_path: Path) -> None:
+    lines = run(tmp_path, "list", settings="[submission]\ntrusted_networks = []\n").output.splitlines()
+    assert lines[:3] == [
+        "1. trusted-networks  (made of [submission])",
+        "    for nobody",
+        "2. users  (made of [submission])",
+    ]
+
+
 def test_the_table_as_json(tmp_path: Path) -> None:
     table = json.loads(run(tmp_path, "list", "--json").output)
     assert [(row["row"], row["name"], row["implied"]) for row in table] == [
