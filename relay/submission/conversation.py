@@ -202,8 +202,10 @@ class Conversation(Stream):
     async def _tarpit(self) -> None:
         seconds, self._owed = self._owed, 0.0
         self._at_command = True  # nothing is under way: the service may stop
-        await self.pause(seconds)
-        self._at_command = False
+        if await self.pause(seconds):
+            self._at_command = False
+        else:
+            self.hang_up()  # what it has sent ahead would fill the log, and cost nobody any time
 
     def _report(self, reply: Reply, about: str) -> None:
         self._shared.front.emit(SubmissionRefused(str(self._peer.address), reply.text, replies.printable(about)))

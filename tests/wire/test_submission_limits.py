@@ -236,6 +236,15 @@ async def test_many_commands_at_once_are_all_answered(tmp_path: Path) -> None:
             assert await client.reply() == "250 2.0.0 OK"
 
 
+async def test_a_client_that_never_waits_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, await server.connect() as client, await server.connect() as other:
+        client.send(b"NOOP\r\n" * 5000)
+        assert await other.ask("NOOP") == "250 2.0.0 OK"
+        assert max(server.unread) > 0  # of the first
+        for _ in range(5000):
+            assert await client.reply() == "250 2.0.0 OK"
+
+
 async def test_a_flood_behind_a_message_is_not_kept_in_memory(tmp_path: Path) -> None:
     async with running(tmp_path) as server, await server.connect() as client, await server.connect() as other:
         await client.begin()

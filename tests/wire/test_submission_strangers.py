@@ -12,7 +12,7 @@ import argon2
 import pytest
 from submission_peer import LOOPBACK, PATIENCE, Client, Running, Wanted, client_tls, lab_tls, running
 
-from relay.events import ConnectionRefused, MessageAccepted
+from relay.events import ConnectionRefused, MessageAccepted, SubmissionRefused
 from relay.submission.users import Users
 from relay.tls import shrink_tls_buffers
 
@@ -124,6 +124,18 @@ async def test_who_leaves_in_the_tarpit_leaves_nothing(tmp_path: Path) -> None:
                 else:
                     client.writer.transport.abort()
                 client.writer.close()
+
+
+async def test_who_does_not_wait_in_the_tarpit_is_not_heard(tmp_path: Path) -> None:
+    """Twenty mistakes of a client that is gone at once would be twenty lines in the log, and no time of its own."""
+    async with running(tmp_path, strangers(tarpit=timedelta(seconds=PATIENCE))) as server:
+        client = await server.connect()
+        client.send(b"EHLO x\r\nMAIL FROM:<a@example.test>\r\n" + b"RCPT TO:<b@example.test>\r\n" * 10)
+        client.writer.write_eof()
+        assert [(await client.reply())[:3] for _ in range(4)] == ["250", "250", "550", "550"]
+        assert await client.closed()
+        client.writer.close()
+        assert server.count(SubmissionRefused) == 2
 
 
 async def test_the_stop_does_not_wait_for_the_tarpit(tmp_path: Path) -> None:
