@@ -38,7 +38,7 @@ def client_list(as_json: bool, file: Path | None) -> None:
 @click.option("--address", required=True, metavar="IP", help="where it comes from")
 @click.option("--login", metavar="NAME", help="as whom it has logged in; else it has not")
 @click.option("--certificate", "certificates", multiple=True, metavar="NAME", help="a name in its certificate")
-@click.option("--listener", metavar="NAME", help="the listener it comes to; else the first")
+@click.option("--listener", metavar="NAME", help="the listener it comes to, `api` for HTTP; else the first")
 @click.option("--sender", metavar="ADDRESS", help="may it send from here? <> is the null sender")
 @click.option("--recipient", metavar="ADDRESS", help="may it send to there?")
 @_json
@@ -66,7 +66,9 @@ def client_show(sender: str | None, recipient: str | None, as_json: bool, file: 
 
 
 def _listener(settings: Settings, name: str | None) -> str:
-    known = [listener.name for listener in settings.listeners]
+    from relay.settings import API_LISTENER
+
+    known = [*(listener.name for listener in settings.listeners), API_LISTENER]
     if name is not None and name not in known:
         raise ValueError(f"there is no listener {name}; there are {', '.join(known)}")
     return name if name is not None else known[0]

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import stringprep
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # RFC 7677 §4 asks servers for 4096 at least: with fewer, whoever listened finds the password sooner.
 FEWEST_ROUNDS = 4096
@@ -34,8 +34,8 @@ _PROHIBITED = (  # RFC 4013 §2.3
 class Keys:
     """What a password comes to with a salt. RFC 5802 section 3: ClientKey and ServerKey."""
 
-    client: bytes
-    server: bytes
+    client: bytes = field(repr=False)
+    server: bytes = field(repr=False)
 
     @property
     def stored(self) -> bytes:
@@ -44,7 +44,7 @@ class Keys:
 
 
 def derive(password: str, salt: bytes, rounds: int) -> Keys:
-    """The keys of a password that is `prepared`. It costs time: 150 ms for 600,000 rounds."""
+    """The keys of a password that is `prepared`. It costs time: 20 ms for 65,536 rounds."""
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
     return Keys(sign(salted, b"Client Key"), sign(salted, b"Server Key"))
 

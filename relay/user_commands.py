@@ -74,7 +74,7 @@ def user_list(users: Path | None, file: Path | None) -> None:
 
     path = _users_file(users, file)
     try:
-        found = [(one.name, one.verifier is not None) for one in read_users(path)[1].values()]
+        found = [(one.name, one.has_scram) for one in read_users(path)[1].values()]
     except OSError as error:
         fail([f"{path}: cannot be read: {error.strerror}"])
     except ValueError as error:

@@ -20,6 +20,7 @@ LEAVE_SECONDS = 2.0
 _MAX_LINE = 4096  # octets; RFC 5321 §4.5.3.1.5 says 512
 _MAX_LINES = 200
 _REPLY = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?\r?\n\Z", re.DOTALL)
+_BREAKS_OUT = re.compile(r"[\x00-\x1f\x7f]")
 _CONTROL = re.compile(r"[^ -~\u00a0-\U0010ffff]")
 
 Hear = Callable[[str], None]
@@ -67,9 +68,9 @@ class Talk:
 
     def ask(self, command: str, shown: str | None = None) -> Reply:
         """One command and its reply. `shown`: what is heard of a command that has a secret in it."""
-        if _CONTROL.search(command):
+        if _BREAKS_OUT.search(command):
             raise ValueError("a control character in a command")
-        self._hear(f"C: {command if shown is None else shown}")
+        self._hear(f"C: {_CONTROL.sub('?', command if shown is None else shown)}")
         self._sock.sendall(f"{command}\r\n".encode())
         return self.reply()
 

@@ -7,7 +7,7 @@ Yes is 200 with `{"ok": true}` and nothing else is; `"login"` beside it is the n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay.files import read_word
@@ -20,7 +20,7 @@ class Question:
     """What the service is asked. `client` is the address, `listener` the name of the place where it came in."""
 
     name: str
-    password: str
+    password: str = field(repr=False)
     client: str
     listener: str
     mechanism: str

@@ -43,12 +43,19 @@ class LoginConversation(Conversation):
         in_clear_text = self._shared.settings.plaintext_login_on_loopback and self._peer.on_this_machine
         return self.tls is not None or in_clear_text
 
+    async def smtp_EHLO(self, arg: str) -> None:
+        """As above, with the mechanisms of this moment on offer."""
+        if self._logins is not None:
+            await self._logins.refresh()
+        await super().smtp_EHLO(arg)
+
     async def smtp_AUTH(self, arg: str) -> None:
         """RFC 4954: log in."""
         authenticator = self._logins
         if authenticator is None:
             self._refuse(replies.NOT_IMPLEMENTED)
             return
+        await authenticator.refresh()
         mechanism, given, initial = arg.partition(" ")
         refusal = self._auth_refusal(arg, mechanism.upper())
         if refusal is not None:

@@ -67,17 +67,22 @@ def prepare(octets: bytes, treatment: Treatment) -> Header | Reply:
     return header if refusal is None else refusal
 
 
-def _fixed(header: Header, treatment: Treatment) -> Header | Reply:
+def _fixed(header: Header, treatment: Treatment) -> Header:
     added = b""
     if not header.count(b"message-id"):
         added += b"Message-ID: <%s>\r\n" % treatment.message_id.encode()
     if not header.count(b"date"):
         added += b"Date: %s\r\n" % format_datetime(treatment.now.replace(microsecond=0)).encode()
     if not header.count(b"from"):
-        if treatment.sender is None:
-            return replies.bad_header("The message has no From field, and the null sender can't be named in one")
-        added += b"From: %s\r\n" % treatment.sender.wire
+        added += b"From: %s\r\n" % _author(treatment)
     return Header(added + header.octets) if added else header
+
+
+def _author(treatment: Treatment) -> bytes:
+    """Who may stand for the author that is missing: the envelope sender, or for the null sender this machine."""
+    if treatment.sender is not None:
+        return treatment.sender.wire
+    return f"MAILER-DAEMON@{treatment.message_id.rpartition('@')[2]}".encode()
 
 
 def _judged(header: Header) -> Header | Reply:

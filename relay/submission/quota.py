@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from relay.disk_table import DiskTable, DiskTableError, Layout, Row, parse_time
 from relay.events import Emit, QuotaFailed, QuotaReached
 from relay.mail.address import Address
-from relay.policy.clients import NO_QUOTA, Grant, Peer, Quota
+from relay.policy.clients import Grant, Peer, Quota
 from relay.policy.quota import DAY, NOTHING, Bucket, Count, Limit, Over, Spent, account_of, over, recipient_key
 
 FILE_NAMES = "quota.sqlite3", "recipients.sqlite3"
@@ -77,9 +77,11 @@ class Spending:
 
     async def accept(self) -> None:
         """The message is on disk: count it. Whoever calls this must see to it that nobody calls `release` before."""
-        if self._held != NOTHING:
-            await self._quotas.count(self._account, self._held.recipients, self._keys)
-        self._let_go()
+        try:
+            if self._held != NOTHING:
+                await self._quotas.count(self._account, self._held.recipients, self._keys)
+        finally:
+            self._let_go()
 
     def release(self) -> None:
         """There is no message: give back what was held. Nothing happens after `accept`."""
@@ -152,26 +154,12 @@ class Quotas:
     def message(self, grant: Grant, peer: Peer) -> Spending | Over:
         """Begin a message of this client; or the limit that is in the way."""
         quota = grant.quota
-        if quota.unlimited:
-            return Spending(self, "", NO_QUOTA, peer)
         account = account_of(grant, peer)
         if quota.messages_per_minute is not None and not self._take(account, quota.messages_per_minute):
             found = Over(Limit.MESSAGES, quota.messages_per_minute)
             self.tell(found, account, peer)
             return found
         return Spending(self, account, quota, peer)
-
-    async def admit(self, grant: Grant, peer: Peer, recipients: Iterable[Address]) -> Spending | Over:
-        """The same for a message whose recipients (each once) are known: all of them or none."""
-        spending = self.message(grant, peer)
-        if isinstance(spending, Over):
-            return spending
-        for recipient in recipients:
-            found = await spending.add(recipient)
-            if found is not None:
-                spending.release()
-                return found
-        return spending
 
     # For Spending
 

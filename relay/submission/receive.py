@@ -10,19 +10,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
-from relay.events import MessageAccepted, SubmissionRefused
+from relay.events import DefectFound, MessageAccepted
 from relay.mail.address import Address
 from relay.mail.header import Header
-from relay.mail.message import NOTHING_ASKED, Envelope, MessageId, NewMessage, Once, RecipientDsn, SmtpUtf8, TlsDemand
+from relay.mail.message import (
+    NOTHING_ASKED,
+    Envelope,
+    MessageId,
+    NewMessage,
+    Once,
+    Origin,
+    RecipientDsn,
+    SmtpUtf8,
+    TlsDemand,
+)
 from relay.mail.status import Reply
 from relay.policy.clients import LineEnds
 from relay.settings import LongLines, SubmissionSettings
 from relay.submission import replies
 from relay.submission.content import Content, Rules
 from relay.submission.data import DataReader
-from relay.submission.front import Front
+from relay.submission.front import Front, refused
 from relay.submission.keeper import Keeper
 from relay.submission.prepare import Treatment
 from relay.submission.quota import Spending
@@ -36,7 +47,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Transaction:
-    """What MAIL and RCPT have said so far. Recipients are kept once each, by local part and domain."""
+    """What MAIL and RCPT have said so far. Recipients are kept once each, by Address.key."""
 
     mail: Mail
     timing: Timing = NO_TIMING
@@ -51,8 +62,9 @@ class Transaction:
         if self.spending is not None and not self.committing:
             self.spending.release()
 
-    def add(self, key: tuple[str, str], rcpt: Rcpt) -> None:
-        """One more recipient, or more to ask for one that is there: `key` is its local part and domain."""
+    def add(self, rcpt: Rcpt) -> None:
+        """One more recipient, or more to ask for one that is there."""
+        key = rcpt.recipient.key
         if key not in self.recipients:
             self.recipients[key] = rcpt.recipient
             if rcpt.dsn != NOTHING_ASKED:
@@ -120,13 +132,7 @@ class Receiver:
         keeper = Keeper(id, front.new_body(id), front)
         now = front.clock()
         grant = client.grant
-        may_name = None
-        if grant.header_from:
-            login = client.peer.login
-
-            def may_name(address: Address) -> bool:
-                return grant.allows_author(address, login)
-
+        may_name = partial(grant.allows_author, login=client.peer.login) if grant.header_from else None
         headers = grant.headers or client.listener.headers
         message_id = f"{keeper.name}@{self._hostname}"
         rules = Rules(
@@ -185,23 +191,23 @@ class Incoming:
         return await asyncio.shield(self._receiver.spawn(self._finish()))
 
     async def _finish(self) -> Reply:
+        stored = await self._put()
+        if isinstance(stored, Reply):
+            self._transaction.committing = False
+            self._transaction.give_up()
+            return self.refuse(stored)
         try:
-            await self._store(self._content.end())
-        except BaseException:
-            await self._keeper.drop()
-            raise
-        problem = self.problem or await self._commit()
-        if problem is None:
-            return replies.queued(self._keeper.name)
-        await self._keeper.drop()
-        self._transaction.committing = False
-        self._transaction.give_up()
-        return self.refuse(problem)
+            if self._transaction.spending is not None:
+                await self._transaction.spending.accept()
+            self._tell(stored)
+        except Exception as error:  # noqa: BLE001  it is ours: a client that hears otherwise sends it once more
+            self._receiver.front.emit(DefectFound("submission", repr(error)))
+        return replies.queued(self._keeper.name)
 
     def refuse(self, problem: Reply) -> Reply:
         """Report a refusal, and return it."""
-        about = replies.printable(f"message from <{self._transaction.mail.sender or ''}>")
-        self._receiver.front.emit(SubmissionRefused(str(self._client.peer.address), problem.text, about))
+        about = f"message from <{self._transaction.mail.sender or ''}>"
+        self._receiver.front.emit(refused(self._client.peer, problem.text, about))
         return problem
 
     def drop(self) -> None:
@@ -215,47 +221,61 @@ class Incoming:
         else:
             await self._keeper.drop()
 
-    async def _commit(self) -> Reply | None:
-        """Put the message into the queue. Returns None when it is on disk, otherwise the refusal."""
-        keeper, client, transaction = self._keeper, self._client, self._transaction
-        front, header = self._receiver.front, self._content.header
-        message_id = header.message_id
+    async def _put(self) -> NewMessage | Reply:
+        """Put the message into the queue: it is on disk on return. Else the refusal, and nothing is left of it."""
+        keeper = self._keeper
         try:
-            message = NewMessage(
-                id=keeper.id,
-                envelope=transaction.envelope,
-                body=await keeper.writer.finish(),
-                arrived=front.clock(),
-                message_id=None if message_id is None else replies.printable(message_id),
-                eight_bit=self._content.eight_bit,
-                smtputf8=_smtputf8(transaction, header),
-                demand=_demand(transaction, header),
-                dsn=transaction.mail.dsn,
-                login=client.peer.login,
-                once=transaction.once,
-                release=transaction.timing.release,
-                release_asked=transaction.timing.release_asked,
-                priority=transaction.timing.priority,
-                deliver_by=transaction.timing.deliver_by,
-            )
-            await front.accept(message)
+            await self._store(self._content.end())
+            if self.problem is None:
+                message = await self._message()
+                await self._receiver.front.accept(message)
+                return message
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored
             await keeper.fail(error)
-            return keeper.problem
-        if transaction.spending is not None:
-            await transaction.spending.accept()
-        front.emit(
+        await keeper.drop()
+        return self.problem or replies.INTERNAL_ERROR
+
+    async def _message(self) -> NewMessage:
+        """What is put into the queue. Raises StoreUnavailable."""
+        transaction, header = self._transaction, self._content.header
+        message_id = header.message_id
+        return NewMessage(
+            id=self._keeper.id,
+            envelope=transaction.envelope,
+            body=await self._keeper.writer.finish(),
+            arrived=self._receiver.front.clock(),
+            message_id=None if message_id is None else replies.printable(message_id),
+            eight_bit=self._content.eight_bit,
+            smtputf8=_smtputf8(transaction, header),
+            demand=_demand(transaction, header),
+            dsn=transaction.mail.dsn,
+            login=self._client.peer.login,
+            once=transaction.once,
+            release=transaction.timing.release,
+            release_asked=transaction.timing.release_asked,
+            priority=transaction.timing.priority,
+            deliver_by=transaction.timing.deliver_by,
+            origin=self._origin,
+        )
+
+    @property
+    def _origin(self) -> Origin:
+        peer = self._client.peer
+        return Origin(str(peer.address), peer.listener, self._client.grant.name)
+
+    def _tell(self, message: NewMessage) -> None:
+        self._receiver.front.emit(
             MessageAccepted(
-                id=keeper.name,
+                id=self._keeper.name,
                 message_id=message.message_id,
-                sender=str(transaction.mail.sender or ""),
-                recipients=len(transaction.recipients),
+                sender=str(message.envelope.sender or ""),
+                recipients=len(message.envelope.recipients),
                 size=message.body.size,
-                client=str(client.peer.address),
-                login=client.peer.login,
-                allowed_by=client.grant.name,
+                client=str(self._client.peer.address),
+                login=message.login,
+                listener=self._client.peer.listener,
+                allowed_by=self._client.grant.name,
                 release=message.release,
                 priority=message.priority,
             )
         )
-        return None

@@ -11,7 +11,7 @@ import binascii
 import json
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay import scram
 from relay.mail.status import Reply
@@ -59,7 +59,7 @@ class Password:
     """What the client says it is, its password, and whom it wants to act for; empty: itself."""
 
     name: str
-    password: str
+    password: str = field(repr=False)
     acting_for: str = ""
 
 
@@ -68,7 +68,7 @@ class Token:
     """An access token, and who the client says it is; empty: whoever the token says."""
 
     name: str
-    token: str
+    token: str = field(repr=False)
 
 
 async def hear_plain(talk: Talk) -> Password | Reply:

@@ -50,6 +50,11 @@ class Users:
         return len(self._users)
 
     @property
+    def names(self) -> frozenset[str]:
+        """Who they are."""
+        return frozenset(self._users)
+
+    @property
     def all_have_scram(self) -> bool:
         """Whether SCRAM works for every user; a client that finds it on offer may try nothing else."""
         return self._all_have_scram
@@ -65,14 +70,17 @@ class Users:
             return user.verifier
         return nobodys_verifier(normal(name), self.secret, self._usual)
 
-    def refresh(self) -> str | None:
-        """Read the file again if it has changed. Returns what is wrong with a new one, once; the old stays in force."""
+    async def refresh(self) -> str | None:
+        """Read the file again if it has changed, beside the event loop: it may have many users.
+
+        Returns what is wrong with a new one, once; the old stays in force, as it does for others until it is read.
+        """
         stamp = file_stamp(self._path)
         if stamp == self._stamp:
             return None
         self._stamp = stamp
         try:
-            self._stamp, users = read_users(self._path)
+            self._stamp, users = await asyncio.to_thread(read_users, self._path)
         except (OSError, ValueError) as error:
             return str(error)
         self._take(users)
@@ -84,7 +92,7 @@ class Users:
         self._users = dict(users)
         verifiers = [user.verifier for user in users.values()]
         kinds = Counter((one.rounds, len(one.salt)) for one in verifiers if one is not None)
-        self._all_have_scram = bool(verifiers) and None not in verifiers
+        self._all_have_scram = bool(users) and all(user.has_scram for user in users.values())
         self._usual = kinds.most_common(1)[0][0] if kinds else None
 
     async def check(self, name: str, password: str) -> bool:

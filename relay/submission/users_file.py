@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import unicodedata
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import argon2
@@ -25,8 +25,13 @@ class User:
     """One line. `verifier` None: SCRAM is not for this user."""
 
     name: str
-    hash: str
+    hash: str = field(repr=False)
     verifier: Verifier | None = None
+
+    @property
+    def has_scram(self) -> bool:
+        """Whether every client can log in with SCRAM: keys made elsewhere may have more rounds than some take."""
+        return self.verifier is not None and self.verifier.rounds <= ROUNDS
 
 
 def read_users(path: Path) -> tuple[Stamp, dict[str, User]]:

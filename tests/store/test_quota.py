@@ -38,9 +38,21 @@ class Desk:
         self.events: list[Event] = []
         self.quotas = Quotas(folder, lambda: self.now, self.events.append)
 
+    async def begin(self, grant: Grant, *names: str, peer: Peer = PEER) -> Spending | Over:
+        """A message on its way in to all of these, or to none."""
+        spending = self.quotas.message(grant, peer)
+        if isinstance(spending, Over):
+            return spending
+        for recipient in addresses(*names):
+            found = await spending.add(recipient)
+            if found is not None:
+                spending.release()
+                return found
+        return spending
+
     async def send(self, grant: Grant, *names: str, peer: Peer = PEER) -> Over | None:
         """A whole message, accepted if it may be."""
-        spending = await self.quotas.admit(grant, peer, addresses(*names))
+        spending = await self.begin(grant, *names, peer=peer)
         if isinstance(spending, Over):
             return spending
         await spending.accept()
@@ -84,7 +96,7 @@ async def test_what_was_given_up_costs_nothing(tmp_path: Path) -> None:
     limited = grant(1, 2, 2)
     async with desk(tmp_path) as at:
         for _ in range(5):
-            spending = await at.quotas.admit(limited, PEER, addresses("a", "b"))
+            spending = await at.begin(limited, "a", "b")
             assert isinstance(spending, Spending)
             spending.release()
             spending.release()
@@ -95,7 +107,7 @@ async def test_messages_on_their_way_in_are_held_against_the_limit(tmp_path: Pat
     """Or as many sessions at once as there may be would each have the whole day."""
     limited = grant(recipients=3)
     async with desk(tmp_path) as at:
-        one = await at.quotas.admit(limited, PEER, addresses("a", "b"))
+        one = await at.begin(limited, "a", "b")
         assert isinstance(one, Spending)
         assert await at.send(limited, "c", "d") == Over(Limit.RECIPIENTS, 3)
         assert await at.send(limited, "c") is None  # the message refused holds nothing any more
@@ -126,7 +138,7 @@ async def test_a_recipient_is_new_once(tmp_path: Path) -> None:
 async def test_two_messages_at_once_to_somebody_new_count_him_twice_at_most_while_they_last(tmp_path: Path) -> None:
     limited = grant(new=2)
     async with desk(tmp_path) as at:
-        one, two = [await at.quotas.admit(limited, PEER, addresses("a")) for _ in range(2)]
+        one, two = [await at.begin(limited, "a") for _ in range(2)]
         assert isinstance(one, Spending) and isinstance(two, Spending)
         await one.accept()
         await two.accept()
@@ -275,7 +287,7 @@ async def play(folder: Path, acts: list[tuple[str, Any]]) -> None:
         held = sum(many for _, many in under_way)
         match act:
             case "admit":
-                found = await at.quotas.admit(limited, PEER, addresses(*what))
+                found = await at.begin(limited, *what)
                 day = sum(many for then, many in sent if at.now - then < DAY)
                 longer = sum(many for then, many in sent if at.now - then < DAY + SLOT)
                 if isinstance(found, Spending):

@@ -13,7 +13,13 @@ from click.testing import CliRunner, Result
 from relay.cli import relay
 from relay.config import ConfigError, load
 
-SETTINGS = """
+AUTHORITY = """
+[submission]
+tls_certificate = "/etc/relay/certificate.pem"
+tls_key = "/etc/relay/key.pem"
+client_ca_file = "/etc/relay/client-ca.pem"
+"""
+SETTINGS = f"""{AUTHORITY}
 [[route]]
 name = "shut"
 action = "reject"
@@ -36,7 +42,7 @@ headers = "leave"
 [[client]]
 name = "staff"
 users = ["*"]
-senders = ["{user}@example.org", "<>"]
+senders = ["{{user}}@example.org", "<>"]
 header_from = ["example.org"]
 max_message_size = "10M"
 recipients_per_day = 500
@@ -93,6 +99,15 @@ def test_without_tables_every_user_is_in_it(tmp_path: Path) -> None:
     assert "    for clients logged in" in lines
 
 
+def test_a_row_for_nobody_lets_nobody_send(tmp_path: Path) -> None:
+    lines = run(tmp_path, "list", settings="[submission]\ntrusted_networks = []\n").output.splitlines()
+    assert lines[:3] == [
+        "1. trusted-networks  (made of [submission])",
+        "    for nobody",
+        "2. users  (made of [submission])",
+    ]
+
+
 def test_the_table_as_json(tmp_path: Path) -> None:
     table = json.loads(run(tmp_path, "list", "--json").output)
     assert [(row["row"], row["name"], row["implied"]) for row in table] == [
@@ -115,9 +130,16 @@ SHOWN: list[tuple[list[str], str | None, int, str]] = [
     (["--address", "198.51.100.1", "--certificate", "MX.a.test"], "gateway", 0, "from anyone to anyone"),
     (["--address", "198.51.100.1", "--certificate", "other.test"], None, 1, "may send nothing"),
     (["--address", "198.51.100.1", "--login", "bob", "--sender", "bob@example.org"], "staff", 0, "org: allowed"),
+    (
+        ["--address", "198.51.100.1", "--listener", "api", "--login", "token:bob", "--sender", "bob@example.org"],
+        "staff",
+        1,
+        "You may not send from this address",
+    ),
     (["--address", "198.51.100.1", "--login", "bob", "--sender", "<>"], "staff", 0, "sender <>: allowed"),
     (["--address", "198.51.100.1", "--login", "bob", "--sender", "x@example.org"], "staff", 1, "from this address"),
-    (["--address", "127.0.0.1", "--recipient", "x@shut.test"], "trusted-networks", 0, "recipient x@shut.test: allowed"),
+    (["--address", "127.0.0.1", "--recipient", "x@shut.test"], "trusted-networks", 1, "550 5.7.1 not to there"),
+    (["--address", "127.0.0.1", "--recipient", "x@open.test"], "trusted-networks", 0, "recipient x@open.test: allowed"),
 ]
 
 
@@ -148,7 +170,7 @@ def test_a_whole_page(tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["--address", "192.0.2"], "does not appear to be an IPv4 or IPv6 address"),
-        (["--address", "192.0.2.1", "--listener", "outside"], "no listener outside; there are submission, inside"),
+        (["--address", "192.0.2.1", "--listener", "outside"], "no listener outside; there are submission, inside, api"),
         (["--address", "192.0.2.1", "--sender", "bob"], "has no @"),
         (["--address", "192.0.2.1", "--recipient", "postmaster"], "has no @"),
     ],
@@ -199,4 +221,4 @@ def test_tables_that_cannot_be_meant(tables: list[dict[str, Any]], words: str, t
     ],
 )
 def test_tables_in_a_sensible_order(tables: list[dict[str, Any]], tmp_path: Path) -> None:
-    assert run(tmp_path, "list", settings=clients(*tables)).exit_code == 0
+    assert run(tmp_path, "list", settings=AUTHORITY + clients(*tables)).exit_code == 0

@@ -42,6 +42,7 @@ class Running:
         self.store = SqliteStore(folder)
         self.accepting, self.may_accept = asyncio.Event(), asyncio.Event()
         self.may_accept.set()
+        self.accepted = 0  # messages that came so far
         self.put_error: Exception | None = None
         self.events: list[Event] = []
         self.defect = False
@@ -85,6 +86,7 @@ class Running:
     async def accept(self, message: NewMessage) -> None:
         """A test may hold it up, or let it fail."""
         self.accepting.set()
+        self.accepted += 1
         await self.may_accept.wait()
         if self.put_error is not None:
             raise self.put_error

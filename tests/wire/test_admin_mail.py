@@ -225,8 +225,16 @@ async def test_all_recipients_or_none(tmp_path: Path) -> None:
             },
         )
         assert await at.stored() == []
+
+
+async def test_too_many_recipients_are_so_for_good(tmp_path: Path) -> None:
+    """RCPTs that come one by one hear 452 from some point on; to a program 503 would say: send just that again."""
+    async with sender(tmp_path) as at:
         status, found = await at.letter(to=[f"a{number}@example.org" for number in range(1001)])
-        assert (status, found["status"]) == (503, "4.5.3")
+        words = "Too many recipients, 1000 at most: send several messages"
+        assert (status, found) == (422, {"error": words, "status": "5.5.3"})
+        assert await at.stored() == []
+        assert (await at.letter(to=[f"a{number}@example.org" for number in range(1000)]))[0] == 201
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -378,6 +386,18 @@ async def test_what_is_no_letter(tmp_path: Path) -> None:
         status, found = await at.letter(attachments=[some])
         assert (status, found["status"]) == (413, "5.3.4")
         assert await at.stored() == []
+
+
+async def test_few_large_letters_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "LARGE_OCTETS", 500)
+    async with sender(tmp_path) as at:
+        at.there.may_accept.clear()
+        large = [asyncio.create_task(at.letter(text="x" * 500)) for _ in range(5)]
+        assert (await at.letter(to="a@no.example"))[0] == 403  # a small one does not wait
+        await asyncio.wait(large, timeout=0.2)
+        assert at.there.accepted == mail.LARGE_AT_ONCE
+        at.there.may_accept.set()
+        assert [status for status, _ in await asyncio.gather(*large)] == [201] * 5
 
 
 # once for each key

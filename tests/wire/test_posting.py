@@ -113,6 +113,13 @@ async def test_a_message_that_is_not_wanted(tmp_path: Path) -> None:
     assert nul.lines[0].startswith("the message: 554 5.6.0 NUL in the message")
 
 
+async def test_an_address_that_a_terminal_would_take_for_commands(tmp_path: Path) -> None:
+    heard: list[str] = []
+    async with running(tmp_path) as there:
+        assert (await handed(draft("a\x9bb@example.test"), server(there), heard=heard)).exit is Exit.OK
+    assert "C: RCPT TO:<a?b@example.test>" in heard
+
+
 async def test_a_stranger_is_told_so(tmp_path: Path) -> None:
     async with running(tmp_path, Wanted(loopback_trusted=False)) as there:
         result = await handed(draft(), server(there))
@@ -144,7 +151,7 @@ async def test_the_password_goes_over_tls_to_who_proves_his_name(tmp_path: Path,
             draft(), server(there, 1, ListenerTls.IMPLICIT, **{**far, "password": "wrong"}), heard=heard
         )
         assert wrong.exit is Exit.NO_PERMISSION
-        assert wrong.lines == ("the login as alice: 535 5.7.8 Wrong name or password",)
+        assert wrong.lines == ("the login as alice: 535 5.7.8 Authentication credentials invalid",)
         unknown = await handed(draft(), server(there, 0, ListenerTls.STARTTLS, **{**far, "ca_file": None}))
         assert unknown.exit is Exit.TEMPORARY
         assert "the certificate is not good: " in unknown.lines[0]

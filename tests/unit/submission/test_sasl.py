@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from relay.delivery.sasl import XOAuth2
 from relay.mail.status import Reply
 from relay.submission import replies, sasl
+from relay.submission.callback import Question
 from relay.submission.sasl import Password, Talk, Token
 
 BAD = replies.BAD_LOGIN_DATA
@@ -124,3 +125,10 @@ def test_any_octets_are_understood_or_refused_in_words(octets: bytes) -> None:
 @pytest.mark.parametrize("mechanism", [sasl.OAUTHBEARER, sasl.XOAUTH2])
 def test_a_refused_token_is_told_in_json(mechanism: str) -> None:
     assert "status" in json.loads(sasl.token_refusal(mechanism))
+
+
+def test_what_a_client_proves_itself_with_is_not_shown() -> None:
+    """In the report of a defect, say."""
+    question = Question("alice", "hunter2", "192.0.2.1", "l", sasl.PLAIN)
+    shown = [repr(one) for one in (Password("alice", "hunter2", "boss"), Token("alice", "hunter2"), question)]
+    assert all("alice" in one and "hunter2" not in one for one in shown)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import argon2
@@ -97,6 +100,9 @@ def test_scram_is_for_all_or_for_none(path: Path) -> None:
     assert not Users.load(write(path)).all_have_scram
     assert not Users.load(write(path, f"alice:{SECRET}")).all_have_scram
     assert not Users.load(write(path, f"alice:{SECRET}:{VERIFIER}", f"bob:{OTHER}")).all_have_scram
+    # More rounds than Cyrus SASL takes: a Postfix would choose SCRAM, fail, and try nothing else.
+    many = replace(VERIFIER, rounds=65_537)
+    assert not Users.load(write(path, f"alice:{SECRET}:{VERIFIER}", f"bob:{OTHER}:{many}")).all_have_scram
     users = Users.load(write(path, f"alice:{SECRET}:{VERIFIER}"))
     assert users.all_have_scram
     assert users.verifier("alice") == VERIFIER
@@ -126,10 +132,10 @@ def test_no_file(path: Path) -> None:
 @pytest.mark.asyncio
 async def test_refresh(path: Path) -> None:
     users = Users.load(write(path, f"alice:{SECRET}"))
-    assert users.refresh() is None
+    assert await users.refresh() is None
     rewrite(path, f"alice:{OTHER}", f"bob:{SECRET}")
     assert not await users.check("bob", "secret")  # nobody has looked yet
-    assert users.refresh() is None
+    assert await users.refresh() is None
     assert await users.check("bob", "secret")
     assert await users.check("alice", "other")
     assert not await users.check("alice", "secret")
@@ -139,19 +145,33 @@ async def test_refresh(path: Path) -> None:
 async def test_refresh_keeps_the_old_file_in_force_and_says_why_once(path: Path) -> None:
     users = Users.load(write(path, f"alice:{SECRET}"))
     rewrite(path, f"alice:{SECRET}", "bob")
-    assert users.refresh() == f"{path}, line 2: not of the form name:hash"
-    assert users.refresh() is None
+    assert await users.refresh() == f"{path}, line 2: not of the form name:hash"
+    assert await users.refresh() is None
     assert await users.check("alice", "secret")
     path.unlink()
-    problem = users.refresh()
+    problem = await users.refresh()
     assert problem is not None
     assert str(path) in problem
-    assert users.refresh() is None
+    assert await users.refresh() is None
     assert await users.check("alice", "secret")
     write(path, f"bob:{OTHER}")
-    assert users.refresh() is None
+    assert await users.refresh() is None
     assert await users.check("bob", "other")
     assert not await users.check("alice", "secret")
+
+
+@pytest.mark.asyncio
+async def test_nobody_waits_while_a_new_file_is_read(path: Path) -> None:
+    """A pipe in place of the file: who reads it on the event loop stands still until somebody writes."""
+    users = Users.load(write(path, f"alice:{SECRET}"))
+    path.unlink()
+    os.mkfifo(path)
+    reading = asyncio.create_task(users.refresh())
+    assert await users.check("alice", "secret")  # what was said before is in force meanwhile
+    assert await users.refresh() is None  # and one is enough to read it
+    await asyncio.to_thread(path.write_text, f"bob:{OTHER}\n")
+    assert await reading is None
+    assert (users.knows("alice"), users.knows("bob")) == (False, True)
 
 
 @pytest.mark.asyncio
@@ -165,5 +185,5 @@ async def test_remembers_only_what_was_right(path: Path) -> None:
     for name, password in [("alice", "wrong"), ("bob", "secret"), ("alic", "esecret"), ("", "alice\0secret")]:
         assert not users.remembers(name, password)
     rewrite(path, f"alice:{OTHER}")
-    users.refresh()
+    await users.refresh()
     assert not users.remembers("alice", "secret")  # a password taken away works no more
