@@ -64,6 +64,16 @@ async def test_each_mistake_makes_a_stranger_wait_longer(tmp_path: Path) -> None
             assert number * UNIT - CLOCK <= wait
 
 
+async def test_all_that_a_stranger_is_refused_is_a_mistake(tmp_path: Path) -> None:
+    """Each has a line in the log."""
+    async with running(tmp_path, strangers()) as server, await server.connect() as client:
+        client.send(b"EHLO x\r\n" + b"MAIL FROM:<x>\r\n" * 100)
+        assert [(await client.reply())[:9] for _ in range(21)][1:] == ["553 5.1.7"] * 19 + ["421 4.7.0"]
+        assert await client.closed()
+        assert server.count(SubmissionRefused) == 21
+        assert not [one for one in server.events if isinstance(one, SubmissionRefused) and len(one.about) > 1000]
+
+
 async def test_it_ends_at_ten_units(tmp_path: Path) -> None:
     wanted = strangers(tarpit=timedelta(milliseconds=2))
     async with running(tmp_path, wanted) as server, await server.connect() as client:
