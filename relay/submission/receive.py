@@ -53,6 +53,7 @@ class Transaction:
     timing: Timing = NO_TIMING
     spending: Spending | None = None
     once: Once | None = None
+    full: bool = False  # a recipient was one too many
     committing: bool = False  # whether it is stored is being settled, whatever becomes of the client
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
     _asked: dict[tuple[str, str], RecipientDsn] = field(default_factory=dict, init=False)  # where something was asked
