@@ -162,11 +162,13 @@ class FolderSeen:
 def folder(seen: FolderSeen) -> list[Finding]:
     """The folder and the room on its disk."""
     remedy = "run this as the user of the service; if it is, give that user the folder (chown), or set queue.path"
+    made = "the unit's StateDirectory makes it when the service starts; else make it, for the service's user"
     if not seen.is_folder:
         return [fail("queue", f"{seen.parent} is not a folder", "set queue.path to a folder")]
     if not seen.writable:
-        what = "cannot be written" if seen.parent == seen.path else f"cannot be made: {seen.parent} cannot be written"
-        return [fail("queue", f"{seen.path} {what}", remedy)]
+        if seen.parent != seen.path:
+            return [fail("queue", f"{seen.path} cannot be made: {seen.parent} cannot be written", made)]
+        return [fail("queue", f"{seen.path} cannot be written", remedy)]
     text = "can be written" if seen.parent == seen.path else "does not exist yet; it is made when the service starts"
     return [ok("queue", f"{seen.path} {text}"), _room(seen)]
 
