@@ -85,7 +85,11 @@ class SubmissionSettings(Section):
         default=1000, ge=100, le=COUNT_LIMIT, strict=True, description="most recipients of one message"
     )
     max_connections: int = Field(
-        default=1000, ge=1, le=COUNT_LIMIT, strict=True, description="most clients at once, of which strangers leave a quarter free; one more gets 421"
+        default=1000,
+        ge=1,
+        le=COUNT_LIMIT,
+        strict=True,
+        description="most clients at once, of which strangers leave a quarter free; one more gets 421",
     )
     max_connections_per_address: OptionalCount = Field(
         default=50, description="most clients at once from one address that may not send without a login; empty: any"
