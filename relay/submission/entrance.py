@@ -10,6 +10,7 @@ import asyncio
 import socket
 from dataclasses import replace
 
+from relay.events import DefectFound
 from relay.listen import BACKLOG
 from relay.mail.status import Reply
 from relay.policy.clients import Peer
@@ -92,7 +93,10 @@ class Entrance:
 
         def ended(task: asyncio.Task[None]) -> None:
             self._half_way.discard(task)
-            if task.cancelled():  # perhaps before it had begun
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                self._shared.front.emit(DefectFound("entrance", repr(error)))
+            if task.cancelled() or error is not None:  # perhaps before it had begun
                 client.close()
 
         task.add_done_callback(ended)

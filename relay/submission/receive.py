@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from relay.events import DefectFound, MessageAccepted
@@ -131,13 +132,7 @@ class Receiver:
         keeper = Keeper(id, front.new_body(id), front)
         now = front.clock()
         grant = client.grant
-        may_name = None
-        if grant.header_from:
-            login = client.peer.login
-
-            def may_name(address: Address) -> bool:
-                return grant.allows_author(address, login)
-
+        may_name = partial(grant.allows_author, login=client.peer.login) if grant.header_from else None
         headers = grant.headers or client.listener.headers
         message_id = f"{keeper.name}@{self._hostname}"
         rules = Rules(

@@ -237,20 +237,6 @@ async def test_too_many_recipients_are_so_for_good(tmp_path: Path) -> None:
         assert (await at.letter(to=[f"a{number}@example.org" for number in range(1000)]))[0] == 201
 
 
-@pytest.mark.parametrize("split", [1, 2, 3])
-async def test_a_header_that_comes_in_pieces(tmp_path: Path, split: int) -> None:
-    async def pieces() -> AsyncIterator[bytes]:
-        head, end, body = RAW.partition(b"\r\n\r\n")
-        for piece in (head, end[:split], end[split:] + body):
-            yield piece
-            await asyncio.sleep(0)
-
-    async with sender(tmp_path) as at:
-        assert (await at.message(pieces()))[0] == 201
-        ((_, recipients, _),) = await at.stored()
-        assert recipients == ("a@example.org", "b@example.net", "c@example.org")
-
-
 @pytest.mark.parametrize("full", [False, True])
 async def test_a_queue_that_cannot_be_written(tmp_path: Path, full: bool) -> None:
     async with sender(tmp_path) as at:
