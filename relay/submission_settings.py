@@ -89,7 +89,7 @@ class SubmissionSettings(Section):
         ge=1,
         le=COUNT_LIMIT,
         strict=True,
-        description="most clients at once, of which strangers leave a quarter free; one more gets 421",
+        description="most clients at once; one more gets 421, and so does a stranger when a quarter is left",
     )
     max_connections_per_address: OptionalCount = Field(
         default=50, description="most clients at once from one address that may not send without a login; empty: any"
