@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 
-from relay.finding import Finding, fail, ok, warn
+from relay.finding import EXPIRES_SOON, Finding, fail, ok, warn
 from relay.mail.duration import utc
 from relay.policy.certificate import CertificateSyntaxError, validity
 from relay.policy.chain import EXPIRED, Roots, Trust, check_chain, name_fault
@@ -23,7 +23,6 @@ from relay.settings import DnsSettings, HostPort, TrustAd
 from relay.show import count
 
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # no clock of this program can rightly show less
-EXPIRES_SOON = timedelta(days=14)
 _ROOM_IS_SCARCE = 16  # times what is kept for delivering
 _MIB = 1 << 20
 _ISSUE = "have it issued by an authority that clients trust, and put the authority's own certificates behind it"
