@@ -87,13 +87,10 @@ def client_authorities(authorities: Collection[bytes], now: datetime) -> Iterato
         except CertificateSyntaxError:
             continue  # OpenSSL has taken it
         if ends < now + EXPIRES_SOON:
-            text = (
-                f"an authority of submission.client_ca_file {'expires' if ends > now else 'expired'} on {ends:%Y-%m-%d}"
-            )
-            text += ": certificates that it has signed break the handshake from then on"
-            yield warn(
-                "client certificates", text, "put its successor into the file beside it, then renew the clients'"
-            )
+            verb = "expires" if ends > now else "expired"
+            text = f"an authority of submission.client_ca_file {verb} on {ends:%Y-%m-%d}: "
+            text += "from then on what it has signed breaks the handshake"
+            yield warn("client certificates", text, "put its successor into the file, then renew the certificates")
 
 
 def login_source(setting: str, problem: str | None) -> Finding:
