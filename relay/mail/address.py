@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import idna
 
@@ -71,6 +72,7 @@ class Address:
         return _literal_address(self.domain) if self.domain.startswith("[") else None
 
 
+@lru_cache(maxsize=1024)  # only what is a domain is kept, so nothing long
 def parse_domain(text: str) -> str:
     """Return `text` as lower-case A-labels without a final dot, or a normalised address literal.
 

@@ -146,7 +146,7 @@ class Entrance:
 
     async def _shake_hands(self, client: socket.socket, peer: Peer) -> None:
         shared, contexts = self._shared, self._shared.tls
-        seat = shared.enter(peer)
+        seat = shared.enter(peer, shared.clients.grant(peer) is not None)
         if contexts is None or isinstance(seat, Reply):
             client.close()  # never in clear text
             return

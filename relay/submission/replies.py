@@ -193,6 +193,7 @@ def author_refused(problem: str) -> Reply:
     return _reply(550, f"5.7.1 Author not allowed: {printable(problem)}")
 
 
+@lru_cache(maxsize=128)
 def wire(reply: Reply) -> bytes:
     """The reply as it goes out: ASCII only, no line over 512 octets, no control characters."""
     *first, last = [_line(line) for line in reply.lines]
