@@ -36,6 +36,7 @@ from relay.events import (
     DnssecTrust,
     Emit,
     FewFiles,
+    OpenRelay,
     OverrideEnded,
     PolicyCacheFailed,
     ServiceStarted,
@@ -184,7 +185,7 @@ class App:
         admin.stage = Stage.SERVING
         self._stack.callback(admin.leave)
         self._emit(ServiceStarted(__version__, self._hostname, str(self._folder)))
-        self._warn_of_few_files()
+        self._warn()
         return addresses
 
     @staticmethod
@@ -225,7 +226,9 @@ class App:
         )
         return AdminServer(self._settings.admin, sources, Api(desk))
 
-    def _warn_of_few_files(self) -> None:
+    def _warn(self) -> None:
+        for setting, network in self._settings.exposures:
+            self._emit(OpenRelay(setting, network))
         wanted = wanted_files(self._settings)
         allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if allowed != resource.RLIM_INFINITY and allowed < wanted:

@@ -1,7 +1,7 @@
 """The doctor: looks at all that the service needs, and at nothing that settings or the caller do not name.
 
 Each check is a function from a `Scene` to findings, listed in CHECKS; what its facts mean is said in `relay.findings`.
-It sends no mail, writes nothing, and calls only hosts of routes and what `--connect` names.
+It sends no mail, writes nothing, and calls only what the settings and `--connect` name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 
-from relay import findings
+from relay import findings, front_findings
+from relay.admin.tokens import Tokens
 from relay.app import wanted_files
 from relay.delivery.credentials import Login
 from relay.delivery.wire import wording
@@ -40,9 +41,9 @@ from relay.queue.room import room
 from relay.queue.store import QueueError, StoreUnavailable
 from relay.setting_types import Inherited
 from relay.settings import DeliverySettings, HostPort, Settings, TrustAd
-from relay.submission import quota
+from relay.submission import quota, sources
 from relay.submission.users import Users
-from relay.tls import certificates_in, load_roots, server_contexts
+from relay.tls import certificates_in, https_context, load_roots, server_contexts
 
 GREETING_SECONDS = 30.0
 OWN_GREETING_SECONDS = 5.0
@@ -222,16 +223,30 @@ async def _certificate(at: Scene) -> list[Finding]:
     return findings.certificate(chain, at.hostname, Trust(at.roots, at.now))
 
 
+async def _exposures(at: Scene) -> list[Finding]:
+    return front_findings.exposures(at.settings)
+
+
 async def _users(at: Scene) -> list[Finding]:
-    file = at.settings.submission.users_file
-    if file is None:
-        return []
+    settings = at.settings
+    file, tokens_file = settings.submission.users_file, settings.admin.tokens_file
     try:
-        return [findings.users(Users.load(file).count)]
+        users = Users.load(file) if file is not None else None
+        senders = Tokens.load(tokens_file).senders if tokens_file is not None else frozenset()
     except OSError as error:
-        return [findings.users(f"{file}: cannot be read: {error.strerror}")]
+        return [findings.users(f"{error.filename}: cannot be read: {error.strerror}")]
     except ValueError as error:
         return [findings.users(str(error))]
+    names = None if users is None else users.names
+    counted = [] if names is None else [findings.users(len(names))]
+    return [*counted, *front_findings.unknown_users(settings, names, senders)]
+
+
+async def _logins(at: Scene) -> list[Finding]:
+    if isinstance(at.roots, str):
+        return []  # a failure already
+    context = https_context(load_roots(at.settings.tls.ca_file))
+    return [front_findings.login_source(*one) for one in await sources.problems(at.settings.login, context)]
 
 
 async def _open_files(at: Scene) -> list[Finding]:
@@ -242,6 +257,7 @@ async def _open_files(at: Scene) -> list[Finding]:
 async def _listeners(at: Scene) -> list[Finding]:
     places = [place for listener in at.settings.listeners for place in listener.listen]
     found = [findings.inherited(place.name) for place in places if isinstance(place, Inherited)]
+    found += front_findings.ports(at.settings.listeners)
     admin = at.settings.admin.listen
     if isinstance(at.service, int):
         asked = [
@@ -366,8 +382,10 @@ CHECKS: tuple[Callable[[Scene], Awaitable[list[Finding]]], ...] = (
     _queue,
     _memories,
     _overrides,
+    _exposures,
     _certificate,
     _users,
+    _logins,
     _open_files,
     _listeners,
     _sources,

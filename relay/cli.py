@@ -240,7 +240,11 @@ def config_check(file: Path | None) -> None:
     problems = list(_unusable(settings))
     if problems:
         fail(problems)
-    click.echo(f"{file if file is not None else 'the environment (no settings file)'}: no mistakes found")
+    place = file if file is not None else "the environment (no settings file)"
+    click.echo(f"{place}: no mistakes found")
+    for setting, network in settings.exposures:
+        warning = f"WARNING, an open relay: {setting} lets {network} send to anyone, without a login"
+        click.echo(f"{place}: {warning}", err=True)
 
 
 def _unusable(settings: Settings) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Annotated, TypeVar
 
@@ -12,6 +13,7 @@ from relay.override_settings import domain_pattern
 from relay.policy.clients import ANY, NULL_SENDER, USER, Grant, Headers, LineEnds, Quota
 from relay.setting_types import Network, OptionalCount, OptionalSize, Section, Written, host_name, route_name
 
+_BRACES = re.compile(r"\{[a-z_]+\}\Z")
 Choice = TypeVar("Choice", bound=Enum)
 
 
@@ -33,6 +35,11 @@ def _mailboxes(value: object) -> str:
     """An address, a domain, `.domain`, or `*`."""
     if value == ANY:
         return ANY
+    if value == NULL_SENDER:
+        raise ValueError("the null sender can stand in senders alone")
+    if isinstance(value, str) and value.startswith(("@", "*.")):
+        what = "below a domain are .example.org" if value.startswith("*.") else "of a domain are example.org"
+        raise ValueError(f"all addresses {what}, in this form")
     if not isinstance(value, str) or "@" not in value:
         return domain_pattern(value)
     try:
@@ -43,6 +50,8 @@ def _mailboxes(value: object) -> str:
         raise ValueError(f"has a * that stands for nothing: all addresses of a domain are {address.domain}")
     if USER in address.local:
         raise ValueError(f"has {USER} where it stands for nothing: senders may be {USER} or {USER}@example.org")
+    if _BRACES.match(address.local):
+        raise ValueError(f"the login is {USER}, and nothing else stands for something")
     return f"{address.plain_local}@{address.domain}"
 
 

@@ -73,7 +73,7 @@ def _verdicts(
         yield Verdict("sender", str(sender or "<>"), None if allowed else replies.SENDER_NOT_ALLOWED.text)
     for recipient in recipients:
         refusal = None if row.grant.allows_recipient(recipient) else replies.RECIPIENT_NOT_ALLOWED.text
-        for sender in senders:
+        for sender in senders or (None,):  # a route may take no mail at all for it
             rejected = settings.routes.refusal(sender, peer.login, recipient)
             if refusal is None and rejected is not None:
                 refusal = replies.rejected(rejected).text
@@ -144,7 +144,7 @@ def _lines(row: Row) -> list[str]:
     lines = [f"{row.number}. {grant.name}{f'  ({_IMPLIED})' if row.implied else ''}", f"    {_whom(grant)}"]
     for name, patterns in (("from", grant.senders), ("with From", grant.header_from), ("to", grant.recipients)):
         lines += [f"    {name} {', '.join(patterns)}"] * bool(patterns)
-    if not grant.senders and not grant.recipients:
+    if not grant.senders and not grant.recipients and not grant.is_for_nobody:
         lines.append("    from anyone to anyone")
     if grant.max_message_size is not None:
         lines.append(f"    messages of at most {format_size(grant.max_message_size)}")

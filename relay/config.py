@@ -36,6 +36,7 @@ _PLAIN_WORDS = {  # for pydantic's kinds of error
     "string_type": "must be text in quotes",
     "tuple_type": "must be a list in brackets",
     "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
 }
 
 
@@ -239,6 +240,8 @@ def _words(found: Any) -> str:
         return "is missing"
     if kind in ("model_type", "model_attributes_type"):
         return f"must be a section that begins with [{found['loc'][0]}] (got {_shown(value)})"
+    if kind == "tuple_type" and isinstance(value, dict) and found["loc"][0] in _tables():
+        return f"must be written [[{found['loc'][0]}]], with two brackets: there may be several"
     if kind in _PLAIN_WORDS:
         text = _PLAIN_WORDS[kind]
     elif kind == "value_error":

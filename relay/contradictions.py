@@ -45,6 +45,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     yield from _logins_amiss(settings)
     yield from _listeners_amiss(settings)
     yield from _clients_amiss(settings)
+    yield from _certificates_not_asked_for(settings)
     yield from _addresses_twice(settings)
     yield from _overrides_twice(settings)
     yield from _sources_twice(settings)
@@ -118,17 +119,41 @@ def _clients_amiss(settings: Settings) -> Iterator[Finding]:
             yield (CLIENT,), f"the client {client.name}: {what}"
 
 
+def _certificates_not_asked_for(settings: Settings) -> Iterator[Finding]:
+    """Tables for certificates that no listener of theirs asks for."""
+    asking = {one.name for one in settings.listeners if one.ask_certificate and one.tls is not ListenerTls.NONE}
+    for client in settings.client:
+        theirs = asking.intersection(client.listeners) if client.listeners else asking
+        if client.certificates and settings.submission.client_ca_file and not theirs:
+            what = "certificates, but no listener of it asks for one: see ask_certificate and tls"
+            yield (CLIENT, LISTENER), f"the client {client.name}: {what}"
+
+
 def _addresses_twice(settings: Settings) -> Iterator[Finding]:
     """One place, two listeners: only one of them could have it."""
     seen: set[str] = set()
     given, admin = settings.submission, ("admin", "listen")
     places: list[tuple[Name, Iterable[HostPort | Inherited]]] = [(LISTEN, given.listen), (LISTEN_TLS, given.listen_tls)]
     places += [(LISTENER, listener.listen) for listener in settings.listener]
-    for name, addresses in (*places, (admin, settings.admin.listen)):
+    places.append((admin, settings.admin.listen))
+    taken = {str(address) for _, addresses in places for address in addresses}
+    for name, addresses in places:
         for address in addresses:
-            if str(address) in seen and (isinstance(address, Inherited) or address.port):
-                yield (name, LISTEN, LISTEN_TLS, LISTENER, admin), f"{address} is there twice"
+            if isinstance(address, HostPort) and not address.port:
+                continue
+            blamed, wider = (name, LISTEN, LISTEN_TLS, LISTENER, admin), _all_addresses(address)
+            if str(address) in seen:
+                yield blamed, f"{address} is there twice"
+            elif wider in taken and wider != str(address):
+                yield blamed, f"{address} is a part of {wider}, which is there too: both cannot be had"
             seen.add(str(address))
+
+
+def _all_addresses(place: HostPort | Inherited) -> str:
+    """The place that takes the port of all addresses of the kind, and so of this one."""
+    if isinstance(place, Inherited):
+        return ""
+    return f"[::]:{place.port}" if ":" in place.host else f"0.0.0.0:{place.port}"
 
 
 def _login_of_sendmail(settings: Settings) -> Iterator[Finding]:
@@ -166,6 +191,8 @@ def _logins_amiss(settings: Settings) -> Iterator[Finding]:
     if login.url_token_file and not login.url:
         yield (("login", "url_token_file"), ("login", "url")), "needs login.url, for which it is"
     for key in ("issuer", "audience"):
+        if getattr(login, key) and not login.jwks:
+            yield (("login", key), ("login", "jwks")), "needs login.jwks: without it no tokens are taken"
         if login.jwks and not getattr(login, key):
             what = f"needs login.{key}: tokens for others, or of others, would be good here"
             yield (("login", "jwks"), ("login", key)), what

@@ -26,6 +26,7 @@ _SMALLEST_SIZE, _LARGEST_SIZE = 1 << 10, 100 << 30
 _HOST_AND_PORT = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]+))(?::([0-9]{1,10}))?\Z")
 _ROUTE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 _SYSTEMD = "systemd:"
+_HINTS = {"localhost": "; write 127.0.0.1 or [::1]", "*": "; all addresses are 0.0.0.0 and [::]"}
 _SOCKET_NAME = re.compile(r"[!-9;-~]{1,255}\Z")  # systemd.socket(5): printable ASCII without colon
 COUNT_LIMIT = 1_000_000  # an upper limit for counts: whoever writes more has mistyped
 
@@ -66,7 +67,7 @@ def _split_port(text: object, default_port: int | None, lowest: int) -> tuple[st
         return text, default_port
     found = _HOST_AND_PORT.match(text)
     if found is None or (found[3] is None and default_port is None):
-        raise ValueError("must be host:port, with an IPv6 address in brackets: [::1]:2525")
+        raise ValueError("must be host:port, such as 192.0.2.1:25 or [2001:db8::1]:25")
     port = int(found[3]) if found[3] is not None else default_port or 0
     if not lowest <= port <= 65535:
         raise ValueError(f"the port must be from {lowest} to 65535")
@@ -105,7 +106,7 @@ def _address(host: str) -> str:
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
-        hint = "; write 127.0.0.1 or [::1]" if host.lower() == "localhost" else ""
+        hint = _HINTS.get(host.lower(), "")
         raise ValueError(f"{host!r} is not an IP address{hint}") from None
 
 

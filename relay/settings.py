@@ -16,6 +16,7 @@ from relay.limit_settings import DestinationSettings
 from relay.mail.duration import format_duration
 from relay.override_settings import OverrideSettings
 from relay.policy.clients import ANY, EVERY_USER, TRUSTED_NETWORKS, Clients, Grant
+from relay.policy.exposure import is_the_world, open_to_the_world
 from relay.policy.limits import DestinationLimits
 from relay.policy.memory import MemoryRules, OnTlsLoss
 from relay.policy.override import Overrides
@@ -252,6 +253,19 @@ class Settings(Section):
         if not any(table.users for table in self.client):
             grants.append(Grant(EVERY_USER, users=(ANY,)))
         return Clients(grants)
+
+    @property
+    def exposures(self) -> tuple[tuple[str, str], ...]:
+        """What makes it an open relay: the setting, and the network from where anybody can send to anyone."""
+        tables = {table.name: f"[[client]] {table.name}" for table in self.client}
+        found = [
+            (tables.get(grant.name, "submission.trusted_networks"), str(network))
+            for grant, network in open_to_the_world(self.clients.grants)
+        ]
+        for listener in self.listener:
+            who = f"proxy_from of [[listener]] {listener.name}"  # it may say that it speaks for a trusted address
+            found += [(who, str(network)) for network in listener.proxy_from if is_the_world(network)]
+        return tuple(found)
 
     @property
     def overrides(self) -> Overrides:

@@ -55,6 +55,7 @@ def _lines(trace: MessageTrace, now: datetime) -> Iterator[str]:
     yield f"{trace.id}  {trace.sender or '<>'} -> {_people([entry.recipient for entry in trace.recipients])}"
     yield f"  Message-ID: {f'<{trace.message_id}>' if trace.message_id is not None else 'none'}"
     yield f"  size: {count(trace.size, 'octet')}"
+    yield from (f"  from: {words}" for words in handed_in(trace))
     yield f"  TLS: {DEMANDS[trace.demand]}"
     yield from (f"  {name}: {words}" for name, words in wishes(trace.recipients))
     if trace.about is not None:
@@ -74,6 +75,15 @@ def _lines(trace: MessageTrace, now: datetime) -> Iterator[str]:
     yield from _unsettled(trace, last)
     yield ""
     yield from _ends(trace, now)
+
+
+def handed_in(trace: MessageTrace) -> Iterator[str]:
+    """Who handed the message in, where, and which row of the table of clients let it in; nothing for a notice."""
+    login = f"logged in as {trace.login}" if trace.login is not None else "without a login"
+    if trace.origin is not None:
+        yield f"{trace.origin.client}, {login}, at the listener {trace.origin.listener}, by {trace.origin.allowed_by}"
+    elif trace.login is not None:
+        yield login
 
 
 def wishes(recipients: Sequence[QueueEntry]) -> Iterator[tuple[str, str]]:

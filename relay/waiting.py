@@ -22,7 +22,7 @@ from relay.queue.history import AttemptEntry, MessageTrace
 from relay.queue.store import QueueEntry, Rest
 from relay.remedies import because, remedy
 from relay.show import clean, count, fold, until_released
-from relay.trace import DEMANDS, act_words, wishes
+from relay.trace import DEMANDS, act_words, handed_in, wishes
 
 _TITLE: Final = 14  # columns of the words in front
 
@@ -75,8 +75,8 @@ def _why_not_tried_now(entry: QueueEntry, scene: Scene) -> str:
 def _lines(trace: MessageTrace, scene: Scene) -> Iterator[str]:
     yield f"{trace.id}  {trace.sender or '<>'} -> {count(len(trace.recipients), 'recipient')}"
     yield _line("Message-ID", f"<{trace.message_id}>" if trace.message_id is not None else "none")
-    login = f", from the login {trace.login}" if trace.login is not None else ""
-    yield _line("arrived", f"{utc(trace.arrived)}, {in_words(scene.now - trace.arrived)} ago{login}")
+    yield _line("arrived", f"{utc(trace.arrived)}, {in_words(scene.now - trace.arrived)} ago")
+    yield from (_line("from", words) for words in handed_in(trace))
     yield _line("size", count(trace.size, "octet"))
     yield _line("TLS", DEMANDS[trace.demand])
     yield from (_line(name, words) for name, words in wishes(trace.recipients))

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from relay.admin.requests import FieldError
-from relay.mail.address import Address, AddressError, parse_address
+from relay.mail.address import Address, AddressError, once_each, parse_address
 from relay.mail.handed import HandedIn
 from relay.mail.letter import Attachment, Letter, LetterError, Mailbox, read_mailbox, write
 from relay.mail.listed import listed
@@ -50,7 +50,7 @@ def read_letter(body: Any, stamp: Stamp) -> tuple[HandedIn, bytes]:
         raise FieldError("from", "must be given, as text")
     author = _mailbox("from", body["from"])
     to, cc, bcc, reply_to = (_mailboxes(body, field) for field in ("to", "cc", "bcc", "reply_to"))
-    recipients = _once_each([mailbox.address for mailbox in (*to, *cc, *bcc)])
+    recipients = once_each(mailbox.address for mailbox in (*to, *cc, *bcc))
     if not recipients:
         raise FieldError("to", "must name a recipient, or else cc or bcc")
     letter = Letter(
@@ -103,7 +103,7 @@ def read_envelope(query: Mapping[str, Sequence[str]], head: bytes) -> HandedIn:
         asked["notify"] = asked["notify"].split(",")
     if re.fullmatch(r"-?[0-9]", asked.get("priority", "")):
         asked["priority"] = int(asked["priority"])
-    return HandedIn(sender, _once_each(found), *_wishes(asked))
+    return HandedIn(sender, once_each(found), *_wishes(asked))
 
 
 def needs_header(query: Mapping[str, Sequence[str]]) -> bool:
@@ -151,13 +151,6 @@ def _address(field: str, octets: bytes) -> Address:
 
 def _sender(field: str, text: str) -> Address | None:
     return None if text in ("", "<>") else _address(field, text.encode("utf-8", "surrogatepass"))
-
-
-def _once_each(addresses: Sequence[Address]) -> tuple[Address, ...]:
-    found: dict[tuple[str, str], Address] = {}
-    for address in addresses:
-        found.setdefault((address.local, address.domain), address)
-    return tuple(found.values())
 
 
 def _headers(value: Any) -> list[tuple[str, str]]:

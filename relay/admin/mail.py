@@ -122,14 +122,16 @@ class MailDesk:
     async def _raw(self, request: web.Request, coming: _Coming) -> tuple[HandedIn, AsyncIterator[bytes]]:
         """The message as it is."""
         query = {field: request.query.getall(field) for field in request.query}
-        head = b""
+        head = bytearray()
         if needs_header(query):
             async for chunk in coming:
+                looked = max(0, len(head) - 3)  # a blank line may have begun before
                 head += chunk
-                if _BLANK_LINE.search(head) or len(head) > MAX_HEADER:
+                if _BLANK_LINE.search(head, looked) or len(head) > MAX_HEADER:
                     break
-            coming.put_back(head)
-        return read_envelope(query, _BLANK_LINE.split(head, maxsplit=1)[0]), coming
+            coming.put_back(bytes(head))
+        envelope = await asyncio.to_thread(read_envelope, query, _BLANK_LINE.split(bytes(head), maxsplit=1)[0])
+        return envelope, coming
 
     async def _letter(self, coming: _Coming) -> tuple[HandedIn, AsyncIterator[bytes]]:
         if coming.has_query:

@@ -122,6 +122,7 @@ class Metrics:
             events.ServiceStopped: _nothing,
             events.AdminStarted: _nothing,
             events.ListenerStarted: _nothing,
+            events.OpenRelay: _nothing,
             events.FewFiles: _nothing,
             events.CertificateRenewed: _nothing,
             events.CertificateRefused: self._plain(

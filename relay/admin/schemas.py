@@ -180,7 +180,7 @@ def _history() -> dict[str, Schema]:
                 "tls_demand": {"type": "string", "enum": [demand.value for demand in TlsDemand]},
                 "arrived": _TIME,
                 "about": _MAYBE_TEXT,
-                "login": _MAYBE_TEXT,
+                **dict.fromkeys(("login", "client", "listener", "allowed_by"), _MAYBE_TEXT),
                 "ret": _MAYBE_TEXT,
                 "envid": _MAYBE_TEXT,
                 "recipients": list_of(ref("Recipient")),

@@ -55,6 +55,11 @@ class Tokens:
         """Read the file. Raises ValueError, naming file and line, for a mistake in it, and OSError if unreadable."""
         return Tokens(path, *_read(path))
 
+    @property
+    def senders(self) -> frozenset[str]:
+        """The names of those that may send."""
+        return frozenset(token.name for token in self._tokens if token.scope is Scope.SEND)
+
     def refresh(self) -> str | None:
         """Read the file again if it has changed. Returns what is wrong with a new one, once; the old stays in force."""
         stamp = file_stamp(self._path)

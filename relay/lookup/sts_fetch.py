@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from relay.guard import AddressGuard
+from relay.https_fault import https_fault
 from relay.lookup.resolver import Answer, LookupFailed, Resolver
 from relay.policy.sts import MAX_POLICY_OCTETS, StsPolicy, StsSyntaxError, parse_policy
 
@@ -153,15 +154,7 @@ def _why(error: Exception) -> str:
     match error:
         case _Unfit():
             return str(error)
-        case aiohttp.ClientConnectorCertificateError():
-            reason = error.certificate_error
-            detail = reason.verify_message if isinstance(reason, ssl.SSLCertVerificationError) else "not valid"
-            return f"its certificate was not accepted ({detail})"
-        case aiohttp.ClientConnectorSSLError():
-            return "the TLS handshake failed"
         case aiohttp.ClientConnectorDNSError():
             return str(error.os_error)
-        case aiohttp.ClientConnectorError() | OSError():
-            return "no connection to it could be made"
         case _:
-            return "it did not answer in proper HTTP"
+            return https_fault(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -55,6 +56,11 @@ class Address:
         return _QUOTED_PAIR.sub(r"\1", self.local[1:-1]) if self.local.startswith('"') else self.local
 
     @property
+    def key(self) -> tuple[str, str]:
+        """What tells mailboxes apart: case counts in a local part, as far as a relay can know. RFC 5321 section 2.4."""
+        return self.local, self.domain
+
+    @property
     def needs_smtputf8(self) -> bool:
         """Whether only a host with SMTPUTF8 can take it: a non-ASCII domain has an A-label form, a local part not."""
         return not self.local.isascii()
@@ -70,6 +76,14 @@ class Address:
     def literal(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         """The IP address when the domain is an address literal, otherwise None."""
         return _literal_address(self.domain) if self.domain.startswith("[") else None
+
+
+def once_each(addresses: Iterable[Address]) -> tuple[Address, ...]:
+    """Each mailbox once, in the order and spelling in which it came first."""
+    found: dict[tuple[str, str], Address] = {}
+    for address in addresses:
+        found.setdefault(address.key, address)
+    return tuple(found.values())
 
 
 @lru_cache(maxsize=1024)  # only what is a domain is kept, so nothing long

@@ -22,6 +22,8 @@ _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TYPE = re.compile(r"([a-z0-9][a-z0-9!#$&^_.+-]{0,126})/([a-z0-9][a-z0-9!#$&^_.+-]{0,126})\Z", re.IGNORECASE)
 _CID = re.compile(r"[!-;=?-~]{1,200}\Z")  # no brackets, no blanks
+_MAX_MAILBOX = 1000  # characters: what finds the name in a longer one could take minutes
+_MAX_FIELD = 32 * 1024  # of what a field says; RFC 5322 knows no limit, others do
 _POLICY = SMTP.clone(cte_type="7bit")
 # What other parts of the letter say, or others than its author.
 _NOT_TO_BE_GIVEN = frozenset(
@@ -74,6 +76,8 @@ class Letter:
 
 def read_mailbox(text: str) -> Mailbox:
     """Read `a@example.org` or `Name <a@example.org>`. Raises AddressError."""
+    if len(text) > _MAX_MAILBOX:
+        raise AddressError(f"must not have more than {_MAX_MAILBOX} characters")
     found = _FORM.match(text)
     if found is None or _CONTROL.search(text):
         raise AddressError("must be an address, or a name and an address in < >")
@@ -131,6 +135,8 @@ def _given(name: str, value: str) -> str:
 def _field(name: str, value: str, part: str) -> str:
     if _CONTROL.search(value):
         raise LetterError(part, "must not have control characters or line ends")
+    if len(value) > _MAX_FIELD:
+        raise LetterError(part, f"must not have more than {_MAX_FIELD} characters")
     encoded = Header(value, "us-ascii" if value.isascii() else "utf-8", 76, name).encode(linesep="\r\n")
     return f"{name}: {encoded}"
 

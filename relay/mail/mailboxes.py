@@ -38,6 +38,7 @@ _CHARSET = re.compile(
 )
 _SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "ks_c_5601-1987": "cp949", "euc-kr": "cp949"}  # what is meant
 _THIN = re.compile(r"[^\S \t]")  # blanks that may be too small to be seen
+_AROUND = re.compile(r"[ \t]*@[ \t]*|[ \t]+(?=\.[^\s.])")  # blanks that the eye overlooks in an address
 _WORD = re.compile(r"""[^\s<>()\[\],;:"'\\]+""")
 
 _Token = tuple[str, str]  # kind, text
@@ -57,7 +58,7 @@ class Mailboxes:
         """
         for name in self.names:
             text = shown(_THIN.sub("", name)).replace("\u3002", ".")  # RFC 3490 §3.1: a dot too, for the eye at least
-            for word in _WORD.findall(text):
+            for word in _WORD.findall(_AROUND.sub(lambda found: found[0].strip(), text)):
                 if "@" in word and "." in word.rpartition("@")[2]:
                     yield word.rstrip(".")
 

@@ -208,6 +208,15 @@ class Once:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a message came from: the client's address, the listener, and the `[[client]]` that let it in."""
+
+    client: str
+    listener: str
+    allowed_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewMessage:
     """A message ready to be stored. `body` is final: nothing changes an octet of it from here on.
 
@@ -231,6 +240,7 @@ class NewMessage:
     priority: int = 0
     deliver_by: DeliverBy | None = None
     once: Once | None = None
+    origin: Origin | None = None  # None: it is ours
 
     @property
     def due(self) -> datetime:

@@ -102,13 +102,14 @@ class Grant:
     line_ends: LineEnds | None = None
 
     @property
-    def _is_for_somebody(self) -> bool:
-        return bool(self.networks or self.users or self.certificates)
+    def is_for_nobody(self) -> bool:
+        """Whether no client fits it: trusted networks that are empty."""
+        return not (self.networks or self.users or self.certificates)
 
     def fits(self, peer: Peer) -> bool:
         """Whether it is for this client."""
         return (
-            self._is_for_somebody
+            not self.is_for_nobody
             and (not self.networks or peer.is_in(self.networks))
             and (not self.users or (peer.login is not None and not {ANY, peer.login}.isdisjoint(self.users)))
             and (not self.certificates or _has_one(peer.certificates, self.certificates))
@@ -118,7 +119,7 @@ class Grant:
     def covers(self, other: Grant) -> bool:
         """Whether it is for every client that `other` is for, so that `other` says nothing after it."""
         return (
-            self._is_for_somebody
+            not self.is_for_nobody
             and _covers_networks(self.networks, other.networks)
             and _covers(self.users, other.users)
             and _covers(self.certificates, other.certificates)

@@ -8,12 +8,12 @@ RFC 5322 sections 3.6 and 3.6.6, RFC 6409 section 8, RFC 5321 section 4.4 (no Re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime, formataddr
 
-from relay.mail.address import Address, AddressError, parse_address
+from relay.mail.address import Address, AddressError, once_each, parse_address
 from relay.mail.listed import listed
 
 _LINE_END = re.compile(rb"\r*\n")
@@ -97,7 +97,7 @@ def _envelope(wish: Wish, author: Author, fields: Sequence[Field]) -> tuple[Addr
     named = [one for text in wish.recipients for one in _listed(text)]
     if wish.extract:
         named += _named_in(fields)
-    recipients = _unique(_address(octets, author.domain, "") for octets in named)
+    recipients = once_each(_address(octets, author.domain, "") for octets in named)
     if not recipients:
         raise DataError("no recipients: give them as arguments, or in the header with -t")
     return _sender(wish.sender, author), recipients
@@ -204,14 +204,6 @@ def _address(octets: bytes, domain: str, what: str) -> Address:
     except AddressError as error:
         shown = octets.decode("utf-8", "replace")
         raise DataError(f"{what}{shown!r}: {error}") from None
-
-
-def _unique(addresses: Iterable[Address]) -> tuple[Address, ...]:
-    """Each once, in the order and spelling in which it came first."""
-    found: dict[tuple[str, str], Address] = {}
-    for address in addresses:
-        found.setdefault((address.local, address.domain), address)
-    return tuple(found.values())
 
 
 def _is_utf8(head: bytes) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from relay.mail.message import Claim, MessageDsn, MessageId, NewMessage, TlsDemand
+from relay.mail.message import Claim, MessageDsn, MessageId, NewMessage, Origin, TlsDemand
 from relay.mail.outcome import Delivered, State, TlsUsed
 from relay.mail.record import AttemptRecord, decode, encode
 from relay.policy.retry import SettledRecipient, Settlement
@@ -27,7 +27,10 @@ MAX_WAITING: Final = 16 << 10  # octets; when it is more, reasons and replies go
 
 INSERT_ATTEMPT: Final = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_MIDDLE: Final = "DELETE FROM attempt WHERE message = ? AND destination = ? AND number > ? AND number <= ?"
-SELECT_MESSAGE: Final = "SELECT id, message_id, sender, size, demand, arrived, about, login, ret, envid FROM message"
+SELECT_MESSAGE: Final = (
+    "SELECT id, message_id, sender, size, demand, arrived, about, login, ret, envid, client, listener, allowed_by"
+    " FROM message"
+)
 SELECT_ATTEMPTS: Final = (
     "SELECT destination, number, began, ended, closed, waiting, notices, record"
     " FROM attempt WHERE message = ? ORDER BY began, lease"
@@ -108,6 +111,7 @@ class MessageTrace:
     acts: tuple[ActEntry, ...] = ()  # of each kind the newest, by time
     login: str | None = None  # under which the client sent it
     dsn: MessageDsn = _NOTHING_ASKED
+    origin: Origin | None = None  # None: a notice of ours, or mail of a version that did not keep it
 
 
 def attempt_row(
@@ -186,7 +190,7 @@ def to_trace(
     row: Row, recipients: tuple[QueueEntry, ...], attempts: Iterable[AttemptEntry], acts: Iterable[ActEntry] = ()
 ) -> MessageTrace:
     """From SELECT_MESSAGE."""
-    id, message_id, sender, size, demand, arrived, about, login, ret, envid = row
+    id, message_id, sender, size, demand, arrived, about, login, ret, envid, *origin = row
     return MessageTrace(
         id=MessageId(id),
         message_id=message_id,
@@ -200,6 +204,7 @@ def to_trace(
         acts=tuple(acts),
         login=login,
         dsn=to_dsn(ret, envid),
+        origin=None if origin[0] is None else Origin(*origin),
     )
 
 

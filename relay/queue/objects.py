@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from relay.mail.duration import format_duration
+from relay.mail.message import Origin
 from relay.queue.control import Action, Tally
 from relay.queue.history import ActEntry, AttemptEntry, MessageTrace
 from relay.queue.hold_rules import HoldRule
@@ -132,6 +133,14 @@ def of_hold_rule(rule: HoldRule) -> Object:
     }
 
 
+def _of_origin(origin: Origin | None) -> Object:
+    return {
+        "client": None if origin is None else origin.client,
+        "listener": None if origin is None else origin.listener,
+        "allowed_by": None if origin is None else origin.allowed_by,
+    }
+
+
 def of_trace(trace: MessageTrace) -> Object:
     """A message's life."""
     return {
@@ -142,6 +151,8 @@ def of_trace(trace: MessageTrace) -> Object:
         "tls_demand": trace.demand.value,
         "arrived": json_time(trace.arrived),
         "about": None if trace.about is None else str(trace.about),
+        "login": trace.login,
+        **_of_origin(trace.origin),
         "recipients": [
             {
                 "address": entry.recipient,
@@ -213,7 +224,6 @@ def of_message(trace: MessageTrace, rests: Mapping[str, Rest]) -> Object:
     """All that is known of one message, its recipients in full, and which of their destinations rest."""
     destinations = {entry.destination for entry in trace.recipients if not entry.state.closed}
     return of_trace(trace) | {
-        "login": trace.login,
         "ret": None if trace.dsn.ret is None else trace.dsn.ret.value,
         "envid": trace.dsn.envid,
         "recipients": [of_entry(entry) for entry in trace.recipients],

@@ -17,6 +17,7 @@ from relay.mail.message import (
     MessageId,
     NewMessage,
     Notify,
+    Origin,
     Recipient,
     RecipientDsn,
     Ret,
@@ -33,7 +34,7 @@ _CHANGING = re.compile(r"[+=-]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_BODY = "INSERT INTO body VALUES (?, ?, ?)"
 INSERT_RECIPIENT = (
     "INSERT INTO recipient (message, number, address, domain, destination, flow, notify, orcpt, state, attempts,"
@@ -103,7 +104,12 @@ def message_row(message: NewMessage, about: MessageId | None = None) -> Row:
         message.priority,
         None if message.deliver_by is None else to_micros(message.deliver_by.time),
         None if message.deliver_by is None else message.deliver_by.mode,
+        *_origin_row(message.origin),
     )
+
+
+def _origin_row(origin: Origin | None) -> Row:
+    return (None, None, None) if origin is None else (origin.client, origin.listener, origin.allowed_by)
 
 
 def body_row(message: NewMessage) -> Row:

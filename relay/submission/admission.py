@@ -22,7 +22,7 @@ class Admission:
 
     def __init__(self, front: Front, max_recipients: int) -> None:
         self._front = front
-        self._max_recipients = max_recipients
+        self.max_recipients = max_recipients
 
     async def begin(self, grant: Grant, peer: Peer, mail: Mail, asked: Timing) -> Transaction | Reply:
         """A message of this sender, if it may come from there. It is counted until it is given up or stored."""
@@ -32,8 +32,9 @@ class Admission:
         fault = await domains.sender_fault(mail.sender) if domains is not None else None
         if fault is not None:
             return fault
-        if grant.quota.unlimited or quotas is None:
+        if grant.quota.unlimited:
             return Transaction(mail, asked)
+        assert quotas is not None  # noqa: S101  (see Front: without them nobody with a quota gets in)
         spending = quotas.message(grant, peer)
         return replies.over_quota(spending) if isinstance(spending, Over) else Transaction(mail, asked, spending)
 
@@ -41,7 +42,7 @@ class Admission:
         """One more recipient; None: it is among the recipients, else what stands against it."""
         why_not = await self._why_not(grant, peer, transaction, rcpt.recipient)
         if why_not is None:
-            transaction.add(_key(rcpt.recipient), rcpt)
+            transaction.add(rcpt)
         return why_not
 
     async def _why_not(self, grant: Grant, peer: Peer, transaction: Transaction, recipient: Address) -> Reply | None:
@@ -52,9 +53,9 @@ class Admission:
         rejected = self._front.refusal(sender, login, recipient)
         if rejected is not None:
             return replies.rejected(rejected)
-        if _key(recipient) in transaction.recipients:
+        if recipient.key in transaction.recipients:
             return None
-        if len(transaction.recipients) >= self._max_recipients:
+        if len(transaction.recipients) >= self.max_recipients:
             return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
         if self._front.domains is not None:
             fault = await self._front.domains.recipient_fault(sender, login, recipient)
@@ -62,7 +63,3 @@ class Admission:
                 return fault
         over = await transaction.spending.add(recipient) if transaction.spending is not None else None
         return None if over is None else replies.over_quota(over)
-
-
-def _key(recipient: Address) -> tuple[str, str]:
-    return recipient.local, recipient.domain

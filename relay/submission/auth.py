@@ -25,7 +25,9 @@ from relay.submission.sasl import Password, Talk, Token
 from relay.submission.users import Users
 from relay.submission.users_file import normal
 
-_WRONG_PASSWORD: Final = "wrong name or password"  # noqa: S105  (a reason, no password)
+_WRONG_PASSWORD: Final = "wrong password"  # noqa: S105  (a reason, no password)
+_NO_USER: Final = "no such user"
+_SERVICE_SAYS_NO: Final = "refused by login.url"
 _LEFT: Final = "left before the answer"
 _LIKE_A_TOKEN: Final = "is called like a token of the API"  # noqa: S105
 _FOR_ANOTHER: Final = "wants to act for another"
@@ -112,8 +114,9 @@ class Authenticator:
         return replies.LOGIN_REFUSED
 
     def _count(self, mechanism: str, rejected: Rejected, peer: Peer) -> None:
-        client = str(peer.address)
-        self._emit(AuthenticationFailed(client, replies.printable(rejected.name, 255), mechanism, rejected.reason))
+        name = replies.printable(rejected.name, 255)
+        client, reason = str(peer.address), rejected.reason
+        self._emit(AuthenticationFailed(client, name, mechanism, reason, peer.listener))
         full = self._failed.failed(peer.address, self._now())
         if full is not None:
             self._emit(LoginsBarred(str(full)))
@@ -149,7 +152,13 @@ class Authenticator:
         except asyncio.CancelledError:  # or whoever does not wait for the answer could have us check without end
             self._count(mechanism, Rejected(said.name, _LEFT), peer)
             raise
-        return Rejected(said.name, _WRONG_PASSWORD) if found is None else found
+        return self._wrong(said.name) if found is None else found
+
+    def _wrong(self, name: str) -> Rejected:
+        """For the log alone: the client does not hear which of them it was."""
+        if self._users is not None and self._users.knows(name):
+            return Rejected(name, _WRONG_PASSWORD)
+        return Rejected(name, _NO_USER if self._service is None else _SERVICE_SAYS_NO)
 
     async def _scram(self, talk: Talk, peer: Peer) -> Outcome:
         message = await talk.first()
@@ -164,10 +173,10 @@ class Authenticator:
         if isinstance(final, Reply) or self._is_barred(peer):
             return final if isinstance(final, Reply) else replies.LOGIN_BARRED
         if self._users.verifier(first.name) != verifier:  # the file has changed since the challenge
-            return Rejected(first.name, _WRONG_PASSWORD)
+            return self._wrong(first.name)
         proof = scram.judge(first, challenge, verifier, final)
         if isinstance(proof, Reply):
-            return Rejected(first.name, _WRONG_PASSWORD) if proof is replies.LOGIN_REFUSED else proof
+            return self._wrong(first.name) if proof is replies.LOGIN_REFUSED else proof
         last = await talk.ask(proof)  # RFC 4954 §4: what comes with a success goes before it, and is answered
         if isinstance(last, Reply):
             return last

@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from relay.events import DefectFound, SubmissionRefused
+from relay.events import DefectFound
 from relay.mail.status import Reply
 from relay.policy.clients import Grant, Peer
 from relay.settings import ListenerSettings, ListenerTls
@@ -21,6 +21,7 @@ from relay.submission import replies
 from relay.submission.access import client_address
 from relay.submission.client_certificate import certificate_names
 from relay.submission.crowd import Seat
+from relay.submission.front import refused
 from relay.submission.shared import Shared
 from relay.submission.stream import BadLine, Gone, Stream
 
@@ -208,7 +209,7 @@ class Conversation(Stream):
         self._at_command = False
 
     def _report(self, reply: Reply, about: str) -> None:
-        self._shared.front.emit(SubmissionRefused(str(self._peer.address), reply.text, replies.printable(about)))
+        self._shared.front.emit(refused(self._peer, reply.text, about))
 
     # Verbs, named as aiosmtpd names them. Arguments too come its way: as text, with surrogates for what is not UTF-8.
 
@@ -249,8 +250,7 @@ class Conversation(Stream):
         self._identify(replace(self._peer, certificates=(), login=None))
         failure = await self.start_tls(context)
         if failure is not None:
-            event = SubmissionRefused(str(self._peer.address), "connection closed", f"TLS handshake failed: {failure}")
-            self._shared.front.emit(event)
+            self._shared.front.emit(refused(self._peer, "connection closed", f"TLS handshake failed: {failure}"))
             raise Gone
         self._identify(replace(self._peer, certificates=certificate_names(self._link)))
 

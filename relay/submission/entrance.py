@@ -10,7 +10,7 @@ import asyncio
 import socket
 from dataclasses import replace
 
-from relay.events import SubmissionRefused
+from relay.events import DefectFound
 from relay.listen import BACKLOG
 from relay.mail.status import Reply
 from relay.policy.clients import Peer
@@ -18,6 +18,7 @@ from relay.settings import ListenerSettings, ListenerTls
 from relay.submission.access import client_address
 from relay.submission.conversation import Arrival
 from relay.submission.crowd import Seat
+from relay.submission.front import refused
 from relay.submission.proxy import MAX_OCTETS, Header, Malformed, read_header
 from relay.submission.session import Session
 from relay.submission.shared import Shared
@@ -92,7 +93,10 @@ class Entrance:
 
         def ended(task: asyncio.Task[None]) -> None:
             self._half_way.discard(task)
-            if task.cancelled():  # perhaps before it had begun
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                self._shared.front.emit(DefectFound("entrance", repr(error)))
+            if task.cancelled() or error is not None:  # perhaps before it had begun
                 client.close()
 
         task.add_done_callback(ended)
@@ -146,9 +150,10 @@ class Entrance:
 
     async def _shake_hands(self, client: socket.socket, peer: Peer) -> None:
         shared, contexts = self._shared, self._shared.tls
+        assert contexts is not None  # noqa: S101  (`bind` wants a certificate)
         seat = shared.enter(peer, shared.clients.grant(peer) is not None)
-        if contexts is None or isinstance(seat, Reply):
-            client.close()  # never in clear text
+        if isinstance(seat, Reply):
+            client.close()  # never a word in clear text
             return
         arrival = Arrival(self._listener, peer, seat)
         try:
@@ -163,7 +168,7 @@ class Entrance:
             shared.crowd.leave(seat)
             client.close()
             about = f"TLS handshake failed: {handshake_fault(error)}"
-            shared.front.emit(SubmissionRefused(str(peer.address), "connection closed", about))
+            shared.front.emit(refused(peer, "connection closed", about))
         except asyncio.CancelledError:
             shared.crowd.leave(seat)
             raise

@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from relay.events import Emit
+from relay.events import Emit, SubmissionRefused
 from relay.mail.address import Address
 from relay.mail.message import MessageId, NewMessage
+from relay.policy.clients import Peer
 from relay.queue.store import BodyWriter
+from relay.submission import replies
 from relay.submission.callback import LoginService
 from relay.submission.domains import DomainChecks
 from relay.submission.jwks import TokenLogins
@@ -40,3 +42,8 @@ class Front:
     tokens: TokenLogins | None = None
     quotas: Quotas | None = None
     domains: DomainChecks | None = None
+
+
+def refused(peer: Peer, reply: str, about: str) -> SubmissionRefused:
+    """For the log: this client was told no. `about`: what it had said, which may hold anything."""
+    return SubmissionRefused(str(peer.address), reply, replies.printable(about), peer.listener, peer.login)

@@ -16,6 +16,8 @@ from datetime import timedelta
 
 import aiohttp
 
+from relay.https_fault import https_fault
+
 TIMEOUT = timedelta(seconds=10)  # for the whole question
 _MOST_OCTETS = 256 * 1024
 _CHUNK = 16384
@@ -56,7 +58,7 @@ class Https:
         except TimeoutError:
             return f"it did not answer within {self._seconds:g} seconds"
         except (OSError, aiohttp.ClientError, ValueError) as error:
-            return _why(error)
+            return https_fault(error)
 
     async def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer | str:
         async with (
@@ -77,19 +79,3 @@ class Https:
                     return f"its answer is larger than {_MOST_OCTETS} octets"
             found = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
             return Answer(response.status, bytes(octets), int(found[1]) if found else None)
-
-
-def _why(error: Exception) -> str:
-    match error:
-        case aiohttp.ClientConnectorCertificateError():
-            reason = error.certificate_error
-            detail = reason.verify_message if isinstance(reason, ssl.SSLCertVerificationError) else "not valid"
-            return f"its certificate was not accepted ({detail})"
-        case aiohttp.ClientConnectorSSLError():
-            return "the TLS handshake failed"
-        case aiohttp.ClientConnectorDNSError():
-            return "its name has no address"
-        case aiohttp.ClientConnectorError() | OSError():
-            return "no connection to it could be made"
-        case _:
-            return "it did not answer in proper HTTP"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 
-from relay.events import SubmissionRefused
 from relay.mail.address import Address
 from relay.mail.handed import Accepted, Declined, HandedIn
 from relay.mail.message import Once, utc_date_time
@@ -19,6 +18,7 @@ from relay.submission import replies
 from relay.submission.access import client_address
 from relay.submission.admission import Admission
 from relay.submission.data import PlainReader
+from relay.submission.front import refused
 from relay.submission.receive import Incoming, Receiver, Transaction
 from relay.submission.received import Client
 from relay.submission.timing import NO_WISH, Wish, timing
@@ -55,10 +55,13 @@ class Intake:
         address = client_address(host)
         peer = Peer(address, API_LISTENER, login=login)
         if not self.serving:
-            return Declined(replies.SHUTTING_DOWN)
+            return Declined(replies.NOT_READY)  # it starts, or it stops
         grant = self._clients.grant(peer)
         if grant is None:
             return self._declined(peer, handed, Declined(replies.LOGIN_MAY_NOT_SEND))
+        most = self._admission.max_recipients
+        if len(handed.recipients) > most:  # before each of them is looked at: there may be a million
+            return self._declined(peer, handed, Declined(replies.too_many_recipients(most)))
         mail = Mail(handed.sender, smtputf8=True, dsn=handed.dsn)
         asked = timing(_wish(handed), self._receiver.front.clock(), self._max_hold)
         if isinstance(asked, Reply):
@@ -102,7 +105,7 @@ class Intake:
         who = declined.recipients[0][0] if declined.recipients else None
         about = f"message from <{handed.sender or ''}>" + (f" to <{who}>" if who is not None else "")
         front = self._receiver.front
-        front.emit(SubmissionRefused(str(peer.address), declined.reply.text, replies.printable(about)))
+        front.emit(refused(peer, declined.reply.text, about))
         return declined
 
 

@@ -24,6 +24,15 @@ _IN_FORCE_SECONDS: Final = 7 * 86_400.0
 Fetch = Callable[[], Awaitable[Answer | str]]
 
 
+def keys_in(answer: Answer | str) -> tuple[Key, ...] | str:
+    """The issuer's keys, or why there are none. `answer`: what came of the fetch."""
+    if isinstance(answer, str):
+        return f"the issuer's keys could not be fetched: {answer}"
+    if answer.status != 200:
+        return f"the issuer's keys could not be fetched: the answer was {answer.status}"
+    return parse_keys(answer.body) or "the issuer shows no key that can be used"
+
+
 class IssuerKeys:
     """The keys. `monotonic` is a clock in seconds, `tell` hears why a fetch failed, or None when one has not."""
 
@@ -70,13 +79,9 @@ class IssuerKeys:
         self._tell(problem)
 
     def _take(self, answer: Answer | str) -> str | None:
-        if isinstance(answer, str):
-            return f"the issuer's keys could not be fetched: {answer}"
-        if answer.status != 200:
-            return f"the issuer's keys could not be fetched: the answer was {answer.status}"
-        keys = parse_keys(answer.body)
-        if not keys:
-            return "the issuer shows no key that can be used"
+        keys = keys_in(answer)
+        if isinstance(keys, str) or isinstance(answer, str):
+            return str(keys)
         seconds = _USUAL_SECONDS if answer.max_age is None else float(answer.max_age)
         self._keys, self._fetched = keys, self._monotonic()
         self._old_at = self._fetched + min(max(seconds, _SHORTEST_SECONDS), _LONGEST_SECONDS)

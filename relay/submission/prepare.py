@@ -74,10 +74,7 @@ def _fixed(header: Header, treatment: Treatment) -> Header:
     if not header.count(b"date"):
         added += b"Date: %s\r\n" % format_datetime(treatment.now.replace(microsecond=0)).encode()
     if not header.count(b"from"):
-        hostname = treatment.message_id.rpartition("@")[2]
-        added += b"From: %s\r\n" % (
-            treatment.sender.wire if treatment.sender else b"MAILER-DAEMON@" + hostname.encode()
-        )
+        added += b"From: %s\r\n" % _author(treatment)
     return Header(added + header.octets) if added else header
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from relay.disk_table import DiskTable, DiskTableError, Layout, Row, parse_time
 from relay.events import Emit, QuotaFailed, QuotaReached
 from relay.mail.address import Address
-from relay.policy.clients import NO_QUOTA, Grant, Peer, Quota
+from relay.policy.clients import Grant, Peer, Quota
 from relay.policy.quota import DAY, NOTHING, Bucket, Count, Limit, Over, Spent, account_of, over, recipient_key
 
 FILE_NAMES = "quota.sqlite3", "recipients.sqlite3"
@@ -154,8 +154,6 @@ class Quotas:
     def message(self, grant: Grant, peer: Peer) -> Spending | Over:
         """Begin a message of this client; or the limit that is in the way."""
         quota = grant.quota
-        if quota.unlimited:
-            return Spending(self, "", NO_QUOTA, peer)
         account = account_of(grant, peer)
         if quota.messages_per_minute is not None and not self._take(account, quota.messages_per_minute):
             found = Over(Limit.MESSAGES, quota.messages_per_minute)

@@ -10,19 +10,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
-from relay.events import DefectFound, MessageAccepted, SubmissionRefused
+from relay.events import DefectFound, MessageAccepted
 from relay.mail.address import Address
 from relay.mail.header import Header
-from relay.mail.message import NOTHING_ASKED, Envelope, MessageId, NewMessage, Once, RecipientDsn, SmtpUtf8, TlsDemand
+from relay.mail.message import (
+    NOTHING_ASKED,
+    Envelope,
+    MessageId,
+    NewMessage,
+    Once,
+    Origin,
+    RecipientDsn,
+    SmtpUtf8,
+    TlsDemand,
+)
 from relay.mail.status import Reply
 from relay.policy.clients import LineEnds
 from relay.settings import LongLines, SubmissionSettings
 from relay.submission import replies
 from relay.submission.content import Content, Rules
 from relay.submission.data import DataReader
-from relay.submission.front import Front
+from relay.submission.front import Front, refused
 from relay.submission.keeper import Keeper
 from relay.submission.prepare import Treatment
 from relay.submission.quota import Spending
@@ -36,7 +47,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Transaction:
-    """What MAIL and RCPT have said so far. Recipients are kept once each, by local part and domain."""
+    """What MAIL and RCPT have said so far. Recipients are kept once each, by Address.key."""
 
     mail: Mail
     timing: Timing = NO_TIMING
@@ -51,8 +62,9 @@ class Transaction:
         if self.spending is not None and not self.committing:
             self.spending.release()
 
-    def add(self, key: tuple[str, str], rcpt: Rcpt) -> None:
-        """One more recipient, or more to ask for one that is there: `key` is its local part and domain."""
+    def add(self, rcpt: Rcpt) -> None:
+        """One more recipient, or more to ask for one that is there."""
+        key = rcpt.recipient.key
         if key not in self.recipients:
             self.recipients[key] = rcpt.recipient
             if rcpt.dsn != NOTHING_ASKED:
@@ -120,13 +132,7 @@ class Receiver:
         keeper = Keeper(id, front.new_body(id), front)
         now = front.clock()
         grant = client.grant
-        may_name = None
-        if grant.header_from:
-            login = client.peer.login
-
-            def may_name(address: Address) -> bool:
-                return grant.allows_author(address, login)
-
+        may_name = partial(grant.allows_author, login=client.peer.login) if grant.header_from else None
         headers = grant.headers or client.listener.headers
         message_id = f"{keeper.name}@{self._hostname}"
         rules = Rules(
@@ -200,8 +206,8 @@ class Incoming:
 
     def refuse(self, problem: Reply) -> Reply:
         """Report a refusal, and return it."""
-        about = replies.printable(f"message from <{self._transaction.mail.sender or ''}>")
-        self._receiver.front.emit(SubmissionRefused(str(self._client.peer.address), problem.text, about))
+        about = f"message from <{self._transaction.mail.sender or ''}>"
+        self._receiver.front.emit(refused(self._client.peer, problem.text, about))
         return problem
 
     def drop(self) -> None:
@@ -249,7 +255,13 @@ class Incoming:
             release_asked=transaction.timing.release_asked,
             priority=transaction.timing.priority,
             deliver_by=transaction.timing.deliver_by,
+            origin=self._origin,
         )
+
+    @property
+    def _origin(self) -> Origin:
+        peer = self._client.peer
+        return Origin(str(peer.address), peer.listener, self._client.grant.name)
 
     def _tell(self, message: NewMessage) -> None:
         self._receiver.front.emit(
@@ -261,6 +273,7 @@ class Incoming:
                 size=message.body.size,
                 client=str(self._client.peer.address),
                 login=message.login,
+                listener=self._client.peer.listener,
                 allowed_by=self._client.grant.name,
                 release=message.release,
                 priority=message.priority,

@@ -32,6 +32,7 @@ AUTHENTICATED = _reply(235, "2.7.0 Authentication successful")
 SEND_DATA = _reply(354, "End data with <CR><LF>.<CR><LF>")
 
 SHUTTING_DOWN = _reply(421, "4.3.2 Service is shutting down, try again later")
+NOT_READY = _reply(421, "4.3.2 Service is not taking mail now, try again later")
 TIMED_OUT = _reply(421, "4.4.2 Timeout, closing connection")
 TOO_MANY_CONNECTIONS = _reply(421, "4.7.0 Too many connections, try again later")
 TOO_MANY_FROM_ADDRESS = _reply(421, "4.7.0 Too many connections from your address, try again later")
@@ -81,7 +82,7 @@ ALREADY_TLS = _reply(503, "5.5.1 TLS is already active")
 ALREADY_AUTHENTICATED = _reply(503, "5.5.1 Already authenticated")
 LOGIN_IN_TRANSACTION = _reply(503, "5.5.1 AUTH is not allowed during a mail transaction")
 UNKNOWN_MECHANISM = _reply(504, "5.5.4 Authentication mechanism not supported")
-LOGIN_REFUSED = _reply(535, "5.7.8 Wrong name or password")
+LOGIN_REFUSED = _reply(535, "5.7.8 Authentication credentials invalid")
 LOGIN_NEEDS_TLS = _reply(538, "5.7.11 Encryption required for authentication")
 RELAYING_DENIED = _reply(550, "5.7.1 Relaying denied: this client may not send mail here")
 LOGIN_NEEDED = _reply(530, "5.7.0 Authentication required")
@@ -143,6 +144,11 @@ def no_sender_domain(reason: str) -> Reply:
 def no_recipient_domain(reason: str) -> Reply:
     """RCPT with a domain that mail can't go to."""
     return _reply(550, f"5.1.2 {reason}")
+
+
+def too_many_recipients(most: int) -> Reply:
+    """A message that is for all of its recipients or for none, and never will be for so many. RFC 3463 section 3.6."""
+    return _reply(554, f"5.5.3 Too many recipients, {most} at most: send several messages")
 
 
 def rejected(message: str) -> Reply:

@@ -172,8 +172,7 @@ class Session(LoginConversation):
             self._refuse_follower(ready)
             return
         answer = await self._shared.receiver.receive(*ready, self)
-        self.forget()
-        self.say(answer)
+        self._end_message(answer)
 
     async def smtp_BDAT(self, arg: str) -> None:
         """RFC 3030 section 2: a part of the message, or its end."""
@@ -197,8 +196,16 @@ class Session(LoginConversation):
         if chunk.last or answer.code != 250:
             # RFC 3030 §2: after a refusal comes RSET; for the chunks that are on their way there is no message.
             self._chunks = None
-            self.forget()
+            self._end_message(answer)
             self._refused = answer.code != 250
+        else:
+            self.say(answer)
+
+    def _end_message(self, answer: Reply) -> None:
+        """The transaction is over. Who has sent a message with success may make all mistakes anew: sessions last."""
+        self.forget()
+        if answer.code == 250:
+            self._errors = 0
         self.say(answer)
 
     def _for_message(self) -> tuple[Client, Transaction] | Reply:

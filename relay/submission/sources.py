@@ -12,7 +12,7 @@ from relay.settings import LoginSettings
 from relay.submission.bearer import TokenRules
 from relay.submission.callback import LoginService
 from relay.submission.https import Https
-from relay.submission.jwks import IssuerKeys, TokenLogins
+from relay.submission.jwks import IssuerKeys, TokenLogins, keys_in
 
 
 def login_service(given: LoginSettings, context: ssl.SSLContext, emit: Emit) -> LoginService | None:
@@ -35,6 +35,18 @@ def token_logins(
     fetch = partial(Https(context).get, given.jwks)
     keys = IssuerKeys(fetch, monotonic, _Told("login.jwks", emit).tell)
     return TokenLogins(keys, TokenRules(given.issuer, given.audience, given.name_claim), clock)
+
+
+async def problems(given: LoginSettings, context: ssl.SSLContext) -> tuple[tuple[str, str | None], ...]:
+    """Each source that is set, and why it cannot be asked (None: it can). No login is tried."""
+    https, found = Https(context), []
+    if given.url:
+        answer = await https.get(given.url)  # whatever it thinks of GET: it is there
+        found.append(("login.url", answer if isinstance(answer, str) else None))
+    if given.jwks:
+        keys = keys_in(await https.get(given.jwks))
+        found.append(("login.jwks", keys if isinstance(keys, str) else None))
+    return tuple(found)
 
 
 class _Told:

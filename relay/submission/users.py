@@ -50,6 +50,11 @@ class Users:
         return len(self._users)
 
     @property
+    def names(self) -> frozenset[str]:
+        """Who they are."""
+        return frozenset(self._users)
+
+    @property
     def all_have_scram(self) -> bool:
         """Whether SCRAM works for every user; a client that finds it on offer may try nothing else."""
         return self._all_have_scram

@@ -29,10 +29,9 @@ def _read(content: bytes) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
     return fields, []
 
 
-def has_one_author(content: bytes, sender: str) -> bool:
-    """Whether there is one From field, or one can be made of the sender."""
-    froms = sum(name == b"from" for name, _ in _read(content)[0])
-    return froms == 1 or (froms == 0 and sender != "")
+def has_one_author(content: bytes) -> bool:
+    """Whether there is one From field, or none, so that one can be made."""
+    return sum(name == b"from" for name, _ in _read(content)[0]) <= 1
 
 
 def is_made_right(content: bytes, stored: bytes) -> bool:

@@ -6,22 +6,20 @@ replies that it hears, and knows to the octet what may then be stored. RFC 5321,
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import dataclass, field
 
 from session_header import has_one_author
+from session_reading import USER, is_login, is_sound, read_argument
 
 from relay.mail.address import parse_address
 
 MAX_SIZE = 1024
 MAX_HOPS = 100
 MAX_RECIPIENTS = 100
-USER, PASSWORD = "user", "pencil"
 _SMALL_LINE = 512  # RFC 5321 §4.5.3.1.4: so long a command must be taken
 _LARGEST_LINE = 64 * 1024
 _PATIENCE = 2  # refusals that must be borne before 421
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NAME = re.compile(rb"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,60}[A-Za-z0-9])?\Z")
 _PLAIN_PATH = re.compile(rb"(?:[a-z0-9]{1,20}@[a-z0-9]{1,20}\.test)\Z")
 _WEB = (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"PATCH", b"DELETE", b"TRACE", b"PRI")
@@ -126,9 +124,12 @@ class Model:
         del self._input[:end]
         self.commands += 1
         found = _CHUNK.match(self._line)
-        if found is None or self._asked is not None or not _is_sound(self._line) or len(self._line) > _LONGEST_COMMAND:
+        if found is None or self._asked is not None or not is_sound(self._line) or len(self._line) > _LONGEST_COMMAND:
             return True
         self._chunk = int(found[1])
+        if self._chunk > MAX_SIZE and not self._takes_chunk(found):
+            self._leaving = True  # nobody makes a server read for ever
+            return True
         return self._take_chunk(self._chunk)
 
     def _take_chunk(self, size: int) -> bool:
@@ -154,9 +155,7 @@ class Model:
         assert line is not None
         if reply.code == 421:
             web = line.upper().startswith(tuple(verb + b" " for verb in _WEB)) or line.strip().upper() in _WEB
-            said = _CHUNK.match(line)
-            too_large = said is not None and int(said[1]) > MAX_SIZE and not self._may_come
-            assert web or too_large or self._refusals >= _PATIENCE, "shown out, and for nothing"
+            assert web or self._refusals >= _PATIENCE, "shown out, and for nothing"
             self.closed = True
             return
         self._refusals += reply.code >= 500
@@ -178,7 +177,7 @@ class Model:
             _must_be_no(reply, "BDAT without a size")
             self._leaving = True
             return
-        if not _is_sound(line):
+        if not is_sound(line):
             _must_be_no(reply, "a line that is none")
             return
         if reply.code == 500 and len(line) > _SMALL_LINE:
@@ -295,10 +294,14 @@ class Model:
         lines = raw.split(b"\r\n")  # the last one is empty: every line has its end
         self._judge(b"\r\n".join(line[1:] if line.startswith(b".") else line for line in lines), reply)
 
+    def _takes_chunk(self, said: re.Match[bytes]) -> bool:
+        """Whether there is a message for it."""
+        return self._may_come and (not said[2] or said[2].upper() == b"LAST")
+
     def _after_chunk(self, said: re.Match[bytes] | None, octets: bytes, reply: Heard) -> None:
         assert said is not None
         last = said[2] is not None and said[2].upper() == b"LAST"
-        if not self._may_come or (said[2] and not last):
+        if not self._takes_chunk(said):
             _must_be_no(reply, "BDAT at the wrong time, or of another form")
             return
         self._chunks = (self._chunks or b"") + octets
@@ -322,8 +325,8 @@ class Model:
         """The answer to a whole message."""
         mail, self._mail = self._mail, None
         assert mail is not None and mail.recipients and (self.trusted or self.login), "354 to somebody who may not send"
-        if self.fixed and not has_one_author(content, mail.sender):
-            _must_be_no(reply, "a header without an author, or with too many")
+        if self.fixed and not has_one_author(content):
+            _must_be_no(reply, "a header with too many authors")
         elif self._is_bad(content):
             maybe = content.lower().count(b"received") > MAX_HOPS
             assert maybe or reply.code >= 500, f"{reply} to what SMTP does not carry, or too much of it"
@@ -357,7 +360,7 @@ class Model:
         self._end_auth(reply)
 
     def _after_answer(self, line: bytes, reply: Heard) -> None:
-        self._note(line[:-2] if _is_sound(line) else b"*")
+        self._note(line[:-2] if is_sound(line) else b"*")
         self._end_auth(reply)
 
     def _note(self, answer: bytes) -> None:
@@ -368,26 +371,10 @@ class Model:
         if reply.code == 334:
             return
         asked, self._asked = self._asked or [], None
-        good = _is_login(asked)
+        good = is_login(asked)
         assert (reply.code == 235) == good, f"{reply} to {asked}"
         if good:
             self.login = USER
-
-
-def _is_sound(line: bytes) -> bool:
-    """Whether it is a command line at all."""
-    return line.endswith(b"\r\n") and not _CONTROL.search(line[:-2])
-
-
-def _is_login(asked: list[bytes]) -> bool:
-    """RFC 4616 and the old LOGIN: whether this is how the one user logs in."""
-    try:
-        answers = [base64.b64decode(answer, validate=True).decode() for answer in asked[1:]]
-    except ValueError:
-        return False
-    if asked[0] == b"PLAIN":
-        return len(answers) == 1 and answers[0] in (f"\0{USER}\0{PASSWORD}", f"{USER}\0{USER}\0{PASSWORD}")
-    return asked[0] == b"LOGIN" and answers == [USER, PASSWORD]
 
 
 def _must(reply: Heard, good: bool, code: int) -> None:
@@ -404,28 +391,3 @@ def _must_be(reply: Heard, code: int) -> None:
 
 def _must_be_no(reply: Heard, why: str) -> None:
     assert reply.code >= 500, f"{reply} to {why}"
-
-
-def read_argument(argument: bytes, keyword: bytes) -> tuple[bytes, list[bytes]] | None:
-    """RFC 5321 section 4.1.2: the path in angle brackets, where quotes hide brackets and blanks, then words."""
-    if argument[: len(keyword)].upper() != keyword:
-        return None
-    rest = argument[len(keyword) :].lstrip(b" \t")
-    if rest[:1] != b"<":
-        return None
-    at, quoted = 1, False
-    while at < len(rest) and (quoted or rest[at : at + 1] != b">"):
-        octet = rest[at : at + 1]
-        if quoted and octet == b"\\":
-            at += 1
-        elif octet == b'"':
-            quoted = not quoted
-        elif not quoted and octet in b"< \t":
-            return None
-        at += 1
-    if at >= len(rest):
-        return None
-    after = rest[at + 1 :]
-    if after and after[:1] not in b" \t":
-        return None
-    return rest[1:at], after.split()

@@ -7,7 +7,7 @@ from random import Random
 from zlib import crc32
 
 from mutation import by_octets
-from session_model import read_argument
+from session_reading import read_argument
 from target import Target
 
 from relay.delivery.capabilities import Capabilities

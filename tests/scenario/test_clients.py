@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from postfix_here import Postfix, answers, free_port, needs_postfix, wait_until
 
-from relay.lab.certs import LabCa
+from relay.lab.certs import LabCa, Leaf
 from relay.submission.users_file import add_user
 
 pytestmark = pytest.mark.timeout(120)
@@ -54,6 +54,8 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     ca = LabCa.make(datetime.now(UTC))
     certificate, key = ca.issue(("localhost",)).write(folder)
     (folder / "ca.pem").write_bytes(ca.pem)
+    (folder / "machine").mkdir()
+    ca.issue(("machine.test",), Leaf.CLIENT_EKU).write(folder / "machine")
     (folder / "message.eml").write_bytes(MESSAGE)
     add_user(folder / "users", NAME, PASSWORD)
     doors = Doors(folder, free_port(), free_port(), free_port())
@@ -64,6 +66,7 @@ trusted_networks = []
 tls_certificate = "{certificate}"
 tls_key = "{key}"
 users_file = "{folder}/users"
+client_ca_file = "{folder}/ca.pem"
 [[listener]]
 name = "msa"
 listen = ["127.0.0.1:{doors.starttls}"]
@@ -82,6 +85,9 @@ listeners = ["inside"]
 [[client]]
 name = "people"
 users = ["*"]
+[[client]]
+name = "machines"
+certificates = ["machine.test"]
 [queue]
 path = "{folder}/state"
 [delivery]
@@ -104,6 +110,7 @@ SWAKS = "swaks --from a@a.test --to b@b.test --body hello --timeout 20 -s localh
 MSMTP = "msmtp --file=/dev/null --host=localhost --tls-trust-file=ca.pem --from=a@a.test b@b.test <message.eml"
 LOGIN = f"--auth-user {NAME} --auth-password '{PASSWORD}'"
 MSMTP_LOGIN = f"--user={NAME} --passwordeval=\"echo '{PASSWORD}'\""
+MSMTP_CERTIFICATE = "--tls-cert-file=machine/chain.pem --tls-key-file=machine/key.pem"
 CURL = "curl -sS --cacert ca.pem --mail-from a@a.test --mail-rcpt b@b.test -T message.eml"
 NAIL = "s-nail -:/ -Sv15-compat -Stls-ca-file=ca.pem -Stls-ca-no-defaults -Sfrom=a@a.test -s x"
 NAIL_LOGIN = f"://{NAME}:pencil%20%C3%BC@localhost:"
@@ -127,7 +134,12 @@ COMMANDS: dict[str, tuple[str, int]] = {
     "curl, a trusted network": (CURL + " smtp://localhost:{trusted}", 1),
     "msmtp, PLAIN after STARTTLS": (f"{MSMTP} --port={{starttls}} --tls=on --auth=plain {MSMTP_LOGIN}", 1),
     "msmtp, LOGIN over TLS": (f"{MSMTP} --port={{implicit}} --tls=on --tls-starttls=off --auth=login {MSMTP_LOGIN}", 1),
+    "msmtp, SCRAM-SHA-256": (f"{MSMTP} --port={{starttls}} --tls=on --auth=scram-sha-256 {MSMTP_LOGIN}", 1),
     "msmtp, as it likes": (f"{MSMTP} --port={{starttls}} --tls=on --auth=on {MSMTP_LOGIN}", 1),
+    "msmtp, a certificate": (f"{MSMTP} --port={{starttls}} --tls=on {MSMTP_CERTIFICATE}", 1),
+    "msmtp, EXTERNAL": (
+        f"{MSMTP} --port={{starttls}} --tls=on {MSMTP_CERTIFICATE} --auth=external --user=machine.test", 1
+    ),
     "msmtp, DSN": (f"{MSMTP} --port={{trusted}} --dsn-notify=failure,delay --dsn-return=headers", 1),
     "s-nail, STARTTLS": (
         f"{NAIL} -Smta=smtp{NAIL_LOGIN}{{starttls}} -Ssmtp-use-starttls -Ssmtp-auth=plain b@b.test </dev/null", 1
@@ -150,8 +162,8 @@ def test_a_client(name: str, doors: Doors) -> None:
     assert (ran.returncode == 0) == (expected > 0), ran.stdout + ran.stderr
     taken = doors.accepted()[before:]
     assert len(taken) == expected
-    if "trusted" not in COMMANDS[name][0]:
-        assert all(f"login={NAME}" in line for line in taken)
+    login = "machine.test" if "EXTERNAL" in name else NAME if "pencil" in COMMANDS[name][0] else None
+    assert all(f"login={login}" in line if login is not None else "login=" not in line for line in taken)
 
 
 @pytest.mark.skipif(not list(Path("/usr/lib").glob("*/sasl2/libplain.so")), reason="needs Debian's libsasl2-modules")

@@ -244,9 +244,12 @@ async def test_the_write_ahead_log_cannot_grow(tmp_path: Path) -> None:
             answers = [await here.send(numbered(number, 4000)) for number in range(2, 6)]
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert {answer[:10] for answer in answers} <= {UNAVAILABLE, FULL}
+        # The log may begin anew and have room for the first of them.
+        taken = [number for number, answer in enumerate(answers, 2) if answer.startswith(b"250")]
+        assert {answer[:10] for answer in answers if not answer.startswith(b"250")} <= {UNAVAILABLE, FULL}
+        assert len(taken) < len(answers)
         assert (await here.send(numbered(9))).startswith(b"250")
-        await everything_went(here, sink, 1, 9)
+        await everything_went(here, sink, 1, *taken, 9)
     await sink.stop()
 
 

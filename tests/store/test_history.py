@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.mail.message import Claim, MessageId, NewMessage
+from relay.mail.message import Claim, MessageId, NewMessage, Origin
 from relay.mail.outcome import Deferred, State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
 from relay.mail.status import Kind, Reply, Status
@@ -48,6 +48,13 @@ def attempts(folder: Path, id: int) -> tuple[AttemptEntry, ...]:
 async def claim(store: SqliteStore, now: datetime = NOW) -> Claim:
     (taken,) = await store.claim(1, LEASE, now, {}, 100)
     return taken
+
+
+async def test_it_is_kept_who_handed_a_message_in(store: SqliteStore, message: MakeMessage, folder: Path) -> None:
+    origin = Origin("192.0.2.8", "users", "people")
+    await store.put((replace(message(1, "a@example.org"), login="jo", origin=origin), message(2, "a@example.org")))
+    assert (trace(folder, str(MessageId(1))).login, trace(folder, str(MessageId(1))).origin) == ("jo", origin)
+    assert trace(folder, str(MessageId(2))).origin is None
 
 
 async def test_an_attempt_reads_as_it_was_written(

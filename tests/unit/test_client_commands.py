@@ -99,6 +99,15 @@ def test_without_tables_every_user_is_in_it(tmp_path: Path) -> None:
     assert "    for clients logged in" in lines
 
 
+def test_a_row_for_nobody_lets_nobody_send(tmp_path: Path) -> None:
+    lines = run(tmp_path, "list", settings="[submission]\ntrusted_networks = []\n").output.splitlines()
+    assert lines[:3] == [
+        "1. trusted-networks  (made of [submission])",
+        "    for nobody",
+        "2. users  (made of [submission])",
+    ]
+
+
 def test_the_table_as_json(tmp_path: Path) -> None:
     table = json.loads(run(tmp_path, "list", "--json").output)
     assert [(row["row"], row["name"], row["implied"]) for row in table] == [
@@ -129,7 +138,8 @@ SHOWN: list[tuple[list[str], str | None, int, str]] = [
     ),
     (["--address", "198.51.100.1", "--login", "bob", "--sender", "<>"], "staff", 0, "sender <>: allowed"),
     (["--address", "198.51.100.1", "--login", "bob", "--sender", "x@example.org"], "staff", 1, "from this address"),
-    (["--address", "127.0.0.1", "--recipient", "x@shut.test"], "trusted-networks", 0, "recipient x@shut.test: allowed"),
+    (["--address", "127.0.0.1", "--recipient", "x@shut.test"], "trusted-networks", 1, "550 5.7.1 not to there"),
+    (["--address", "127.0.0.1", "--recipient", "x@open.test"], "trusted-networks", 0, "recipient x@open.test: allowed"),
 ]
 
 

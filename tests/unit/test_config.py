@@ -113,7 +113,7 @@ SECTIONS = (
 VALUES: list[tuple[str, str]] = [
     (
         '[submission]\nlisten = ["x"]',
-        'submission.listen[0]: must be host:port, with an IPv6 address in brackets: [::1]:2525 (got "x")',
+        'submission.listen[0]: must be host:port, such as 192.0.2.1:25 or [2001:db8::1]:25 (got "x")',
     ),
     ('[submission]\nlisten = "127.0.0.1:25"', 'submission.listen: must be a list in brackets (got "127.0.0.1:25")'),
     ("[submission]\nmax_recipients = 5", "submission.max_recipients: must be at least 100 (got 5)"),

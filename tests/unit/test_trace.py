@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.mail.message import MessageId, TlsDemand
+from relay.mail.message import MessageId, Origin, TlsDemand
 from relay.mail.outcome import State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
 from relay.queue.control import AS_SET
@@ -27,6 +27,7 @@ REFUSED = HostRecord(
 ALLOWED = replace(REFUSED, host="192.0.2.2", address="192.0.2.2", rule="", verdict="sent", dialogue=())
 WAITS = Result((0, 1), State.DEFERRED, "4.7.5", MISFIT, None, "mx1.example.org", TlsUsed.NONE, NOW + HOUR)
 DONE = Result((0,), State.DELIVERED, "2.0.0", None, "250 2.0.0 kept", "mx2.example.org", TlsUsed.VERIFIED, None)
+ORIGIN = Origin("192.0.2.8", "submission", "trusted-networks")
 NEVER = Result((1,), State.FAILED, "5.1.1", "refused", "550 5.1.1 who?", "mx2.example.org", TlsUsed.VERIFIED, None)
 
 
@@ -236,6 +237,21 @@ def test_several_messages_stand_one_after_the_other() -> None:
     assert page((one, one), NOW) == f"{page((one,), NOW)}\n\n{page((one,), NOW)}"
 
 
+@pytest.mark.parametrize(
+    ("origin", "login", "line"),
+    [
+        (ORIGIN, None, "from: 192.0.2.8, without a login, at the listener submission, by trusted-networks"),
+        (ORIGIN, "jo", "from: 192.0.2.8, logged in as jo, at the listener submission, by trusted-networks"),
+        (None, "jo", "from: logged in as jo"),  # of a version that did not keep it
+        (None, None, None),
+    ],
+)
+def test_who_handed_it_in(origin: Origin | None, login: str | None, line: str | None) -> None:
+    trace = replace(message(recipient("bob@example.org", State.QUEUED, 0)), origin=origin, login=login)
+    found = [text.strip() for text in page((trace,), NOW).splitlines() if text.startswith("  from:")]
+    assert found == ([line] if line is not None else [])
+
+
 def test_json_has_the_same() -> None:
     entry = recipient("bob@example.org", State.DEFERRED, 1, NOW + HOUR)
     first = replace(
@@ -244,7 +260,7 @@ def test_json_has_the_same() -> None:
         notices=(NoticeSent(MessageId(2), None),),
     )
     act = ActEntry(0, "hold", NOW, "root", None)
-    (found,) = json.loads(as_json((replace(message(entry, attempts=(first,)), acts=(act,)),)))
+    (found,) = json.loads(as_json((replace(message(entry, attempts=(first,)), acts=(act,), origin=ORIGIN),)))
     assert found == {
         "id": "0000000000001",
         "message_id": "abc@sender.example",
@@ -253,6 +269,10 @@ def test_json_has_the_same() -> None:
         "tls_demand": "default",
         "arrived": "2030-01-01T12:00:00.000Z",
         "about": None,
+        "login": None,
+        "client": "192.0.2.8",
+        "listener": "submission",
+        "allowed_by": "trusted-networks",
         "recipients": [
             {
                 "address": "bob@example.org", "domain": "example.org", "state": "deferred", "attempts": 1,

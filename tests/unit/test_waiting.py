@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.mail.message import DeliverBy, MessageDsn, MessageId, Notify, RecipientDsn, Ret, TlsDemand
+from relay.mail.message import DeliverBy, MessageDsn, MessageId, Notify, Origin, RecipientDsn, Ret, TlsDemand
 from relay.mail.outcome import Cause, State, TlsUsed
 from relay.mail.record import AttemptRecord, HostRecord
 from relay.policy.limits import DestinationLimits, LimitEntry
@@ -38,6 +38,7 @@ SCHEDULES = Schedules(
     {Cause.OUTAGE: Schedule((MINUTE,), 2 * DAY, "retry.outage_schedule", "retry.outage_expire")},
     (4 * HOUR, 24 * HOUR),
 )
+ORIGIN = Origin("192.0.2.8", "users", "people")
 RUNNING = Scene(NOW, {}, service=True, schedules=SCHEDULES)
 
 
@@ -68,14 +69,19 @@ def test_a_whole_page() -> None:
         AttemptRecord(("MTA-STS: no policy",), (host,)),
     )
     trace = replace(
-        message(DEFERRED, acts=(act,)), attempts=(attempt,), login="jo", dsn=MessageDsn(Ret.HDRS, "QQ314159")
+        message(DEFERRED, acts=(act,)),
+        attempts=(attempt,),
+        login="jo",
+        origin=ORIGIN,
+        dsn=MessageDsn(Ret.HDRS, "QQ314159"),
     )
     assert (
         page(trace, replace(RUNNING, rests={"example.org": REST}))
         == """\
 0000000000001  from@sender.example -> 1 recipient
   Message-ID:    <abc@sender.example>
-  arrived:       2030-01-01 11:00:00 UTC, 60 min ago, from the login jo
+  arrived:       2030-01-01 11:00:00 UTC, 60 min ago
+  from:          192.0.2.8, logged in as jo, at the listener users, by people
   size:          4321 octets
   TLS:           what the recipients' domains ask
   asked:         RET=HDRS ENVID=QQ314159

@@ -225,8 +225,16 @@ async def test_all_recipients_or_none(tmp_path: Path) -> None:
             },
         )
         assert await at.stored() == []
+
+
+async def test_too_many_recipients_are_so_for_good(tmp_path: Path) -> None:
+    """RCPTs that come one by one hear 452 from some point on; to a program 503 would say: send just that again."""
+    async with sender(tmp_path) as at:
         status, found = await at.letter(to=[f"a{number}@example.org" for number in range(1001)])
-        assert (status, found["status"]) == (503, "4.5.3")
+        words = "Too many recipients, 1000 at most: send several messages"
+        assert (status, found) == (422, {"error": words, "status": "5.5.3"})
+        assert await at.stored() == []
+        assert (await at.letter(to=[f"a{number}@example.org" for number in range(1000)]))[0] == 201
 
 
 @pytest.mark.parametrize("full", [False, True])

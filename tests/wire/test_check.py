@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from relay.app import App
 from relay.check import CHECKS, look, parse_target
+from relay.events import Event, OpenRelay
 from relay.finding import Finding, Level
 from relay.lab.certs import LabCa
 from relay.lab.sink import Sink
@@ -285,6 +287,48 @@ async def test_certificate_and_users(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_those_who_are_asked_for_logins(tmp_path: Path) -> None:
+    async def shows(_: web.Request) -> web.Response:
+        return web.json_response({"keys": []})
+
+    app = web.Application()
+    app.router.add_get("/keys", shows)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    here = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with place(tmp_path) as there:
+            found = await there.check({"login": {"url": f"{here}/check", "jwks": f"{here}/keys"}})
+            assert levels(found["logins"]) == [OK, FAIL]  # who answers 405 to GET is there
+            assert "login.jwks: the issuer shows no key that can be used" in found["logins"][1].text
+            await runner.cleanup()
+            found = await there.check({"login": {"url": f"{here}/check", "jwks": f"{here}/keys"}})
+            assert levels(found["logins"]) == [FAIL, FAIL]
+            assert "login.url: no connection to it could be made" in found["logins"][0].text
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.asyncio
+async def test_users_of_tables_and_an_open_relay(tmp_path: Path) -> None:
+    users, tokens = tmp_path / "users", tmp_path / "tokens"
+    users.touch()
+    tokens.touch()
+    async with place(tmp_path) as there:
+        found = await there.check(
+            {
+                "submission": {"users_file": str(users), "trusted_networks": ["0.0.0.0/0"]},
+                "admin": {"tokens_file": str(tokens)},
+            },
+            tables={"client": [{"name": "c", "users": ["jo", "token:web"]}]},
+        )
+        assert levels(found["open relay"]) == [FAIL]
+        assert levels(found["clients"]) == [WARN, WARN]
+
+
+@pytest.mark.asyncio
 async def test_an_address_in_use_while_nothing_runs(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place_taken = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -311,10 +355,12 @@ async def test_while_the_service_runs_it_has_to_answer(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        listen = {"submission": {"listen": [f"127.0.0.1:{port}"]}}
-        app = App(there.settings(listen), there.folder, "relay.here.test", emit=lambda _: None)
+        listen = {"submission": {"listen": [f"127.0.0.1:{port}"], "trusted_networks": ["::/0"]}}
+        events: list[Event] = []
+        app = App(there.settings(listen), there.folder, "relay.here.test", emit=events.append)
         await app.start()
         try:
+            assert OpenRelay("submission.trusted_networks", "::/0") in events
             found = await there.check(listen)
             assert found["service"][0].text == f"runs, as process {os.getpid()}"
             assert [one.text for one in found["listeners"]] == [f"the service answers at 127.0.0.1:{port}"]

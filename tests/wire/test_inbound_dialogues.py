@@ -7,7 +7,7 @@ what it must hear, from the greeting on:
     who: trusted                             (that is so unless it is said) or `stranger`, or `user`, who has logged in
     over: plain starttls implicit            which of the three; all of them unless it is said, and a user needs TLS.
                                              `required`: in clear text where TLS must come first; `fixed`: in clear text
-                                             where headers are made right
+                                             where headers are made right, `lax`: where line ends are
     after: rcpt                              so far all went well: `hello`, `mail`, `rcpt`, `data` are the last command
     > NOOP                                   say a line; lines in a row go out in one piece
     >raw NOOP\\n                              say octets with escapes of Python, and no CRLF
@@ -53,11 +53,12 @@ LISTENERS = {
     ("trusted", "plain"): 0, ("trusted", "starttls"): 0, ("trusted", "implicit"): 1,
     ("stranger", "plain"): 2, ("stranger", "starttls"): 2, ("stranger", "implicit"): 3,
     ("user", "starttls"): 2, ("user", "implicit"): 3,
-    ("trusted", "required"): 4, ("trusted", "fixed"): 5,
+    ("trusted", "required"): 4, ("trusted", "fixed"): 5, ("trusted", "lax"): 6,
 }  # fmt: skip
 KINDS = {
     "trusted": ("starttls", "leave"), "trusted-tls": ("implicit", "leave"), "public": ("starttls", "leave"),
     "public-tls": ("implicit", "leave"), "msa": ("required", "leave"), "old": ("none", "fix"),
+    "lax": ("none", "leave"),
 }  # fmt: skip
 LOGIN = "AUTH PLAIN AHVzZXIAcGVuY2ls"  # user, pencil
 CLIENT_TLS = client_tls()
@@ -173,12 +174,14 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
         for name, (tls, headers) in KINDS.items()
     )
     trusting = tuple(name for name in KINDS if "public" not in name)
-    here = ClientSettings(name="here", networks=("127.0.0.0/8",), listeners=trusting)  # type: ignore[arg-type]
+    who = {"networks": ("127.0.0.0/8",)}
+    lax = ClientSettings.model_validate({"name": "lax", **who, "listeners": ("lax",), "line_ends": "normalise"})
+    here = ClientSettings.model_validate({"name": "here", **who, "listeners": trusting})
     wanted = Wanted(
         # Nobody waits, and as many as there are dialogues may come from here in a minute.
         {"listen": (), "trusted_networks": (), "max_message_size": 100_000, "tarpit": None}
         | {"max_connections_per_address": None, "connections_per_minute": None},
-        {"listener": listeners, "client": (here,)},
+        {"listener": listeners, "client": (lax, here)},
         tls=lab_tls(),
         users=Users.load(folder / "users"),
     )

@@ -30,7 +30,7 @@ BOB = f"bob:{CHEAP.hash('other')}\n"  # from before SCRAM
 GOOD = base64.b64encode(b"\0alice\0secret").decode()
 BAD = base64.b64encode(b"\0alice\0wrong").decode()
 BARRED = "454 4.7.0 Too many failed logins from your address or network, try again later"
-REFUSED = "535 5.7.8 Wrong name or password"
+REFUSED = "535 5.7.8 Authentication credentials invalid"
 
 
 def wanted(folder: Path, *lines: str, **settings: Any) -> Wanted:
@@ -121,8 +121,9 @@ async def test_scram(at_once: bool, tmp_path: Path) -> None:
         (message,) = await server.stored()
         assert b"\twith ESMTPSA (TLSv1.3 " in message.trace
         failed = [event for event in server.events if isinstance(event, AuthenticationFailed)]
-        expected = [("alice", "SCRAM-SHA-256"), ("mallory", "SCRAM-SHA-256")]
-        assert [(event.login, event.mechanism) for event in failed] == expected
+        expected = [("alice", "SCRAM-SHA-256", "wrong password"), ("mallory", "SCRAM-SHA-256", "no such user")]
+        assert [(event.login, event.mechanism, event.reason) for event in failed] == expected
+        assert {event.listener for event in failed} == {"submission-tls"}
 
 
 async def test_scram_with_a_password_that_is_taken_away_meanwhile(tmp_path: Path) -> None:

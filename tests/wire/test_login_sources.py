@@ -36,7 +36,7 @@ SERVER_TLS = lab_tls()
 TLS = client_tls()
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 UNCHECKED = "454 4.7.0 Login cannot be checked now, try again later"
-REFUSED = "535 5.7.8 Wrong name or password"
+REFUSED = "535 5.7.8 Authentication credentials invalid"
 
 
 @dataclass

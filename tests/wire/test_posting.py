@@ -151,7 +151,7 @@ async def test_the_password_goes_over_tls_to_who_proves_his_name(tmp_path: Path,
             draft(), server(there, 1, ListenerTls.IMPLICIT, **{**far, "password": "wrong"}), heard=heard
         )
         assert wrong.exit is Exit.NO_PERMISSION
-        assert wrong.lines == ("the login as alice: 535 5.7.8 Wrong name or password",)
+        assert wrong.lines == ("the login as alice: 535 5.7.8 Authentication credentials invalid",)
         unknown = await handed(draft(), server(there, 0, ListenerTls.STARTTLS, **{**far, "ca_file": None}))
         assert unknown.exit is Exit.TEMPORARY
         assert "the certificate is not good: " in unknown.lines[0]

@@ -125,6 +125,7 @@ async def test_the_event_of_a_message(tmp_path: Path) -> None:
             size=len(message.trace + message.body),
             client="127.0.0.1",
             login=None,
+            listener="submission",
             allowed_by="trusted-networks",
         )
 
@@ -158,7 +159,7 @@ async def test_size_limit(tmp_path: Path) -> None:
         assert len(files(tmp_path)) == 2
         refusal = await server.event(SubmissionRefused)
         assert refusal == SubmissionRefused(
-            "127.0.0.1", "552 5.3.4 Message too big", "message from <sender@example.test>"
+            "127.0.0.1", "552 5.3.4 Message too big", "message from <sender@example.test>", "submission"
         )
 
 

@@ -193,7 +193,7 @@ async def test_too_many_logins_at_once(tmp_path: Path) -> None:
             await clients[-1].hello()
         answers = await asyncio.gather(*(client.ask(login(b"wrong")) for client in clients))
         assert set(answers) == {
-            "535 5.7.8 Wrong name or password",
+            "535 5.7.8 Authentication credentials invalid",
             "454 4.7.0 Too many logins at once, try again later",
         }
         busy = clients[[answer[:3] for answer in answers].index("454")]

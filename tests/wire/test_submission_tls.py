@@ -226,6 +226,18 @@ async def test_clear_text_to_implicit_tls(tmp_path: Path) -> None:
         assert await no_smtp(client)
 
 
+async def test_implicit_tls_is_never_clear_text(tmp_path: Path) -> None:
+    """Not even for a defect of ours, which is told, and costs nothing but this client."""
+    async with running(tmp_path, Wanted(tls=SERVER_TLS, settings={"listen_tls": (LOOPBACK,)})) as server:
+        contexts, server.server.tls = server.server.tls, None
+        async with await server.connect(1, greeted=False) as client:
+            assert await client.reader.read() == b""
+        assert isinstance(await server.event(DefectFound), DefectFound)
+        server.server.tls = contexts
+        async with await server.connect(1, tls=TLS) as client:
+            assert (await client.hello()).startswith("250-")
+
+
 async def test_implicit_tls_needs_a_certificate(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs a certificate"):
         async with running(tmp_path, Wanted(IMPLICIT)):

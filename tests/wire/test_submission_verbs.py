@@ -320,6 +320,19 @@ async def test_too_many_errors(tmp_path: Path) -> None:
         assert await client.closed()
 
 
+@pytest.mark.parametrize("message", [b"DATA\r\nx\r\n.\r\n", b"BDAT 3 LAST\r\nx\r\n"])
+async def test_a_message_makes_up_for_mistakes(message: bytes, tmp_path: Path) -> None:
+    """Mail servers keep a session for thousands of messages, a few of which are odd."""
+    async with running(tmp_path) as server, await server.connect() as client:
+        await client.hello()
+        for _ in range(3):
+            assert [(await client.ask("FROB"))[:3] for _ in range(15)] == ["500"] * 15
+            client.send(b"MAIL FROM:<a@example.test>\r\nRCPT TO:<b@example.test>\r\n" + message)
+            answers = [(await client.reply())[:3] for _ in range(3 + message.startswith(b"DATA"))]
+            assert answers[-1] == "250"
+        assert len(await server.stored()) == 3
+
+
 async def test_recipient_after_recipient_by_a_stranger(tmp_path: Path) -> None:
     async with running(tmp_path, Wanted(loopback_trusted=False)) as server, await server.connect() as client:
         await client.hello()

@@ -17,7 +17,7 @@ from relay.mail.outcome import Cause, State, TlsUsed
 from relay.queue.store import Depth
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
-SOURCES = Path(events.__file__).parent
+SOURCES = Path(events.__file__).parents[1]
 
 
 def samples(metrics: Metrics) -> dict[str, float]:

@@ -43,7 +43,7 @@ def test_what_needs_smtputf8(name: str, header: str) -> None:
     found = Header(HEADERS[header].partition(b"\r\n")[0] + b"\r\n")
     for asked in (False, True):
         transaction = Transaction(Mail(sender, asked))
-        transaction.recipients[address.local, address.domain] = address
+        transaction.add(Rcpt(address))
         wanted = SmtpUtf8.NEEDED if header == "UTF-8" else expected
         assert _smtputf8(transaction, found) is (wanted if asked else SmtpUtf8.UNASKED)
 
@@ -97,7 +97,7 @@ class Desk:
         recipient = parse_address(b"b@example.test")
         assert await spending.add(recipient) is None
         transaction = Transaction(Mail(None, smtputf8=False), spending=spending)
-        transaction.add((recipient.local, recipient.domain), Rcpt(recipient))
+        transaction.add(Rcpt(recipient))
         client = Client(self.peer, "client.test", True, None, place, self.grant)
         incoming = await self.receiver.begin(client, transaction)
         await incoming.take(b"From: a@example.test\r\n\r\nx\r\n")

@@ -138,7 +138,7 @@ def asked(*given: tuple[str, RecipientDsn]) -> tuple[RecipientDsn, ...]:
     transaction = Transaction(Mail(None, False))
     for text, dsn in given:
         address = parse_address(text.encode())
-        transaction.add((address.local, address.domain), Rcpt(address, dsn))
+        transaction.add(Rcpt(address, dsn))
     return transaction.envelope.dsn
 
 
