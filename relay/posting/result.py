@@ -8,7 +8,6 @@ from enum import IntEnum
 from relay.mail.address import Address
 from relay.mail.status import Reply
 
-
 _LOGIN_WANTED = frozenset({530, 534, 535, 538})  # RFC 4954 §6
 
 
