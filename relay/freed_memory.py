@@ -1,7 +1,7 @@
 """Memory that was freed goes back to the system; glibc by itself keeps all that lies below something still in use.
 
-uvloop gives each TLS connection 256 KiB, of which a client uses some pages; the next one there uses others. So a service
-through which many clients have gone would end up with all of it, for as many as there once were at a time.
+uvloop gives each TLS connection 256 KiB, of which a client uses some pages; the next one there uses others. So a
+service through which many clients have gone would end up with all of it, for as many as there once were at a time.
 """
 
 from __future__ import annotations
