@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import idna
 
@@ -85,6 +86,7 @@ def once_each(addresses: Iterable[Address]) -> tuple[Address, ...]:
     return tuple(found.values())
 
 
+@lru_cache(maxsize=1024)  # only what is a domain is kept, so nothing long
 def parse_domain(text: str) -> str:
     """Return `text` as lower-case A-labels without a final dot, or a normalised address literal.
 

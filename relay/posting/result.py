@@ -8,6 +8,8 @@ from enum import IntEnum
 from relay.mail.address import Address
 from relay.mail.status import Reply
 
+_LOGIN_WANTED = frozenset({530, 534, 535, 538})  # RFC 4954 §6
+
 
 class Exit(IntEnum):
     """What programs that call `sendmail` know."""
@@ -57,7 +59,10 @@ class Result:
             return self.failed.exit
         if not self.refused:
             return Exit.OK
-        return Exit.TEMPORARY if any(one.reply.code < 500 for one in self.refused) else Exit.NO_USER
+        codes = {one.reply.code for one in self.refused}
+        if codes <= _LOGIN_WANTED and not self.replies:
+            return Exit.NO_PERMISSION
+        return Exit.TEMPORARY if min(codes) < 500 else Exit.NO_USER
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -74,6 +79,6 @@ class Result:
 def refusal(stage: str, reply: Reply, permanent: Exit) -> Failed:
     """A reply that ends everything. `permanent`: the code for a 5xx, unless it asks for a login."""
     exit = Exit.TEMPORARY if reply.code < 500 else permanent
-    if reply.code in (530, 534, 535, 538):  # RFC 4954 §6
+    if reply.code in _LOGIN_WANTED:
         exit = Exit.NO_PERMISSION
     return Failed(exit, f"{stage}: {reply.text}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from relay.policy.clients import IPAddress
 
 
+@lru_cache(maxsize=1024)
 def client_address(host: str) -> IPAddress:
     """The address of a peer as the socket names it; an IPv4 address mapped into IPv6 comes out as IPv4.
 

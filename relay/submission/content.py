@@ -18,6 +18,7 @@ from relay.submission.prepare import Treatment, prepare
 MAX_HEADER_OCTETS = 256 * 1024
 MAX_HOPS = 100  # Received lines; RFC 5321 §6.3: a large limit, normally at least 100
 _MBOX = (b"From ", b">From ")
+_NO_HEADER = Header(b"")
 _BLANKS = (b" ", b"\t")  # what goes on with the line before: no first line may go on with our Received
 
 
@@ -40,7 +41,7 @@ class Content:
 
     def __init__(self, rules: Rules) -> None:
         self.problem: Reply | None = None
-        self.header = Header(b"")
+        self.header = _NO_HEADER
         self.eight_bit = False
         self._rules = rules
         self._size = 0

@@ -126,8 +126,10 @@ class Conversation(Stream):
             self.hang_up()  # it left before we looked
             return False
         caller = self._came.peer or Peer(client_address(peer[0]), self._listener.name)
-        self._identify(replace(caller, certificates=certificate_names(self._link)))
-        seat = replies.SHUTTING_DOWN if self._shared.stopping else self._seat or self._shared.enter(self._peer)
+        names = certificate_names(self._link)
+        self._identify(replace(caller, certificates=names) if names else caller)
+        shared = self._shared
+        seat = replies.SHUTTING_DOWN if shared.stopping else self._seat or shared.enter(self._peer, self.trusted)
         if isinstance(seat, Reply):
             self.hang_up(seat)
             return False

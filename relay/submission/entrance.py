@@ -151,7 +151,7 @@ class Entrance:
     async def _shake_hands(self, client: socket.socket, peer: Peer) -> None:
         shared, contexts = self._shared, self._shared.tls
         assert contexts is not None  # noqa: S101  (`bind` wants a certificate)
-        seat = shared.enter(peer)
+        seat = shared.enter(peer, shared.clients.grant(peer) is not None)
         if isinstance(seat, Reply):
             client.close()  # never a word in clear text
             return

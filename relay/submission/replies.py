@@ -198,8 +198,13 @@ def author_refused(problem: str) -> Reply:
 
 def wire(reply: Reply) -> bytes:
     """The reply as it goes out: ASCII only, no line over 512 octets, no control characters."""
-    *first, last = [_line(line) for line in reply.lines]
-    text = "".join(f"{reply.code}-{line}\r\n" for line in first) + f"{reply.code} {last}\r\n"
+    return _wire(reply.code, reply.lines)
+
+
+@lru_cache(maxsize=128)
+def _wire(code: int, lines: tuple[str, ...]) -> bytes:
+    *first, last = [_line(line) for line in lines]
+    text = "".join(f"{code}-{line}\r\n" for line in first) + f"{code} {last}\r\n"
     return text.encode("ascii", "replace")
 
 

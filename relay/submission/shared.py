@@ -38,9 +38,9 @@ class Shared:
     landing: memoryview = field(default_factory=lambda: memoryview(bytearray(LANDING_OCTETS)))
     _news: News = field(default_factory=News)
 
-    def enter(self, peer: Peer) -> Seat | Reply:
+    def enter(self, peer: Peer, trusted: bool) -> Seat | Reply:
         """A seat for a client, for `crowd.leave`, or why there is none, which the log has heard then."""
-        found = self.crowd.enter(peer.address, self.clients.grant(peer) is not None, self._now())
+        found = self.crowd.enter(peer.address, trusted, self._now())
         if isinstance(found, Reply):
             self.turned_away(peer, found.text)
         return found

@@ -63,9 +63,9 @@ class Stream(SMTP):
     def __init__(self, timeout: timedelta, landing: memoryview) -> None:
         loop = asyncio.get_running_loop()
         # Not SMTP.__init__: to find verbs and mechanisms it walks over all attributes three times for each connection,
-        # which is a third of what a short session costs. This sets what the methods that we inherit need.
-        reader = asyncio.StreamReader(loop=loop)  # aiosmtpd wants one; nothing is ever fed to it
-        asyncio.StreamReaderProtocol.__init__(self, reader, self._cb_client_connected, loop)
+        # which is a third of what a short session costs. This sets what the methods that we inherit need; they need
+        # neither the StreamReader nor the StreamWriter that asyncio would make.
+        asyncio.StreamReaderProtocol.__init__(self, None, None, loop)  # type: ignore[arg-type]
         self.loop = loop
         self.session = self.envelope = self.transport = None
         self._original_transport = self._timeout_handle = self._handler_coroutine = None
@@ -80,6 +80,7 @@ class Stream(SMTP):
         self._held_back = False  # we have told the transport to stop reading
         self._arrival: asyncio.Future[None] | None = None
         self._nap: asyncio.Future[None] | None = None
+        self._jam: asyncio.Future[None] | None = None  # until the client takes what is sent
         self._waiting = False  # for the client, who must not be silent too long
         self._deadline = 0.0
         self.lost: asyncio.Future[None] = loop.create_future()  # done when the connection is
@@ -163,7 +164,18 @@ class Stream(SMTP):
         super().connection_lost(error)
         self._ended = True
         self._wake()
+        self.resume_writing()
         self.lost.set_result(None)
+
+    def pause_writing(self) -> None:
+        """The client does not take what is sent."""
+        self._jam = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        """It does again, or has gone."""
+        if self._jam is not None and not self._jam.done():
+            self._jam.set_result(None)
+        self._jam = None
 
     # Reading
 
@@ -270,10 +282,8 @@ class Stream(SMTP):
         if self.closing:
             raise Gone
         self._send()
-        try:
-            await self._wait_for(self._writer.drain())
-        except OSError:
-            raise Gone from None
+        if self._jam is not None:
+            await self._wait_for(self._jam)
 
     def _send(self) -> None:
         if self._output:

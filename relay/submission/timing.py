@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from relay.mail.message import DeliverBy, utc_date_time
 from relay.mail.status import Reply
@@ -85,7 +86,7 @@ def read_wish(given: Mapping[bytes, bytes | None]) -> Wish | Reply:
 
 def timing(wish: Wish, now: datetime, max_hold: timedelta | None) -> Timing | Reply:
     """What is asked for at `now`; the refusal when it is not to be had. `max_hold`: None where nothing is held."""
-    if wish == NO_WISH:
+    if wish is NO_WISH:
         return NO_TIMING
     release = now + wish.hold_for if wish.hold_for is not None else wish.hold_until
     if release is not None:
@@ -102,8 +103,12 @@ def timing(wish: Wish, now: datetime, max_hold: timedelta | None) -> Timing | Re
 
 def future_release(now: datetime, max_hold: timedelta) -> str:
     """The line for EHLO. RFC 4865 section 3. The time is that of this minute's beginning."""
-    held = min(max_hold, _MAX)
-    return f"FUTURERELEASE {max(1, int(held.total_seconds()))} {utc_date_time(now.replace(second=0) + held)}"
+    return _future_release(now.replace(second=0, microsecond=0), min(max_hold, _MAX))
+
+
+@lru_cache(maxsize=4)
+def _future_release(minute: datetime, held: timedelta) -> str:
+    return f"FUTURERELEASE {max(1, int(held.total_seconds()))} {utc_date_time(minute + held)}"
 
 
 def _date_time(text: bytes) -> datetime | None:

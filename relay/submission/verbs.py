@@ -92,6 +92,9 @@ def parse_mail(argument: bytes, extended: bool, max_size: int) -> Mail | Reply:
     given = parse_parameters(rest, MAIL_PARAMETERS if extended else _NONE)
     if isinstance(given, Reply):
         return given
+    if not given:
+        sender = _sender(path, smtputf8=False)
+        return sender if isinstance(sender, Reply) else Mail(sender, smtputf8=False)
     if int(given.get(b"SIZE") or 0) > max_size:
         return replies.TOO_BIG  # RFC 1870 §6.1
     dsn = _message_dsn(given)

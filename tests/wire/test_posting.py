@@ -223,6 +223,7 @@ async def scripted(script: Script) -> AsyncIterator[Server]:
         ({"MAIL": ["550 5.1.8 no"]}, Exit.UNAVAILABLE, "MAIL: 550 5.1.8 no"),
         ({"MAIL": ["530 5.7.0 log in"]}, Exit.NO_PERMISSION, "MAIL: 530 5.7.0 log in"),
         ({"RCPT": ["550 5.1.1 nobody"]}, Exit.NO_USER, "<to@example.test>: 550 5.1.1 nobody"),
+        ({"RCPT": ["530 5.7.0 log in"]}, Exit.NO_PERMISSION, "<to@example.test>: 530 5.7.0 log in"),
         ({"RCPT": ["450 4.2.1 later"]}, Exit.TEMPORARY, "<to@example.test>: 450 4.2.1 later"),
         ({"RCPT": ["421 4.3.2 bye"]}, Exit.TEMPORARY, "RCPT: 421 4.3.2 bye"),
         ({"DATA": ["451 4.3.0 no"]}, Exit.TEMPORARY, "DATA: 451 4.3.0 no"),
