@@ -145,7 +145,7 @@ def _tell(action: Action, tally: Tally) -> None:
 _DONE = {
     "hold": ("held", "held already"),
     "release": ("released, and due now", "not held"),
-    "retry": ("due now", "held"),
+    "retry": ("due now", "held, or not to go before a time, as the sender asked"),
     "fail": ("given up", ""),
     "drop": ("dropped", ""),
     "reroute": ("rerouted", ""),

@@ -214,13 +214,15 @@ async def _certificate(at: Scene) -> list[Finding]:
     try:
         server_contexts(file, key, given.client_ca_file)
         chain = certificates_in(file)
+        authorities = certificates_in(given.client_ca_file) if given.client_ca_file is not None else ()
     except (OSError, ValueError) as error:
         remedy = "mend the files that submission.tls_certificate, tls_key and client_ca_file name; "
         remedy += "the service's user must read them"
         return [fail("certificate", str(error), remedy)]
     if isinstance(at.roots, str):
         return []  # a failure already
-    return findings.certificate(chain, at.hostname, Trust(at.roots, at.now))
+    found = findings.certificate(chain, at.hostname, Trust(at.roots, at.now))
+    return [*found, *front_findings.client_authorities(authorities, at.now)]
 
 
 async def _exposures(at: Scene) -> list[Finding]:

@@ -6,6 +6,8 @@ to blame first), and what is wrong. Nothing is raised.
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
@@ -36,6 +38,7 @@ Name = tuple[str, str]  # section and key; the section of `hostname` is the empt
 Finding = tuple[tuple[Name, ...], str]
 
 LISTEN, LISTEN_TLS, LISTENER = ("submission", "listen"), ("submission", "listen_tls"), ("", "listener")
+_MADE_BY = {("submission", "users_file"): "user add NAME", ("admin", "tokens_file"): "admin token NAME"}
 RESERVED_NAMES = (SHORT_NAME, SHORT_TLS_NAME, API_LISTENER)
 
 
@@ -322,7 +325,8 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
     for name, path in files.items():
         fault = None if path is None else _fault_of_file(path) or (_fault_of_token(path) if name == token else None)
         if fault is not None:
-            yield (name,), fault
+            missing = fault.endswith(os.strerror(errno.ENOENT)) and name in _MADE_BY
+            yield (name,), f"{fault}; `relay {_MADE_BY[name]} --file {path}` makes it" if missing else fault
     for route in settings.route:
         path = route.password_file or route.token_file
         fault = None if path is None else _fault_of_file(path) or _fault_of_secret(route)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SECRET_OCTETS = 32
@@ -57,6 +59,21 @@ def read_word(path: Path) -> str:
 
 def _stamp_of(seen: os.stat_result) -> Stamp:
     return seen.st_mtime_ns, seen.st_size, seen.st_ino
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """One command at a time: who reads a file here, and replaces it, undoes nobody's change. Raises OSError.
+
+    It is the folder that is locked: the file will be another one, and need not be there.
+    """
+    folder = os.open(path.resolve().parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system over the network may have no locks for folders
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
+
+EXPIRES_SOON = timedelta(days=14)
 
 
 class Level(Enum):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 
-from relay.finding import Finding, fail, ok, warn
+from relay.finding import EXPIRES_SOON, Finding, fail, ok, warn
 from relay.mail.duration import utc
 from relay.policy.certificate import CertificateSyntaxError, validity
 from relay.policy.chain import EXPIRED, Roots, Trust, check_chain, name_fault
@@ -23,7 +23,6 @@ from relay.settings import DnsSettings, HostPort, TrustAd
 from relay.show import count
 
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # no clock of this program can rightly show less
-EXPIRES_SOON = timedelta(days=14)
 _ROOM_IS_SCARCE = 16  # times what is kept for delivering
 _MIB = 1 << 20
 _ISSUE = "have it issued by an authority that clients trust, and put the authority's own certificates behind it"
@@ -162,11 +161,13 @@ class FolderSeen:
 def folder(seen: FolderSeen) -> list[Finding]:
     """The folder and the room on its disk."""
     remedy = "run this as the user of the service; if it is, give that user the folder (chown), or set queue.path"
+    made = "the unit's StateDirectory makes it when the service starts; else make it, for the service's user"
     if not seen.is_folder:
         return [fail("queue", f"{seen.parent} is not a folder", "set queue.path to a folder")]
     if not seen.writable:
-        what = "cannot be written" if seen.parent == seen.path else f"cannot be made: {seen.parent} cannot be written"
-        return [fail("queue", f"{seen.path} {what}", remedy)]
+        if seen.parent != seen.path:
+            return [fail("queue", f"{seen.path} cannot be made: {seen.parent} cannot be written", made)]
+        return [fail("queue", f"{seen.path} cannot be written", remedy)]
     text = "can be written" if seen.parent == seen.path else "does not exist yet; it is made when the service starts"
     return [ok("queue", f"{seen.path} {text}"), _room(seen)]
 

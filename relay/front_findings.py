@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from datetime import datetime
 
-from relay.finding import Finding, fail, ok, warn
+from relay.finding import EXPIRES_SOON, Finding, fail, ok, warn
+from relay.policy.certificate import CertificateSyntaxError, validity
 from relay.policy.clients import ANY, TOKEN
 from relay.setting_types import HostPort
 from relay.settings import ListenerSettings, ListenerTls, Settings
@@ -75,6 +77,20 @@ def unknown_users(settings: Settings, users: Collection[str] | None, senders: Co
                 text = f"the table {table.name} is for the user {name}, who is not in the users file"
                 found.append(warn("clients", text, f"`relay user add {name}`, or mend the name"))
     return found
+
+
+def client_authorities(authorities: Collection[bytes], now: datetime) -> Iterator[Finding]:
+    """Those of submission.client_ca_file, in DER, that have expired or soon will: their clients cannot connect."""
+    for der in authorities:
+        try:
+            _, ends = validity(der)
+        except CertificateSyntaxError:
+            continue  # OpenSSL has taken it
+        if ends < now + EXPIRES_SOON:
+            verb = "expires" if ends > now else "expired"
+            text = f"an authority of submission.client_ca_file {verb} on {ends:%Y-%m-%d}: "
+            text += "from then on what it has signed breaks the handshake"
+            yield warn("client certificates", text, "put its successor into the file, then renew the certificates")
 
 
 def login_source(setting: str, problem: str | None) -> Finding:

@@ -6,8 +6,10 @@ import mimetypes
 import re
 import secrets
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from getpass import GetPassWarning
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +144,11 @@ def _password(given: Mapping[str, Any]) -> str:
     from relay.delivery.credentials import Login, Unreadable
 
     if given["password_file"] is None:
-        return str(click.prompt("Password", hide_input=True, err=True))
+        try:
+            with warnings.catch_warnings(action="error", category=GetPassWarning):
+                return str(click.prompt("Password", hide_input=True, err=True))
+        except GetPassWarning:
+            fail(["relay: there is no terminal to ask for the password at: name a file with --password-file"])
     found = Login(given["user"], "--user", given["password_file"]).read()
     if isinstance(found, Unreadable):
         fail([f"relay: {found.reason}"])

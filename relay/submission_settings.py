@@ -85,7 +85,11 @@ class SubmissionSettings(Section):
         default=1000, ge=100, le=COUNT_LIMIT, strict=True, description="most recipients of one message"
     )
     max_connections: int = Field(
-        default=1000, ge=1, le=COUNT_LIMIT, strict=True, description="most clients at once; one more gets 421"
+        default=1000,
+        ge=1,
+        le=COUNT_LIMIT,
+        strict=True,
+        description="most clients at once; one more gets 421, and so does a stranger when a quarter is left",
     )
     max_connections_per_address: OptionalCount = Field(
         default=50, description="most clients at once from one address that may not send without a login; empty: any"
@@ -155,7 +159,7 @@ class ListenerSettings(Section):
     listen: tuple[ListenerAddress, ...] = Field(description="addresses, or sockets that systemd opens")
     tls: ListenerTls = Field(
         default=ListenerTls.STARTTLS,
-        description="starttls: on offer; required: no mail before it; implicit: from the first octet; none",
+        description="starttls: on offer; required: no mail before it; implicit: from the first octet; none: never",
     )
     auth: bool = Field(default=True, strict=True, description="let clients log in")
     ask_certificate: bool = Field(

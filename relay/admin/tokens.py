@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from relay.files import Stamp, file_stamp, read_entries, replace_file
+from relay.files import Stamp, changing, file_stamp, read_entries, replace_file
 
 _LINE = re.compile(r"([^:]+):([a-z]+):([0-9a-f]{64})\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -89,14 +89,15 @@ def add_token(path: Path, name: str, scope: Scope) -> str:
     """
     if not _NAME.match(name):
         raise ValueError(f"{name!r} cannot be the name of a token: letters, digits, dots, hyphens; at most 64")
-    lines: list[str] = []
-    if path.exists():
-        _read(path)
-        lines = path.read_text("utf-8").removesuffix("\n").split("\n")
     text = _PREFIX + secrets.token_urlsafe(32)
-    kept = [line for line in lines if line.strip().partition(":")[0] != name]
-    line = f"{name}:{scope.value}:{hashlib.sha256(text.encode()).hexdigest()}"
-    replace_file(path.resolve(), "".join(f"{one}\n" for one in [*kept, line]))
+    new = f"{name}:{scope.value}:{hashlib.sha256(text.encode()).hexdigest()}"
+    with changing(path):
+        lines: list[str] = []
+        if path.exists():
+            _read(path)
+            lines = path.read_text("utf-8").removesuffix("\n").split("\n")
+        kept = [line for line in lines if line.strip().partition(":")[0] != name]
+        replace_file(path.resolve(), "".join(f"{one}\n" for one in [*kept, new]))
     return text
 
 

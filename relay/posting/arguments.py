@@ -61,6 +61,9 @@ class Order:
     verbose: bool = False
 
 
+_HELP = "options as every sendmail has them, such as -t -i -f ADDRESS -F NAME -v, then recipients: docs/sendmail.md"
+
+
 def parse(arguments: Sequence[str]) -> Order | BadUsage:
     """Read the words that follow the name of the program. Options may come after recipients, up to `--`."""
     order, recipients, words = Order(), list[str](), list(arguments)
@@ -73,7 +76,7 @@ def parse(arguments: Sequence[str]) -> Order | BadUsage:
             recipients.append(word)
             continue
         if word.startswith("--"):
-            return BadUsage(f"{word}: there are no long options")
+            return BadUsage(f"{word}: {_HELP if word == '--help' else 'there are no long options'}")
         found = _cluster(order, word[1:], words)
         if isinstance(found, BadUsage):
             return found

@@ -29,7 +29,7 @@ PIECE_WITH_NOTICES = 500
 AS_SET = "as the settings say"  # what is written down of a reroute to the default
 _SELECT = (
     "SELECT r.message, r.number, r.state, r.lease IS NOT NULL, r.destination, r.address, r.domain, m.sender,"
-    " m.sender_domain, m.login"
+    " m.sender_domain, m.login, iif(r.lease IS NULL AND r.next_attempt = m.release, m.release, 0)"
     " FROM message m JOIN recipient r ON r.message = m.id WHERE {} ORDER BY m.id, r.number LIMIT ?"
 )
 _HOLD = (
@@ -116,8 +116,8 @@ class Desk:
 @dataclass(frozen=True, slots=True)
 class Tally:
     """What became of an act. `recipients` in `messages` were found by the filter, and `done` in `done_messages` of them
-    were changed; `under_way` are in an attempt and `unfit` are such already (held, not held). All of it counts what
-    would be, when nothing was to be changed.
+    were changed; `under_way` are in an attempt and `unfit` are such already (held, not held), or are to wait (`_fits`).
+    All of it counts what would be, when nothing was to be changed.
 
     `notices`: that senders get. `finished`: messages whose body is gone from the tables, and whose file may go.
     """
@@ -157,7 +157,7 @@ class Progress:
 def perform(transaction: Transaction, action: Action, desk: Desk, progress: Progress) -> Progress:
     """Do the next piece, or only count it. The caller has the turns loaded anew when something was done."""
     rows, after, over = _piece(transaction.connection, action, progress)
-    fit = [row for row in rows if State(row[2]) in FITTING[action.act]]
+    fit = [row for row in rows if _fits(row, action, to_micros(desk.now))]
     chosen = [row for row in fit if desk.alone or not row[3]]
     notices = _tell(transaction, action, desk, chosen) if action.act is Act.FAIL else []
     messages = {row[0] for row in chosen}
@@ -176,6 +176,18 @@ def perform(transaction: Transaction, action: Action, desk: Desk, progress: Prog
         finished=tuple(map(MessageId, finished)),
     )
     return Progress(progress.tally + tally, after, over)
+
+
+def _fits(row: Row, action: Action, now: int) -> bool:
+    """Whether there is something to do.
+
+    What its sender wants later is tried before only when it is named by its id: who has all mail for a destination
+    tried, because that is up again, does not think of next month's newsletter.
+    """
+    waits_for_release = row[10] > now
+    if action.act is Act.RETRY and waits_for_release and not action.selection.ids:
+        return False
+    return State(row[2]) in FITTING[action.act]
 
 
 def _piece(connection: sqlite3.Connection, action: Action, progress: Progress) -> tuple[list[Row], Cursor | None, bool]:
@@ -234,7 +246,7 @@ def _write(connection: sqlite3.Connection, action: Action, desk: Desk, rows: Seq
 
 def _rerouted(row: Row, route: str | None, grouping: Grouping, now: int) -> Row:
     """For _REROUTE."""
-    message, number, _, _, _, address, domain, sender, sender_domain, login = row
+    message, number, _, _, _, address, domain, sender, sender_domain, login, _ = row
     origin = None if sender is None else to_address(sender, sender_domain)
     return now, message, number, route, grouping(origin, login, to_address(address, domain), route)
 

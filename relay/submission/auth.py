@@ -148,7 +148,8 @@ class Authenticator:
         if login is not None:
             return login
         try:
-            found = await self._passwords.check(question, network_of(peer.address), lambda: self._is_barred(peer))
+            network, rank = network_of(peer.address), self._failed.rank(peer.address, self._now())
+            found = await self._passwords.check(question, network, rank, lambda: self._is_barred(peer))
         except asyncio.CancelledError:  # or whoever does not wait for the answer could have us check without end
             self._count(mechanism, Rejected(said.name, _LEFT), peer)
             raise

@@ -55,11 +55,15 @@ class Chunks:
         Raises stream.Gone when the client leaves before its end.
         """
         left = chunk.size
-        while left:
-            octets = await stream.read_chunk(left)
-            left -= len(octets)
-            await self._incoming.take(self._reader.feed(octets))
-            del octets  # or a client that falls silent would keep its last piece twice
+        try:
+            while left:
+                octets = await stream.read_chunk(left)
+                left -= len(octets)
+                await self._incoming.take(self._reader.feed(octets))
+                del octets  # or a client that falls silent would keep its last piece twice
+        except BaseException:
+            self._incoming.cut_short()
+            raise
         if chunk.last and self._incoming.problem is None:
             await self._incoming.take(self._reader.end())
             return await self._incoming.end()

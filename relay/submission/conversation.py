@@ -187,8 +187,8 @@ class Conversation(Stream):
         """Say no; report it when it is `about` an address; count it when the client does not keep to the rules."""
         if about is not None:
             self._report(reply, about)
-        if reply.code in _PROTOCOL_ERRORS or reply in replies.DENIALS:
-            self.count_mistake()
+        if reply.code in _PROTOCOL_ERRORS or (reply.code >= 500 and not self.trusted):
+            self.count_mistake()  # of a stranger each one: it could fill the log with addresses that are none
         if self._errors >= _MAX_ERRORS:
             self._report(replies.TOO_MANY_ERRORS, "connection")
             self.hang_up(replies.TOO_MANY_ERRORS)
@@ -205,8 +205,10 @@ class Conversation(Stream):
     async def _tarpit(self) -> None:
         seconds, self._owed = self._owed, 0.0
         self._at_command = True  # nothing is under way: the service may stop
-        await self.pause(seconds)
-        self._at_command = False
+        if await self.pause(seconds):
+            self._at_command = False
+        else:
+            self.hang_up()  # what it has sent ahead would fill the log, and cost nobody any time
 
     def _report(self, reply: Reply, about: str) -> None:
         self._shared.front.emit(refused(self._peer, reply.text, about))

@@ -27,6 +27,8 @@ class FailedLogins:
     def __init__(self, most: int, most_kept: int = _MOST_KEPT) -> None:
         self._addresses = _Counts[IPAddress](most, most_kept)
         self._networks = _Counts[Network](most * NETWORK_SHARE, most_kept)
+        self._most_kept = most_kept
+        self._good: dict[Network, None] = {}  # where a login has succeeded, the latest last
 
     def are_too_many(self, address: IPAddress, now: float) -> bool:
         """Whether no login from here is to be tried."""
@@ -44,6 +46,19 @@ class FailedLogins:
     def succeeded(self, address: IPAddress) -> None:
         """Take back the failures of this address."""
         self._addresses.forget(address)
+        network = network_of(address)
+        self._good.pop(network, None)
+        self._good[network] = None
+        if len(self._good) > self._most_kept:
+            del self._good[next(iter(self._good))]
+
+    def rank(self, address: IPAddress, now: float) -> int:
+        """Who is to be heard first where many want to log in: the less the sooner.
+
+        First come networks from which somebody has logged in, then those with the fewest failures.
+        """
+        network = network_of(address)
+        return -1 if network in self._good else self._networks.count(network, now)
 
 
 def network_of(address: IPAddress) -> Network:
@@ -59,9 +74,12 @@ class _Counts(Generic[Key]):
         self._most_kept = most_kept
         self._counts: dict[Key, tuple[int, float]] = {}
 
-    def is_full(self, key: Key, now: float) -> bool:
+    def count(self, key: Key, now: float) -> int:
         count, until = self._counts.get(key, (0, 0.0))
-        return count >= self._most and until > now
+        return count if until > now else 0
+
+    def is_full(self, key: Key, now: float) -> bool:
+        return self.count(key, now) >= self._most
 
     def add(self, key: Key, now: float) -> bool:
         """Whether that was the last that it may have."""

@@ -1,7 +1,8 @@
 """Is a password good? The users file knows, or else the operator's login service; neither is asked too much at once.
 
-A check costs 100 ms of CPU, or a question over the network. At most 16 of each kind are under way or wait for a thread;
-one network has four at once, and its other clients wait for those, so that nobody can take all the places.
+A check costs 100 ms of CPU, or a question over the network. At most 16 of each kind are under way or wait for a thread,
+and 64 wait for these; one network has four of all, and its other clients wait for those, so that nobody can take all
+the places.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from relay.submission import replies
 from relay.submission.callback import LoginService, Question, Unasked
 from relay.submission.claims import MAX_OCTETS
 from relay.submission.failed_logins import Network
+from relay.submission.line import Line
 from relay.submission.remembered import Remembered
 from relay.submission.users import Users
 from relay.submission.users_file import normal
 
 _MAX_CHECKS: Final = 16
+_MAX_WAITING: Final = 64
 _MAX_OF_A_NETWORK: Final = 4
 
 
@@ -31,8 +34,8 @@ class Passwords:
         self._users = users
         self._service = service
         self._turns = _Turns()
-        self._checking = 0
-        self._asking = 0
+        self._checking = Line(_MAX_CHECKS, _MAX_WAITING)
+        self._asking = Line(_MAX_CHECKS, _MAX_WAITING)
         self._remembered = Remembered()  # what the service has said
 
     def remembered(self, question: Question) -> str | None:
@@ -42,44 +45,37 @@ class Passwords:
             return normal(name) if self._users.remembers(name, password) else None
         return self._remembered.login(_asked(question), asyncio.get_running_loop().time())
 
-    async def check(self, question: Question, network: Network, barred: Callable[[], bool]) -> str | Reply | None:
+    async def check(
+        self, question: Question, network: Network, rank: int, barred: Callable[[], bool]
+    ) -> str | Reply | None:
         """The login; None: the password is wrong; a Reply: that cannot be said now.
 
-        `barred` tells, when the turn has come, whether the client has used up its guesses.
+        The lowest `rank` goes first where many wait. `barred` tells, when the turn has come, whether the client has
+        used up its guesses.
         """
-        async with self._turns.of(network):
+        service = None if self._users is not None and self._users.knows(question.name) else self._service
+        line = self._checking if service is None else self._asking
+        async with self._turns.of(network), line.place(rank) as has_place:
+            if not has_place:
+                return replies.LOGIN_BUSY
             if barred():
                 return replies.LOGIN_BARRED
             login = self.remembered(question)
             if login is not None:
                 return login
-            if self._service is not None and (self._users is None or not self._users.knows(question.name)):
-                return await self._ask(self._service, question)
-            return await self._check(question)
+            return await self._check(question) if service is None else await self._ask(service, question)
 
     async def _check(self, question: Question) -> str | Reply | None:
         if self._users is None:
             return None
-        if self._checking >= _MAX_CHECKS:
-            return replies.LOGIN_BUSY
-        self._checking += 1
-        try:
-            fits = await self._users.check(question.name, question.password)
-        finally:
-            self._checking -= 1
+        fits = await self._users.check(question.name, question.password)
         return normal(question.name) if fits else None
 
     async def _ask(self, service: LoginService, question: Question) -> str | Reply | None:
         name, password = question.name, question.password
         if not name or not password or max(len(name.encode()), len(password.encode())) > MAX_OCTETS:
             return None
-        if self._asking >= _MAX_CHECKS:
-            return replies.LOGIN_BUSY
-        self._asking += 1
-        try:
-            found = await service.ask(question)
-        finally:
-            self._asking -= 1
+        found = await service.ask(question)
         if isinstance(found, Unasked):
             return replies.LOGIN_UNCHECKED
         if found is not None:

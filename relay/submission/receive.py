@@ -53,6 +53,7 @@ class Transaction:
     timing: Timing = NO_TIMING
     spending: Spending | None = None
     once: Once | None = None
+    full: bool = False  # a recipient was one too many
     committing: bool = False  # whether it is stored is being settled, whatever becomes of the client
     recipients: dict[tuple[str, str], Address] = field(default_factory=dict)
     _asked: dict[tuple[str, str], RecipientDsn] = field(default_factory=dict, init=False)  # where something was asked
@@ -120,7 +121,7 @@ class Receiver:
             while not reader.ended:
                 await incoming.take(reader.feed(await stream.read_chunk()))
         except BaseException:
-            incoming.drop()
+            incoming.cut_short()
             raise
         stream.put_back(reader.rest)
         return await incoming.end()
@@ -209,6 +210,13 @@ class Incoming:
         about = f"message from <{self._transaction.mail.sender or ''}>"
         self._receiver.front.emit(refused(self._client.peer, problem.text, about))
         return problem
+
+    def cut_short(self) -> None:
+        """Report that its end has not come, and throw away what has: the client left, fell silent, or we stop."""
+        about = f"message from <{self._transaction.mail.sender or ''}>, without its end"
+        why = "connection closed" if self.problem is None else self.problem.text
+        self._receiver.front.emit(refused(self._client.peer, why, about))
+        self.drop()
 
     def drop(self) -> None:
         """Throw away what has come, unless it has come whole: then it is stored, whatever becomes of the client."""

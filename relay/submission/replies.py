@@ -101,9 +101,6 @@ RECIPIENT_TAKES_NO_MAIL = _reply(550, "5.1.10 The recipient's domain takes no ma
 NULL_RECIPIENT = _reply(501, "5.1.3 The null address cannot be a recipient")
 
 
-DENIALS = frozenset({RELAYING_DENIED, LOGIN_NEEDED, LOGIN_MAY_NOT_SEND})  # to those who may send nothing
-
-
 @lru_cache(maxsize=4)
 def greeting(hostname: str) -> Reply:
     """The first line of a session."""

@@ -152,7 +152,9 @@ class Session(LoginConversation):
         why_not = await self._shared.admission.add(self._grant, self._peer, transaction, rcpt)
         if why_not is not None:
             self._refused = True
-            self._refuse(why_not, about)
+            too_many = why_not is replies.TOO_MANY_RECIPIENTS
+            self._refuse(why_not, None if too_many and transaction.full else about)  # the log hears of the first
+            transaction.full = transaction.full or too_many
         else:
             self.say(replies.RECIPIENT_OK)
 

@@ -247,10 +247,13 @@ class Stream(SMTP):
             self._waiting = False
             self._patience = after_waiting(self._patience, self.loop.time() - begun)
 
-    async def pause(self, seconds: float) -> None:
-        """Let the client wait, as long as it stays; it is not silent meanwhile. The replies in line wait too."""
+    async def pause(self, seconds: float) -> bool:
+        """Let the client wait, as long as it stays; it is not silent meanwhile. The replies in line wait too.
+
+        Returns whether it has stayed.
+        """
         if self._ended:
-            return
+            return False
         self._nap = self.loop.create_future()
         alarm = self.loop.call_later(seconds, self._end_nap)
         try:
@@ -258,6 +261,7 @@ class Stream(SMTP):
         finally:
             alarm.cancel()
             self._nap = None
+        return not self._ended
 
     def _end_nap(self) -> None:
         if self._nap is not None and not self._nap.done():
@@ -287,9 +291,13 @@ class Stream(SMTP):
             self._output.clear()
 
     async def flush_if_many(self) -> None:
-        """Send the replies when a client makes us keep too many of them."""
+        """Send the replies when a client makes us keep too many of them, and let the other clients have a turn.
+
+        A client that never waits would otherwise be served until all it has sent is done: some 50,000 commands.
+        """
         if len(self._output) > _MAX_REPLIES:
             await self.flush()
+            await asyncio.sleep(0)
 
     # TLS
 

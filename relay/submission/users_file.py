@@ -15,7 +15,7 @@ from pathlib import Path
 import argon2
 
 from relay import scram
-from relay.files import Stamp, read_entries, replace_file
+from relay.files import Stamp, changing, read_entries, replace_file
 from relay.submission.claims import MAX_OCTETS
 from relay.submission.scram import ROUNDS, SALT_OCTETS, Verifier, make_verifier, parse_verifier
 
@@ -53,28 +53,31 @@ def add_user(path: Path, name: str, password: str, rounds: int = ROUNDS) -> None
     OSError. `rounds` are those of SCRAM.
     """
     name, password = _checked(name, password)
-    lines, known = _lines(path)
-    if name in known:
-        raise ValueError(f"there is a user {name} already: `relay user passwd` gives a new password")
-    _write(path, [*lines, _line(_made(name, password, rounds))])
+    with changing(path):
+        lines, known = _lines(path)
+        if name in known:
+            raise ValueError(f"there is a user {name} already: `relay user passwd` gives a new password")
+        _write(path, [*lines, _line(_made(name, password, rounds))])
 
 
 def change_password(path: Path, name: str, password: str, rounds: int = ROUNDS) -> None:
     """Give a user that there is a new password. Raises as `add_user`, and ValueError when there is no such user."""
     name, password = _checked(name, password)
-    lines, known = _lines(path)
-    if name not in known:
-        raise ValueError(f"there is no user {name}: `relay user add` makes one")
-    new = _line(_made(name, password, rounds))
-    _write(path, [new if _name_in(line) == name else line for line in lines])
+    with changing(path):
+        lines, known = _lines(path)
+        if name not in known:
+            raise ValueError(f"there is no user {name}: `relay user add` makes one")
+        new = _line(_made(name, password, rounds))
+        _write(path, [new if _name_in(line) == name else line for line in lines])
 
 
 def remove_user(path: Path, name: str) -> None:
     """Take a user out. Raises ValueError when there is none of this name, or for a mistake in the file, and OSError."""
-    lines, known = _lines(path)
-    if normal(name) not in known:
-        raise ValueError(f"there is no user {name}")
-    _write(path, [line for line in lines if _name_in(line) != normal(name)])
+    with changing(path):
+        lines, known = _lines(path)
+        if normal(name) not in known:
+            raise ValueError(f"there is no user {name}")
+        _write(path, [line for line in lines if _name_in(line) != normal(name)])
 
 
 def normal(text: str) -> str:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from relay.mail.message import Claim, DeliverBy, NewMessage
+from relay.mail.message import Claim, DeliverBy, MessageId, NewMessage
 from relay.mail.outcome import State
 from relay.mail.record import AttemptRecord
 from relay.policy.retry import Settlement
 from relay.queue import visitor
-from relay.queue.control import Act, Action
+from relay.queue.control import Act, Action, Tally
 from relay.queue.selection import QueueFilter
 from relay.queue.sqlite import SqliteStore
 
@@ -39,8 +39,11 @@ def numbers(claims: Iterable[Claim]) -> list[int]:
     return [one.id.number for one in claims]
 
 
-async def act(store: SqliteStore, kind: Act, now: datetime = NOW, route: str | None = None) -> None:
-    await store.controls.perform(Action(kind, QueueFilter(), "root", "why", route), now, lambda *_: None)
+async def act(
+    store: SqliteStore, kind: Act, now: datetime = NOW, route: str | None = None, ids: tuple[MessageId, ...] = ()
+) -> Tally:
+    action = Action(kind, QueueFilter(ids=ids), "root", "why", route)
+    return await store.controls.perform(action, now, lambda *_: None)
 
 
 # A time of release
@@ -126,9 +129,22 @@ async def test_of_all_acts_a_retry_alone_overrules_the_sender(
 ) -> None:
     await store.put((replace(message(1), release=TOMORROW),))
     for kind in acts:
-        await act(store, kind, route="backup" if kind is Act.REROUTE else None)
+        await act(store, kind, route="backup" if kind is Act.REROUTE else None, ids=(MessageId(1),))
     assert await store.next_due((), NOW) == due
     assert numbers(await claim(store)) == ([1] if due == NOW else [])
+
+
+async def test_a_retry_of_all_mail_does_not_mean_what_its_sender_wants_later(
+    store: SqliteStore, message: MakeMessage, settlement: MakeSettlement
+) -> None:
+    await store.put((message(1), replace(message(2), release=TOMORROW), replace(message(3), release=NOW - HOUR)))
+    for one in await claim(store):
+        wait = settlement(one, State.DEFERRED, next_attempt=TOMORROW)
+        assert await store.settle(one, wait, (), NOW, record=AttemptRecord(), began=NOW)
+    found = await act(store, Act.RETRY)
+    assert (found.recipients, found.done, found.unfit) == (3, 2, 1)
+    assert sorted(numbers(await claim(store))) == [1, 3]
+    assert sorted(numbers(await claim(store, TOMORROW + HOUR))) == [1, 2, 3]
 
 
 async def test_after_an_attempt_a_release_of_mail_on_hold_makes_it_due(
@@ -136,7 +152,7 @@ async def test_after_an_attempt_a_release_of_mail_on_hold_makes_it_due(
 ) -> None:
     """A retry has had it tried early; then its time of release has had its say."""
     await store.put((replace(message(1), release=TOMORROW),))
-    await act(store, Act.RETRY)
+    await act(store, Act.RETRY, ids=(MessageId(1),))
     (found,) = await claim(store)
     assert await store.settle(found, settlement(found, State.HELD), (), NOW, record=AttemptRecord(), began=NOW)
     await act(store, Act.RELEASE, NOW + HOUR)
@@ -177,7 +193,7 @@ async def test_the_figures_tell_it_apart(store: SqliteStore, message: MakeMessag
 async def test_an_early_try_that_was_not_made_is_still_an_early_one(store: SqliteStore, message: MakeMessage) -> None:
     """What the worker gives back was due: here since an operator wanted it so."""
     await store.put((replace(message(1), release=TOMORROW),))
-    await act(store, Act.RETRY)
+    await act(store, Act.RETRY, ids=(MessageId(1),))
     (found,) = await claim(store)
     assert await store.release(found, found.arrived)
     assert numbers(await claim(store)) == [1]

@@ -71,6 +71,11 @@ class Recipient:
     lease: int | None = None
     changed: datetime = START
     priority: int = 0
+    release: datetime | None = None
+
+    def is_early(self, now: datetime) -> bool:
+        """Whether it waits for the time that its sender gave."""
+        return self.release is not None and self.release > now and self.next_attempt == self.release
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +245,7 @@ class QueueMachine(RuleBasedStateMachine):
             recipient
             for (message, _), recipient in self.model.items()
             if which in (None, message) and recipient.next_attempt is not None and recipient.lease is None
+            if which is not None or not recipient.is_early(self.now)
         ]
         assert tally.done == len(waiting)
         for recipient in waiting:
@@ -384,7 +390,11 @@ class QueueMachine(RuleBasedStateMachine):
         for message in messages:
             for number, address in enumerate(message.envelope.recipients):
                 self.model[message.id.number, number] = Recipient(
-                    address.domain, message.due, message.envelope.sender, priority=message.priority
+                    address.domain,
+                    message.due,
+                    message.envelope.sender,
+                    priority=message.priority,
+                    release=message.release,
                 )
 
     def _due(self, skip: set[str]) -> dict[tuple[int, int], Recipient]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ssl
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from relay import front_findings
 from relay.finding import Level
+from relay.lab.certs import LabCa
 from relay.settings import Settings
 
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 WARN, FAIL = Level.WARN, Level.FAIL
 PROXIED = {"name": "public", "listen": ["192.0.2.1:587"], "proxy_from": ["192.0.2.100/32"]}
 TRUSTED = {"listen": ["192.0.2.1:25"], "trusted_networks": ["192.0.2.0/24"]}
@@ -94,3 +98,14 @@ def test_nobody_can_log_in(senders: tuple[str, ...], login: dict[str, str], many
     said = front_findings.unknown_users(settings(client=[{"name": "c", "users": ["*"]}], login=login), None, senders)
     assert len(said) == many
     assert all("nobody can log in" in one.text for one in said)
+
+
+@pytest.mark.parametrize(
+    ("later", "words"),
+    [(timedelta(0), []), (timedelta(days=3640), ["expires on"]), (timedelta(days=5000), ["expired on"])],
+)
+def test_authorities_of_clients(later: timedelta, words: list[str]) -> None:
+    der = ssl.PEM_cert_to_DER_cert(LabCa.make(NOW).pem.decode())
+    said = list(front_findings.client_authorities((der,), NOW + later))
+    assert [one.level for one in said] == [WARN] * len(words)
+    assert all(text in one.text for one, text in zip(said, words, strict=True))

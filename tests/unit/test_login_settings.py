@@ -64,11 +64,15 @@ def test_a_table_for_certificates_needs_an_authority_for_them() -> None:
 def test_files_that_cannot_be_read() -> None:
     settings = Settings.model_validate(
         {
-            "submission": {"client_ca_file": Path("/none/ca")},
+            "submission": {"client_ca_file": Path("/none/ca"), "users_file": Path("/none/users")},
             "login": {"url": "https://login.example.org/", "url_token_file": Path("/none/token")},
         }
     )
     assert list(unusable_files(settings)) == [
+        (
+            (("submission", "users_file"),),
+            "/none/users cannot be read: No such file or directory; `relay user add NAME --file /none/users` makes it",
+        ),
         ((("submission", "client_ca_file"),), "/none/ca cannot be read: No such file or directory"),
         ((("login", "url_token_file"),), "/none/token cannot be read: No such file or directory"),
     ]

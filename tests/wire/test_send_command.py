@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import email
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 
 import pytest
@@ -69,3 +72,14 @@ async def test_mistakes(words: list[str], code: int, line: str, tmp_path: Path) 
         assert await there.stored() == []
     assert result.exit_code == code, result.output
     assert result.output.splitlines()[-1] == line
+
+
+async def test_a_password_that_cannot_be_asked_for() -> None:
+    command = [sys.executable, "-m", "relay", "send", "--to", "a@example.org", "--body", "x", "--user", "alice"]
+    settings = {**os.environ, "RELAY_CONFIG": ""}
+    process = await asyncio.create_subprocess_exec(
+        *command, env=settings, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
+    )
+    _, said = await process.communicate()
+    line = "relay: there is no terminal to ask for the password at: name a file with --password-file"
+    assert (process.returncode, said.decode().splitlines()) == (2, [line])

@@ -275,6 +275,8 @@ async def test_a_client_that_leaves_in_the_middle(sent: bytes, goodbye: bytes, t
             client.send(sent + goodbye)
             await client.writer.drain()
         await nothing_is_kept(server, tmp_path)
+        cut_short = server.count(SubmissionRefused)
+        assert cut_short == sent.startswith(b"BDAT 10")  # in the middle of a chunk; between two it may be on purpose
 
 
 @pytest.mark.parametrize("way", ["RSET", "EHLO again", "HELO again"])

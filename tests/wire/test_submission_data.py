@@ -307,6 +307,10 @@ async def test_client_hangs_up_in_the_middle(body: bytes, politely: bool, tmp_pa
         assert await server.stored() == []
         assert files(tmp_path) == []
         assert server.count(MessageAccepted) == server.count(DefectFound) == 0
+        about = "message from <sender@example.test>, without its end"  # a printer that ends with LF . LF is found so
+        assert await server.event(SubmissionRefused) == SubmissionRefused(
+            "127.0.0.1", "connection closed", about, "submission"
+        )
 
 
 FAILURES = [

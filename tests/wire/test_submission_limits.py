@@ -7,7 +7,7 @@ import base64
 import contextlib
 import gc
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from aiosmtpd.smtp import SMTP
 from submission_peer import LOOPBACK, PATIENCE, Client, Running, Wanted, client_tls, lab_tls, running
 
 from relay.events import ConnectionRefused, MessageAccepted
+from relay.submission import passwords
 from relay.submission.session import Session
 from relay.submission.stream import Stream
 from relay.submission.users import Users
@@ -184,15 +185,31 @@ def login(password: bytes) -> str:
     return f"AUTH PLAIN {base64.b64encode(bytes(1) + b'alice' + bytes(1) + password).decode()}"
 
 
-async def test_too_many_logins_at_once(tmp_path: Path) -> None:
+@contextlib.asynccontextmanager
+async def logging_in(tmp_path: Path, sources: Sequence[str]) -> AsyncGenerator[list[Client], None]:
+    """Clients at these addresses, who have said hello."""
     (tmp_path / "users").write_text(f"alice:{SLOW.hash('secret')}\n")
     wanted = Wanted({"listen": (), "listen_tls": (LOOPBACK,)}, tls=SERVER_TLS, users=Users.load(tmp_path / "users"))
     async with running(tmp_path, wanted) as server, contextlib.AsyncExitStack() as stack:
         clients = []
-        for number in range(24):  # of six networks, for none has more than four of the sixteen places
-            source = f"127.0.{number % 6}.1"
+        for source in sources:
             clients.append(await stack.enter_async_context(await server.connect(tls=TLS, source=source)))
             await clients[-1].hello()
+        yield clients
+
+
+async def test_many_logins_at_once_wait_for_their_turn(tmp_path: Path) -> None:
+    """Of six networks: none has more than four of the sixteen places."""
+    async with logging_in(tmp_path, [f"127.0.{number % 6}.1" for number in range(24)]) as clients:
+        answers = await asyncio.gather(*(client.ask(login(b"wrong")) for client in clients))
+        assert {answer[:3] for answer in answers} == {"535"}
+
+
+async def test_too_many_logins_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two are under way, two wait, and the others are told that it is too much; a right password gets in after it."""
+    monkeypatch.setattr(passwords, "_MAX_CHECKS", 2)
+    monkeypatch.setattr(passwords, "_MAX_WAITING", 2)
+    async with logging_in(tmp_path, [f"127.0.{number}.1" for number in range(8)]) as clients:
         answers = await asyncio.gather(*(client.ask(login(b"wrong")) for client in clients))
         assert set(answers) == {
             "535 5.7.8 Authentication credentials invalid",
@@ -235,6 +252,15 @@ async def test_many_commands_at_once_are_all_answered(tmp_path: Path) -> None:
     async with running(tmp_path) as server, await server.connect() as client:
         client.send(b"NOOP\r\n" * 20000)
         for _ in range(20000):
+            assert await client.reply() == "250 2.0.0 OK"
+
+
+async def test_a_client_that_never_waits_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, await server.connect() as client, await server.connect() as other:
+        client.send(b"NOOP\r\n" * 5000)
+        assert await other.ask("NOOP") == "250 2.0.0 OK"
+        assert max(server.unread) > 0  # of the first
+        for _ in range(5000):
             assert await client.reply() == "250 2.0.0 OK"
 
 

@@ -12,7 +12,7 @@ import argon2
 import pytest
 from submission_peer import LOOPBACK, PATIENCE, Client, Running, Wanted, client_tls, lab_tls, running
 
-from relay.events import ConnectionRefused, MessageAccepted
+from relay.events import ConnectionRefused, MessageAccepted, SubmissionRefused
 from relay.submission.users import Users
 from relay.tls import shrink_tls_buffers
 
@@ -62,6 +62,16 @@ async def test_each_mistake_makes_a_stranger_wait_longer(tmp_path: Path) -> None
         waits.append(await time_of(client, "RCPT TO:<b@example.org>", DENIED))
         for number, wait in enumerate(waits[1:], 2):
             assert number * UNIT - CLOCK <= wait
+
+
+async def test_all_that_a_stranger_is_refused_is_a_mistake(tmp_path: Path) -> None:
+    """Each has a line in the log."""
+    async with running(tmp_path, strangers()) as server, await server.connect() as client:
+        client.send(b"EHLO x\r\n" + b"MAIL FROM:<x>\r\n" * 100)
+        assert [(await client.reply())[:9] for _ in range(21)][1:] == ["553 5.1.7"] * 19 + ["421 4.7.0"]
+        assert await client.closed()
+        assert server.count(SubmissionRefused) == 21
+        assert not [one for one in server.events if isinstance(one, SubmissionRefused) and len(one.about) > 1000]
 
 
 async def test_it_ends_at_ten_units(tmp_path: Path) -> None:
@@ -124,6 +134,18 @@ async def test_who_leaves_in_the_tarpit_leaves_nothing(tmp_path: Path) -> None:
                 else:
                     client.writer.transport.abort()
                 client.writer.close()
+
+
+async def test_who_does_not_wait_in_the_tarpit_is_not_heard(tmp_path: Path) -> None:
+    """Twenty mistakes of a client that is gone at once would be twenty lines in the log, and no time of its own."""
+    async with running(tmp_path, strangers(tarpit=timedelta(seconds=PATIENCE))) as server:
+        client = await server.connect()
+        client.send(b"EHLO x\r\nMAIL FROM:<a@example.test>\r\n" + b"RCPT TO:<b@example.test>\r\n" * 10)
+        client.writer.write_eof()
+        assert [(await client.reply())[:3] for _ in range(4)] == ["250", "250", "550", "550"]
+        assert await client.closed()
+        client.writer.close()
+        assert server.count(SubmissionRefused) == 2
 
 
 async def test_the_stop_does_not_wait_for_the_tarpit(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ _WORDS = st.one_of(
 
 @st.composite
 def _texts(draw: st.DrawFn) -> bytes:
-    words = [word if word.startswith(b"\r\n") else word.translate(None, b"\r\n") for word in draw(st.lists(_WORDS))]
+    words = [word if word in (b"\r\n", b"\r\n.") else word.translate(None, b"\r\n") for word in draw(st.lists(_WORDS))]
     return b"".join(words) * draw(st.sampled_from([1, 1, 2, 100]))
 
 

@@ -67,7 +67,12 @@ def test_the_null_sender_as_an_empty_word() -> None:
     ("words", "problem"),
     [
         ("-Z", "-Z: there is no such option"),
-        ("--help", "--help: there are no long options"),
+        ("--verbose", "--verbose: there are no long options"),
+        (
+            "--help",
+            "--help: options as every sendmail has them, such as -t -i -f ADDRESS -F NAME -v, then recipients: "
+            "docs/sendmail.md",
+        ),
         ("-f", "-f: needs an argument"),
         ("-bp", "-bp: to list the queue: relay queue list"),
         ("-bs", "-bs: to speak SMTP: connect to a listener of Relay"),

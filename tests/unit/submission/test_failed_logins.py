@@ -82,3 +82,19 @@ def test_one_address_against_a_model(acts: list[tuple[bool, int]]) -> None:
             first = first if count else now
             count += 1
             assert logins.failed(A, now) == (A if count == 3 else None)
+
+
+def test_rank() -> None:
+    """Networks from which somebody has logged in come first, then those with the fewest failures."""
+    failed = FailedLogins(10, most_kept=2)
+    here, neighbour, there, afar = (ip_address(f"192.0.{net}.{host}") for net, host in ((2, 1), (2, 9), (3, 1), (4, 1)))
+    assert failed.rank(here, 0) == 0
+    failed.failed(here, 0)
+    failed.failed(neighbour, 0)
+    assert (failed.rank(here, 1), failed.rank(neighbour, 1), failed.rank(there, 1)) == (2, 2, 0)
+    assert failed.rank(here, WINDOW_SECONDS + 1) == 0
+    failed.succeeded(neighbour)
+    assert (failed.rank(here, 1), failed.rank(there, 1)) == (-1, 0)
+    failed.succeeded(there)
+    failed.succeeded(afar)  # as many as are kept
+    assert (failed.rank(here, 1), failed.rank(there, 1), failed.rank(afar, 1)) == (2, -1, -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import argon2
@@ -123,6 +124,13 @@ async def test_add_user_keeps_the_other_lines(path: Path) -> None:
     assert after[:-1] == lines
     assert after[-1].startswith("carol:$argon2id$")
     assert await Users.load(path).check("alice", "secret")
+
+
+def test_users_that_are_added_at_once(path: Path) -> None:
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda name: add_user(path, name, "secret", FEW), ("alice", "bob", "carol")))
+    assert set(read_users(path)[1]) == {"alice", "bob", "carol"}
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.asyncio
