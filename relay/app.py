@@ -44,6 +44,7 @@ from relay.events import (
     StoreFailed,
     TlsMemoryFailed,
 )
+from relay.freed_memory import give_back
 from relay.guard import AddressGuard
 from relay.listen import inherited_sockets, ports_of
 from relay.log import log_lines
@@ -69,6 +70,7 @@ STOP_GRACE = timedelta(seconds=25)
 SELF_TEST_EVERY_SECONDS = 300.0
 SELF_TEST_ANEW_SECONDS = 30.0  # while it is not passed: the resolver may have come up after us
 TIDY_EVERY_SECONDS = 600.0
+GIVE_BACK_EVERY_SECONDS = 60.0
 REFRESH_POLICIES_EVERY_SECONDS = 600.0
 WATCH_OVERRIDES_EVERY_SECONDS = 60.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -176,6 +178,7 @@ class App:
         self._spawn("queue clean-up", self._tidy_again)
         self._spawn("clean-up of hosts that had TLS", partial(self._again, lambda: memories.tidy(self._clock())))
         self._spawn("clean-up of quotas", partial(self._again, reception.tidy))
+        self._spawn("return of freed memory", self._give_back_again)
         self._spawn("end of overrides", self._watch_overrides)
         self._spawn("policy refresh", partial(self._refresh_again, finder))
         self._spawn("resolver self-test", partial(self._assess_again, resolver))
@@ -304,6 +307,12 @@ class App:
         while True:
             await tidy()
             await asyncio.sleep(TIDY_EVERY_SECONDS)
+
+    @staticmethod
+    async def _give_back_again() -> None:
+        while True:
+            give_back()
+            await asyncio.sleep(GIVE_BACK_EVERY_SECONDS)
 
     async def _watch_overrides(self) -> None:
         """Tell of each override that has ended, once."""
