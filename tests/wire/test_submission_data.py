@@ -140,7 +140,8 @@ async def test_large_messages_go_to_a_file_in_pieces(tmp_path: Path) -> None:
         assert isinstance(small.claim.body, InlineBody)
         assert large.body == octets
         assert [path.name for path in files(tmp_path)] == [str(large.claim.id)]
-        assert server.queue.writers[0].largest < 512 << 10  # never the whole message in memory
+        # Never the whole message in memory: what is read ahead, behind a header section that is held back.
+        assert server.queue.writers[0].largest < 768 << 10 < len(octets)
 
 
 LIMIT = 200_000
