@@ -20,6 +20,14 @@ USER = "{user}"  # in a sender pattern: the name under which the client logged i
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+Source = IPAddress | ipaddress.IPv6Network
+
+
+def source_of(address: IPAddress) -> Source:
+    """What counts as one client: an address of IPv4, a /64 of IPv6, which is what one customer has."""
+    if address.version == 4:
+        return address
+    return ipaddress.IPv6Network((int(address) >> 64 << 64, 64))
 
 
 class Headers(Enum):

@@ -12,12 +12,11 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from relay.mail.address import Address
-from relay.policy.clients import ANY, Grant, Peer, Quota
+from relay.policy.clients import ANY, Grant, Peer, Quota, source_of
 
 DAY = timedelta(days=1)
 SLOT = timedelta(minutes=10)  # how finely the day slides
 _LONGEST_NAME = 200
-_HOST_BITS = 64  # RFC 4291 §2.5.1: whoever has an IPv6 address has all addresses of its /64
 
 
 class Limit(Enum):
@@ -122,10 +121,7 @@ def account_of(grant: Grant, peer: Peer) -> str:
     for name in peer.certificates:
         if ANY in grant.certificates or name.lower() in grant.certificates:
             return _named(grant, "certificate", name)
-    if peer.address.version == 4:
-        return _named(grant, "address", str(peer.address))
-    network = int(peer.address) >> _HOST_BITS << _HOST_BITS
-    return _named(grant, "network", f"{type(peer.address)(network)}/{_HOST_BITS}")
+    return _named(grant, "address" if peer.address.version == 4 else "network", str(source_of(peer.address)))
 
 
 def _named(grant: Grant, kind: str, name: str) -> str:

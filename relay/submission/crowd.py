@@ -6,27 +6,17 @@ IPv6 counts by /64, which is what one customer has, and of addresses that came l
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 from relay.mail.status import Reply
-from relay.policy.clients import IPAddress
+from relay.policy.clients import IPAddress, Source, source_of
 from relay.submission import replies
-
-Source = IPAddress | ipaddress.IPv6Network
 
 _TRUSTED_SHARE = 4
 _MINUTE = 60.0
 _MOST_REMEMBERED = 10_000  # sources: about 2 MB
 _NEWS_PER_MINUTE = 20
-
-
-def source_of(address: IPAddress) -> Source:
-    """What is counted as one: an address of IPv4, a /64 of IPv6."""
-    if address.version == 4:
-        return address
-    return ipaddress.IPv6Network((int(address) >> 64 << 64, 64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

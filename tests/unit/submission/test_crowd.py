@@ -7,7 +7,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 import pytest
 
 from relay.mail.status import Reply
-from relay.submission.crowd import Crowd, News, Rate, Seat, source_of
+from relay.policy.clients import source_of
+from relay.submission.crowd import Crowd, News, Rate, Seat
 from relay.submission.replies import TOO_FAST, TOO_MANY_CONNECTIONS, TOO_MANY_FROM_ADDRESS
 
 HERE, THERE = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
