@@ -73,7 +73,7 @@ async def lab(trust: TrustAd = TrustAd.YES) -> AsyncIterator[tuple[Zones, Resolv
             "crowd.test": Zone(crowd),
         }
     )
-    resolver = Resolver([await zones.start()], timedelta(seconds=0.3))
+    resolver = Resolver([await zones.start()], timedelta(seconds=1))
     await resolver.assess(DnsSettings(trust_ad=trust))
     try:
         yield zones, resolver
