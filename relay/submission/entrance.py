@@ -19,10 +19,11 @@ from relay.submission.access import client_address
 from relay.submission.conversation import Arrival
 from relay.submission.crowd import Seat
 from relay.submission.front import refused
+from relay.submission.handshake import handshake_fault
 from relay.submission.proxy import MAX_OCTETS, Header, Malformed, read_header
 from relay.submission.session import Session
 from relay.submission.shared import Shared
-from relay.submission.stream import HANDSHAKE_SECONDS, LINGER_SECONDS, handshake_fault
+from relay.submission.stream import HANDSHAKE_SECONDS, LINGER_SECONDS
 from relay.submission.wire import Wire
 
 _ACCEPT_AGAIN_SECONDS = 1.0

@@ -23,6 +23,7 @@ from aiosmtpd.smtp import SMTP
 
 from relay.mail.status import Reply
 from relay.submission import replies
+from relay.submission.handshake import handshake_fault, tls_of
 from relay.submission.patience import after_octets, after_waiting
 
 LANDING_OCTETS = 128 * 1024  # read from the network at once
@@ -109,7 +110,7 @@ class Stream(SMTP):
     def _take(self, link: asyncio.Transport) -> None:
         self._link = self.transport = link
         link.set_write_buffer_limits(_MOST_UNSENT)
-        self.tls = _tls_of(link)
+        self.tls = tls_of(link)
         if self.tls is not None:
             # Not in the documentation, but asyncio and uvloop both have it. By default they take 256 KiB ahead of us.
             link.set_read_buffer_limits(_MOST_ENCRYPTED)  # type: ignore[attr-defined]
@@ -197,10 +198,8 @@ class Stream(SMTP):
             self._patience = self._timeout_duration
         if len(line) > limit:
             return BadLine(line, replies.LINE_TOO_LONG)
-        if not line.endswith(b"\r\n"):
-            return BadLine(
-                line, replies.BARE_LF
-            )  # RFC 5321 §2.3.8: what one side takes for a line end, the other must too
+        if not line.endswith(b"\r\n"):  # RFC 5321 §2.3.8: what one side takes for a line end, the other must too
+            return BadLine(line, replies.BARE_LF)
         if _CONTROL.search(line, 0, len(line) - 2):
             return BadLine(line, replies.CONTROL_CHARACTER)
         return line[:-2]
@@ -383,21 +382,3 @@ class Stream(SMTP):
             return
         later = self._deadline if self._waiting else now + max(self._patience, _SOON_SECONDS)
         self._timeout_handle = self.loop.call_at(later, self._timeout_cb)
-
-
-def handshake_fault(error: Exception) -> str:
-    """Why a TLS handshake with a client failed, in a few words."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the client's certificate is not good: {error.verify_message}"
-    if isinstance(error, ValueError):
-        return "the client's certificate cannot be read"
-    return getattr(error, "reason", None) or str(error) or type(error).__name__
-
-
-def _tls_of(link: asyncio.Transport) -> tuple[str, str] | None:
-    """Version and cipher; None for clear text."""
-    seen = link.get_extra_info("ssl_object")
-    if seen is None:
-        return None
-    cipher = seen.cipher()
-    return seen.version() or "", cipher[0] if cipher else ""
