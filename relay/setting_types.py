@@ -310,6 +310,13 @@ def _path(value: object) -> Path | None:
         raise ValueError("there is no such home folder") from None
 
 
+def _given_path(value: object) -> Path:
+    path = _path(value)
+    if path is None:
+        raise ValueError("must be a path")
+    return path
+
+
 _text: Any = PlainSerializer(lambda value: "" if value is None else str(value), return_type=str)
 _written: Any = PlainSerializer(format_duration, return_type=str)
 Listen = Annotated[HostPort, BeforeValidator(_listen), _text, Written("address:port")]
@@ -344,6 +351,7 @@ Ipv4 = Annotated[str, AfterValidator(_ipv4), Written("IPv4 address")]
 Ipv6 = Annotated[str, AfterValidator(_ipv6), Written("IPv6 address")]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True), Written("port")]
 OptionalMailbox = Annotated[Address | None, BeforeValidator(_mailbox), _text, Written("address")]
+GivenPath = Annotated[Path, BeforeValidator(_given_path), _text, Written("path")]
 OptionalPath = Annotated[Path | None, BeforeValidator(_path), _text, Written("path")]
 
 

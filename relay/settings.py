@@ -43,6 +43,7 @@ from relay.setting_types import (
     Written,
     format_size,
 )
+from relay.signing_settings import AlignmentSettings, DkimKeySettings, DkimSettings
 from relay.source_settings import SourceSettings
 from relay.submission_settings import (
     ListenerSettings,
@@ -52,12 +53,16 @@ from relay.submission_settings import (
     SendmailSettings,
     SubmissionSettings,
 )
+from relay.tlsrpt_settings import TlsrptSettings
 
 __all__ = [
     "AdminSettings",
+    "AlignmentSettings",
     "ClientSettings",
     "DeliverySettings",
     "DestinationSettings",
+    "DkimKeySettings",
+    "DkimSettings",
     "DnsSettings",
     "HostPort",
     "ListenerSettings",
@@ -76,6 +81,7 @@ __all__ = [
     "SourceSettings",
     "SubmissionSettings",
     "TlsSettings",
+    "TlsrptSettings",
     "TrustAd",
     "Written",
     "format_duration",
@@ -221,6 +227,9 @@ class Settings(Section):
     tls_memory: TlsMemorySettings = TlsMemorySettings()
     retry: RetrySettings = RetrySettings()
     notices: NoticeSettings = NoticeSettings()
+    dkim: DkimSettings = DkimSettings()
+    alignment: AlignmentSettings = AlignmentSettings()
+    tlsrpt: TlsrptSettings = TlsrptSettings()
     admin: AdminSettings = AdminSettings()
     listener: tuple[ListenerSettings, ...] = Field(default=(), description="places to take mail, with their rules")
     client: tuple[ClientSettings, ...] = Field(default=(), description="who may send, as whom, to whom, how much")
@@ -228,6 +237,7 @@ class Settings(Section):
     destination: tuple[DestinationSettings, ...] = Field(default=(), description="limits for some destinations")
     override: tuple[OverrideSettings, ...] = Field(default=(), description="local rules on TLS for some destinations")
     source: tuple[SourceSettings, ...] = Field(default=(), description="addresses to send from, by sender domain")
+    dkim_key: tuple[DkimKeySettings, ...] = Field(default=(), description="keys that sign mail, by From domain")
 
     def sources(self, hostname: str) -> Sources:
         """The addresses to send from as a delivery takes them. `hostname`: our name, which the setting may not have."""

@@ -32,6 +32,7 @@ BESIDES = {"RELAY_STATE", "RELAY_CONFIG"}
 EXAMPLES = {
     "client": "[clients](clients.md)",
     "destination": "[pace](pace.md)",
+    "dkim_key": "[dkim](dkim.md)",
     "listener": "[listeners](listeners.md)",
     "override": "[tls-policy](tls-policy.md#overrides)",
     "route": "[routes](routes.md)",

@@ -106,9 +106,8 @@ def test_a_broken_file_does_not_hide_the_mistakes_of_the_environment(tmp_path: P
 
 
 SECTIONS = (
-    "hostname, submission, login, sendmail, queue, dns, tls, delivery, mta_sts, tls_memory, retry, notices, admin, "
-    "listener, client, route, destination,"
-    " override, source"
+    "hostname, submission, login, sendmail, queue, dns, tls, delivery, mta_sts, tls_memory, retry, notices, dkim, "
+    "alignment, tlsrpt, admin, listener, client, route, destination, override, source, dkim_key"
 )
 VALUES: list[tuple[str, str]] = [
     (

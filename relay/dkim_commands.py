@@ -1,0 +1,1 @@
+"""`relay dkim`: keys that sign mail, and what DNS has of them. docs/dkim.md."""

@@ -1,0 +1,70 @@
+"""Proof of origin: the sections [dkim] and [alignment] of the settings file, and one table [[dkim_key]]."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from relay.setting_types import GivenPath, HostName, Section, Written, host_name
+
+
+class Canonicalization(Enum):
+    """How header and body are brought into one form before they are signed. RFC 6376 section 3.4."""
+
+    RELAXED_RELAXED = "relaxed/relaxed"
+    RELAXED_SIMPLE = "relaxed/simple"
+    SIMPLE_RELAXED = "simple/relaxed"
+    SIMPLE_SIMPLE = "simple/simple"
+
+
+class OnMismatch(Enum):
+    """What becomes of signatures with a key that DNS does not have."""
+
+    SIGN = "sign"
+    SKIP = "skip"
+
+
+class AlignmentCheck(Enum):
+    """What becomes of mail that will fail DMARC."""
+
+    OFF = "off"
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
+Selector = Annotated[str, AfterValidator(host_name), Written("selector")]
+
+
+class DkimSettings(Section):
+    """How mail is signed."""
+
+    canonicalization: Canonicalization = Field(
+        default=Canonicalization.RELAXED_RELAXED,
+        description="header/body: relaxed survives changed spaces",
+    )
+    on_mismatch: OnMismatch = Field(
+        default=OnMismatch.SIGN,
+        description="with a key that DNS does not have: sign and tell, or skip that signature and tell",
+    )
+
+
+class DkimKeySettings(Section):
+    """A key that signs the mail of one From domain; several for one domain make several signatures."""
+
+    domain: HostName = Field(description="domain of From whose mail it signs, and of the DNS record")
+    selector: Selector = Field(description="name of the DNS record, before ._domainkey.DOMAIN")
+    key_file: GivenPath = Field(description="PEM file of the private key (RSA or Ed25519)")
+    subdomains: bool = Field(
+        default=False, description="sign for domains below it too, unless they have a key of their own"
+    )
+
+
+class AlignmentSettings(Section):
+    """Whether mail that comes in will pass DMARC."""
+
+    check: AlignmentCheck = Field(
+        default=AlignmentCheck.WARN,
+        description="mail whose From domain has a DMARC policy that it will fail: off (not looked at), warn, refuse",
+    )
