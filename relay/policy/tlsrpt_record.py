@@ -73,7 +73,7 @@ def parse_tlsrpt(texts: tuple[bytes, ...]) -> TlsrptRecord | str:
     places: dict[str, Rua] = {}
     ignored: list[str] = []
     for number, text in enumerate(values[:MOST_URIS], 1):
-        found = _place(text)
+        found = parse_rua(text)
         if isinstance(found, str):
             ignored.append(f"rua {number}: {found[:_MOST_WORDS]}")
         else:
@@ -85,18 +85,8 @@ def parse_tlsrpt(texts: tuple[bytes, ...]) -> TlsrptRecord | str:
     return TlsrptRecord(tuple(places.values()), tuple(ignored))
 
 
-def _rua_values(record: bytes) -> list[str]:
-    """The URIs of all rua fields. Other fields are for those who know them (RFC 8460 §3: extensions)."""
-    values = []
-    for octets in record.split(b";")[1:]:
-        name, equals, value = octets.strip(b" \t").partition(b"=")
-        if equals and name == b"rua":
-            values += [uri.strip(" \t") for uri in value.decode("latin-1").split(",")]
-    return values
-
-
-def _place(text: str) -> Rua | str:
-    """What a URI names, or what is wrong with it."""
+def parse_rua(text: str) -> Rua | str:
+    """What one URI of a record names, or a clause that says what is wrong with it."""
     if not _URI.match(text) or len(text) > MAX_URI_OCTETS:
         return "not a URI"
     if _BAD_ESCAPE.search(text):
@@ -109,6 +99,16 @@ def _place(text: str) -> Rua | str:
             return _web_address(text)
         case _:
             return "neither mailto: nor https:"
+
+
+def _rua_values(record: bytes) -> list[str]:
+    """The URIs of all rua fields. Other fields are for those who know them (RFC 8460 §3: extensions)."""
+    values = []
+    for octets in record.split(b";")[1:]:
+        name, equals, value = octets.strip(b" \t").partition(b"=")
+        if equals and name == b"rua":
+            values += [uri.strip(" \t") for uri in value.decode("latin-1").split(",")]
+    return values
 
 
 def _mailbox(uri: str, rest: str) -> MailTo | str:

@@ -84,6 +84,7 @@ def letter(report: Enclosed, submitter: Submitter, to: Address, postmark: Postma
         demand=TlsDemand.WAIVED,  # RFC 8460 §3: it must arrive where TLS is what is broken
         priority=PRIORITY,
         once=postmark.once,
+        report=True,
     )
 
 

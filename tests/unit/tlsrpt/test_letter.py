@@ -82,6 +82,7 @@ def test_the_envelope() -> None:
     assert message.envelope.recipients == (TO,)
     assert [asked.notify for asked in message.envelope.asked] == [Notify.NEVER]
     assert message.demand is TlsDemand.WAIVED
+    assert message.report
     assert message.priority < 0
     assert message.origin is None and message.login is None
     assert (message.smtputf8, message.eight_bit) == (SmtpUtf8.UNASKED, False)
