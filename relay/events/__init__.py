@@ -23,6 +23,7 @@ from relay.events.delivery import (
     TlsLost,
     TlsMemoryFailed,
 )
+from relay.events.dkim_keys import DkimKeyMatches, DkimKeyMismatch, DkimKeyUnknown
 from relay.events.event import Emit, Event, fields
 from relay.events.service import (
     AdminRefused,
@@ -64,6 +65,9 @@ __all__ = [
     "DefectFound",
     "DestinationReached",
     "DestinationRests",
+    "DkimKeyMatches",
+    "DkimKeyMismatch",
+    "DkimKeyUnknown",
     "DnssecTrust",
     "Emit",
     "Event",
