@@ -42,6 +42,7 @@ from relay.events.service import (
     StoreFailed,
 )
 from relay.events.submission import (
+    AlignmentWarning,
     AuthenticationFailed,
     ConnectionRefused,
     LoginsBarred,
@@ -56,6 +57,7 @@ from relay.events.submission import (
 __all__ = [
     "AdminRefused",
     "AdminStarted",
+    "AlignmentWarning",
     "AttemptFinished",
     "AuthenticationFailed",
     "BounceUndeliverable",

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from relay.guard import AddressGuard
 from relay.policy.source import Source
 
-# Any address that the route to the Internet leads to: those of a root server, which do not change.
-_FAR = {4: (socket.AF_INET, "198.41.0.4"), 6: (socket.AF_INET6, "2001:503:ba3e::2:30")}
+# Any place that the route to the Internet leads to: addresses of a root server do not change. Port 9 throws away.
+FAR = {socket.AF_INET: ("198.41.0.4", 9), socket.AF_INET6: ("2001:503:ba3e::2:30", 9)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ def own_addresses(source: Source, public: Sequence[str], guard: AddressGuard) ->
     """
     known: list[str] = []
     hidden: list[str] = []
-    for version, given in ((4, source.ipv4), (6, source.ipv6)):
+    for family, given in ((socket.AF_INET, source.ipv4), (socket.AF_INET6, source.ipv6)):
         if given and guard.refusal(given) is None:
             known.append(given)
         elif public:
-            known += [one for one in public if (":" in one) == (version == 6)]
+            known += [one for one in public if (":" in one) == (family == socket.AF_INET6)]
         else:
-            address = given or _chosen_by_the_system(version)
+            address = given or _chosen_by_the_system(family)
             refusal = guard.refusal(address) if address else None
             if refusal is not None:
                 hidden.append(refusal)
@@ -47,12 +47,11 @@ def own_addresses(source: Source, public: Sequence[str], guard: AddressGuard) ->
     return OwnAddresses(tuple(known), tuple(hidden))
 
 
-def _chosen_by_the_system(version: int) -> str:
+def _chosen_by_the_system(family: socket.AddressFamily) -> str:
     """The address that packets to the Internet leave with; empty: none. To connect a datagram socket sends nothing."""
-    family, far = _FAR[version]
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((far, 53))
+            probe.connect(FAR[family])
             return str(probe.getsockname()[0])
     except OSError:
         return ""
