@@ -118,7 +118,18 @@ def judge(facts: Facts) -> Alignment:
         return Alignment(Kind.UNKNOWN, reason, remedies)
     if isinstance(facts.dmarc, NoDmarc):
         return Alignment(Kind.UNPROVEN, f"there is no DMARC record; {reason}", remedies)
-    return Alignment(Kind.FAILS, reason, remedies, certain_loss=facts.dmarc.enforced)
+    return Alignment(
+        Kind.FAILS, reason, remedies, certain_loss=facts.dmarc.enforced and not _passes_by_old_rules(facts)
+    )
+
+
+def _passes_by_old_rules(facts: Facts) -> bool:
+    """Whether receivers with a list of public suffixes (RFC 7489 section 3.2) may see one house where we see two."""
+    proven = [key.domain for key in facts.keys if key.state is not KeyState.DIFFERS and not _strict(facts, dkim=True)]
+    if any(spf.result is SpfResult.PASS for _, spf in facts.spf) and not _strict(facts, dkim=False):
+        proven.append(facts.envelope)
+    parents = {".".join(facts.domain.split(".")[at:]) for at in range(len(facts.domain.split(".")) - 1)}
+    return any(f".{domain}".endswith(f".{parent}") for domain in proven for parent in parents)
 
 
 @dataclass(frozen=True, slots=True)

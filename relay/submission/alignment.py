@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 from relay.events import AlignmentWarning, DefectFound, Emit
@@ -21,7 +21,7 @@ from relay.mail.header import Header
 from relay.mail.mailboxes import parse_mailboxes
 from relay.mail.status import Reply
 from relay.policy.alignment import WARNED, Alignment, Facts, Kind, is_aligned, judge
-from relay.policy.dmarc import Dmarc, DmarcUnknown
+from relay.policy.dmarc import Dmarc, DmarcUnknown, NoDmarc
 from relay.policy.routing import PREFIX, Routes
 from relay.submission import replies
 
@@ -33,6 +33,7 @@ KEPT_IN_DOUBT_SECONDS = 300.0  # and what is wrong too: somebody is about to men
 WARN_AGAIN_SECONDS = 3600.0
 PATIENCE_SECONDS = 10.0  # of a client whose message may be refused
 _MOST_SIGNATURES = 10
+_MOST_REMEDIES = 4
 _LONGEST_REMEMBERED = 1000  # octets of a From field
 # RFC 6376 §3.5: a tag of a list, with white space anywhere around it.
 _SIGNER = re.compile(rb"(?:\A|;)\s*d\s*=\s*([A-Za-z0-9._\-]{1,253})\s*(?:;|\Z)")
@@ -52,9 +53,11 @@ class Submitted:
 
 @dataclass(slots=True)
 class _Kept:
-    """What is known of a pair. Times are of the monotonic clock, in seconds."""
+    """What is known of a pair, without the records, which may be large. Times: seconds of the monotonic clock."""
 
-    facts: Facts
+    domain: str
+    envelope: str
+    dmarc: Dmarc | NoDmarc | DmarcUnknown
     found: Alignment
     expires: float
     warn_after: float = float("-inf")
@@ -116,10 +119,9 @@ class AlignmentWatch:
             self._count(Kind.UNKNOWN)
             return None
         kind = self._tell(kept, message)
-        dmarc = kept.facts.dmarc
-        if kind is not Kind.FAILS or not kept.found.certain_loss or not isinstance(dmarc, Dmarc):
+        if kind is not Kind.FAILS or not kept.found.certain_loss or not isinstance(kept.dmarc, Dmarc):
             return None
-        return replies.would_fail_dmarc(kept.facts.domain, dmarc.request.value, kept.found.reason)
+        return replies.would_fail_dmarc(kept.domain, kept.dmarc.request.value, kept.found.reason)
 
     async def close(self) -> None:
         """Give up all lookups that run."""
@@ -170,7 +172,7 @@ class AlignmentWatch:
             return None
         pair, now = _pair(asked), self._monotonic()
         good = found.kind in (Kind.PASSES, Kind.NO_POLICY)
-        kept = _Kept(facts, found, now + (KEPT_SECONDS if good else KEPT_IN_DOUBT_SECONDS))
+        kept = _kept(facts, found, now + (KEPT_SECONDS if good else KEPT_IN_DOUBT_SECONDS))
         before = self._kept.pop(pair, None)
         if before is not None:
             kept.warn_after = before.warn_after
@@ -192,21 +194,21 @@ class AlignmentWatch:
 
     def _tell_of(self, kept: _Kept, signed_by: tuple[str, ...], login: str | None) -> Kind:
         """Count a message, and warn if it is time to. Returns what becomes of it."""
-        facts, found = kept.facts, kept.found
+        found = kept.found
         kind = found.kind
-        if kind is not Kind.PASSES and _signed(facts, signed_by):
+        if kind is not Kind.PASSES and _signed(kept, signed_by):
             kind = Kind.SIGNED_BY_SENDER
         self._count(kind)
         if kind in WARNED and self._monotonic() >= kept.warn_after:
             kept.warn_after = self._monotonic() + WARN_AGAIN_SECONDS
             self._emit(
                 AlignmentWarning(
-                    from_domain=facts.domain,
-                    sender_domain=facts.envelope,
+                    from_domain=kept.domain,
+                    sender_domain=kept.envelope,
                     verdict=kind.value,
-                    policy=facts.dmarc.request.value if isinstance(facts.dmarc, Dmarc) else None,
-                    reason=replies.printable(found.reason),
-                    remedy=replies.printable("; or ".join(found.remedies)),
+                    policy=kept.dmarc.request.value if isinstance(kept.dmarc, Dmarc) else None,
+                    reason=found.reason,
+                    remedy="; or ".join(found.remedies),
                     login=login,
                 )
             )
@@ -239,10 +241,22 @@ def _author_domain(value: bytes) -> str | None:
 _remembered_domain = lru_cache(maxsize=1000)(_author_domain)
 
 
-def _signed(facts: Facts, signed_by: tuple[str, ...]) -> bool:
-    if isinstance(facts.dmarc, DmarcUnknown):
-        return facts.domain in signed_by
+def _kept(facts: Facts, found: Alignment, expires: float) -> _Kept:
     dmarc = facts.dmarc
+    if isinstance(dmarc, Dmarc):
+        dmarc = replace(dmarc, record=replace(dmarc.record, text=""))
+    words = replace(
+        found,
+        reason=replies.printable(found.reason),
+        remedies=tuple([replies.printable(remedy) for remedy in found.remedies[:_MOST_REMEDIES]]),
+    )
+    return _Kept(facts.domain, facts.envelope, dmarc, words, expires)
+
+
+def _signed(kept: _Kept, signed_by: tuple[str, ...]) -> bool:
+    dmarc = kept.dmarc
+    if isinstance(dmarc, DmarcUnknown):
+        return kept.domain in signed_by
     return any(is_aligned(dmarc, domain) for domain in signed_by)
 
 

@@ -160,6 +160,22 @@ def test_a_loss_that_nobody_asks_for(tags: str) -> None:
     assert found == replace(judge(NOTHING), certain_loss=False) and found.kind is Kind.FAILS
 
 
+@pytest.mark.parametrize(
+    ("facts", "certain"),
+    [
+        (replace(APART, spf=((V4, PASS),)), True),
+        (replace(BELOW, envelope_house="bounce.example.org"), False),
+        (replace(BELOW, envelope_house="bounce.example.org", spf=((V4, FAIL),)), True),
+        (replace(BELOW, dmarc=dmarc("p=reject; aspf=s")), True),
+        (replace(APART, domain="a.example.org", keys=(key(domain="example.org", house="other.test"),)), False),
+        (replace(APART, domain="a.org", keys=(key(domain="org", house="org"),)), True),
+    ],
+)
+def test_what_a_list_of_suffixes_may_see_otherwise_is_not_certain(facts: Facts, certain: bool) -> None:
+    found = judge(facts)
+    assert (found.kind, found.certain_loss) == (Kind.FAILS, certain)
+
+
 def test_a_proof_is_never_lost_by_another() -> None:
     """Whatever else is so, mail with a good aligned key passes; it is the one law that must hold in a refusal."""
     for result in SpfResult:
