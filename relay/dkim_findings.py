@@ -16,16 +16,14 @@ NOT_KNOWN = "not-known"
 _INSIDE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
-def keys(checked: Sequence[Checked]) -> list[Finding]:
-    """A finding for each key. Without its record DMARC may have all mail of the domain refused: a failure."""
-    return [_of(one) for one in checked] or [ok(SUBJECT, "no key is set: mail is not signed")]
+def keys(checked: Sequence[Checked], unusable: Sequence[str] = ()) -> list[Finding]:
+    """A finding for each key, and for each file of no use (`unusable`: why), with which the service does not start.
 
-
-def unusable(reason: str) -> Finding:
-    """A key whose file is of no use; the service does not start with it."""
-    return fail(
-        SUBJECT, reason, "mend the file, or let `relay dkim keygen` make another; the service's user must read it"
-    )
+    Without its record DMARC may have all mail of the key's domain refused: that is a failure too.
+    """
+    remedy = "mend it; `relay dkim keygen` makes a key; the service's user must be able to read it"
+    found = [*(fail(SUBJECT, reason, remedy) for reason in unusable), *map(_of, checked)]
+    return found or [ok(SUBJECT, "no key is set: mail is not signed")]
 
 
 def as_json(checked: Sequence[Checked]) -> str:
