@@ -36,13 +36,10 @@ class _Known:
 
 
 class KeyWatch:
-    """The keys of one running Relay. `keys` gives those in force, `clock` aware UTC."""
+    """What is known of the keys of one running Relay. `clock` gives aware UTC."""
 
-    def __init__(
-        self, settings: Settings, keys: Callable[[], KeyTable], clock: Callable[[], datetime], emit: Emit
-    ) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], datetime], emit: Emit) -> None:
         self._settings = settings
-        self._keys = keys
         self._clock = clock
         self._emit = emit
         self._known: dict[str, _Known] = {}  # by the name of the record
@@ -55,21 +52,21 @@ class KeyWatch:
         known = self._known.get(key.record_name)
         return known is None or known.key != key or may_verify(known.found)
 
-    async def run(self, hung_up: asyncio.Event) -> None:
-        """Compare now, and again for ever. `hung_up`: do so now."""
-        while self._keys():
-            wait = LOOK_EVERY_SECONDS if await self.look() else LOOK_ANEW_SECONDS
+    async def run(self, keys: Callable[[], KeyTable], hung_up: asyncio.Event) -> None:
+        """Compare now, and again for ever, the keys in force; none: there is nothing to do. `hung_up`: do so now."""
+        while table := keys():
+            wait = LOOK_EVERY_SECONDS if await self.look(table) else LOOK_ANEW_SECONDS
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await hung_up.wait()
             hung_up.clear()
 
-    async def look(self) -> bool:
+    async def look(self, keys: KeyTable) -> bool:
         """Compare each key once, and tell what is new. Returns whether DNS has all of them."""
         # Nothing is remembered from one time to the next: whoever has just mended a record wants to see it.
         resolver = Resolver(self._settings.dns.nameservers, self._settings.dns.timeout)
         try:
-            checked = await check_keys(resolver, self._keys(), self._settings.tlsrpt.report_domain)
+            checked = await check_keys(resolver, keys, self._settings.tlsrpt.report_domain)
         finally:
             await resolver.close()
         for one in checked:
