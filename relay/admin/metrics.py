@@ -136,7 +136,7 @@ class Metrics:
                 "relay_certificate_refused", "Changed certificate files that could not be used."
             ),
             events.FileRefused: self._plain(
-                "relay_file_refused", "Changed files of users, tokens or DKIM keys that could not be used."
+                "relay_file_refused", "Changed files of users or tokens that could not be used."
             ),
             events.DnssecTrust: lambda event: trusted.set(event.trusted),
             events.MessageAccepted: self._plain("relay_messages_accepted", "Messages taken from clients."),

@@ -62,7 +62,7 @@ class CertificateRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class FileRefused(Event):
-    """The file of users, of tokens or of a DKIM key has changed and cannot be used; what was before stays in force."""
+    """The users file or the tokens file has changed and cannot be used; what it said before stays in force."""
 
     name = "file-refused"
     level = "error"

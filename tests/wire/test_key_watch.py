@@ -178,6 +178,42 @@ async def test_it_looks_at_once_and_when_it_is_told_to() -> None:
 
 
 @pytest.mark.asyncio
+async def test_it_looks_at_new_keys_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.key_watch.SEE_KEYS_EVERY_SECONDS", 0.001)
+    async with world() as there:
+        tables = [KeyTable([KEY])]
+        running = asyncio.create_task(there.watch.run(lambda: tables[0], asyncio.Event()))
+        try:
+            await asyncio.wait_for(there.told.wait(), 10)
+            there.told.clear()
+            tables[0] = KeyTable([NEW_KEY])
+            await asyncio.wait_for(there.told.wait(), 10)
+            assert len(there.zones.asked) == 2
+            assert not there.watch.usable(NEW_KEY)
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+
+@pytest.mark.asyncio
+async def test_it_looks_again_after_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.key_watch.SEE_KEYS_EVERY_SECONDS", 0.001)
+    monkeypatch.setattr("relay.key_watch.LOOK_ANEW_SECONDS", 0.01)
+    async with world() as there:
+        table = KeyTable([KEY])
+        running = asyncio.create_task(there.watch.run(lambda: table, asyncio.Event()))
+        try:
+            await asyncio.wait_for(there.told.wait(), 10)
+            there.told.clear()
+            there.publish(record(KEY))
+            await asyncio.wait_for(there.told.wait(), 10)
+            assert there.events[1:] == [HAS]
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+
+@pytest.mark.asyncio
 async def test_without_keys_there_is_nothing_to_watch() -> None:
     watch = KeyWatch(Settings(), lambda: NOW, lambda _: None)
     await asyncio.wait_for(watch.run(KeyTable, asyncio.Event()), 10)
