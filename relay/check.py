@@ -16,7 +16,7 @@ from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 
-from relay import findings, front_findings
+from relay import dkim_findings, findings, front_findings
 from relay.admin.tokens import Tokens
 from relay.app import wanted_files
 from relay.delivery.credentials import Login
@@ -29,6 +29,7 @@ from relay.health import Asked, greeting_problem, where_to_ask
 from relay.listen import bound_socket
 from relay.lookup import sts_cache, tls_memory
 from relay.lookup.destination import find_addresses, find_destination
+from relay.lookup.dkim import check_keys
 from relay.lookup.resolver import Answer, LookupFailed, NotFound, Resolver
 from relay.mail.address import parse_domain
 from relay.policy.chain import Roots, Trust
@@ -41,6 +42,7 @@ from relay.queue.room import room
 from relay.queue.store import QueueError, StoreUnavailable
 from relay.setting_types import Inherited
 from relay.settings import DeliverySettings, HostPort, Settings, TrustAd
+from relay.signing.keys import KeyTable, SigningKey, UnusableKey, load_key
 from relay.submission import quota, sources
 from relay.submission.users import Users
 from relay.tls import certificates_in, https_context, load_roots, server_contexts
@@ -251,6 +253,13 @@ async def _logins(at: Scene) -> list[Finding]:
     return [front_findings.login_source(*one) for one in await sources.problems(at.settings.login, context)]
 
 
+async def _dkim(at: Scene) -> list[Finding]:
+    loaded = [load_key(one) for one in at.settings.dkim_key]
+    keys = KeyTable(one for one in loaded if isinstance(one, SigningKey))
+    unusable = [one.reason for one in loaded if isinstance(one, UnusableKey)]
+    return dkim_findings.keys(await check_keys(at.resolver, keys, at.settings.tlsrpt.report_domain), unusable)
+
+
 async def _open_files(at: Scene) -> list[Finding]:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     return [findings.open_files(None if most == resource.RLIM_INFINITY else most, wanted_files(at.settings))]
@@ -388,6 +397,7 @@ CHECKS: tuple[Callable[[Scene], Awaitable[list[Finding]]], ...] = (
     _certificate,
     _users,
     _logins,
+    _dkim,
     _open_files,
     _listeners,
     _sources,

@@ -10,7 +10,6 @@ from relay.events.delivery import (
     BounceUndeliverable,
     DestinationReached,
     DestinationRests,
-    DkimKeyRenewed,
     LoginRefused,
     LoginWorks,
     MessageUnsigned,
@@ -25,6 +24,7 @@ from relay.events.delivery import (
     TlsLost,
     TlsMemoryFailed,
 )
+from relay.events.dkim_keys import DkimKeyMatches, DkimKeyMismatch, DkimKeyRenewed, DkimKeyUnknown
 from relay.events.event import Emit, Event, fields
 from relay.events.service import (
     AdminRefused,
@@ -66,7 +66,10 @@ __all__ = [
     "DefectFound",
     "DestinationReached",
     "DestinationRests",
+    "DkimKeyMatches",
+    "DkimKeyMismatch",
     "DkimKeyRenewed",
+    "DkimKeyUnknown",
     "DnssecTrust",
     "Emit",
     "Event",

@@ -37,15 +37,6 @@ class MessageUnsigned(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class DkimKeyRenewed(Event):
-    """The file of a DKIM key has changed; mail is signed with the new key from now on."""
-
-    name = "dkim-key-renewed"
-    domain: str
-    selector: str
-
-
-@dataclass(frozen=True, slots=True)
 class DestinationRests(Event):
     """A destination is down: nothing is tried there before `until`. `rests`: how many in a row, since `since`."""
 
