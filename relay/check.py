@@ -22,6 +22,7 @@ from relay.app import wanted_files
 from relay.delivery.credentials import Login
 from relay.delivery.wire import wording
 from relay.disk_table import aside
+from relay.files import readable_by_others
 from relay.finding import Finding, fail, ok, warn
 from relay.findings import Address, Called, DnssecSeen, FolderSeen
 from relay.guard import AddressGuard
@@ -254,10 +255,13 @@ async def _logins(at: Scene) -> list[Finding]:
 
 
 async def _dkim(at: Scene) -> list[Finding]:
-    loaded = [load_key(one) for one in at.settings.dkim_key]
+    given = at.settings.dkim_key
+    loaded = [load_key(one) for one in given]
     keys = KeyTable(one for one in loaded if isinstance(one, SigningKey))
     unusable = [one.reason for one in loaded if isinstance(one, UnusableKey)]
-    return dkim_findings.keys(await check_keys(at.resolver, keys, at.settings.tlsrpt.report_domain), unusable)
+    checked = await check_keys(at.resolver, keys, at.settings.tlsrpt.report_domain)
+    exposed = [one.key_file for one in given if readable_by_others(one.key_file)]
+    return [*dkim_findings.keys(checked, unusable), *map(dkim_findings.exposed, exposed)]
 
 
 async def _open_files(at: Scene) -> list[Finding]:
