@@ -30,6 +30,7 @@ from relay.delivery.pool import SessionPool
 from relay.delivery.reviews import Reviewer
 from relay.delivery.route import Router, own_mx_name
 from relay.delivery.settling import Office
+from relay.delivery.signing import signing_of
 from relay.delivery.worker import Limits, Worker
 from relay.events import (
     DefectFound,
@@ -249,6 +250,9 @@ class App:
         settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
+        signing = signing_of(settings, self._emit)
+        if signing is not None:
+            self._spawn("keys that sign", partial(signing.renew, self.hung_up))
         tools = Tools(
             router=Router(resolver, finder, settings.delivery, own_name, random.random, self._routes),
             guard=self._guard,
@@ -263,6 +267,7 @@ class App:
             limits=settings.limits,
             memories=memories,
             logins=logins_of(settings, self._emit),
+            sign=None if signing is None else signing.sign,
         )
 
         def deliver(claim: Claim) -> Awaitable[Attempted]:

@@ -136,7 +136,7 @@ class Metrics:
                 "relay_certificate_refused", "Changed certificate files that could not be used."
             ),
             events.FileRefused: self._plain(
-                "relay_file_refused", "Changed files of users or tokens that could not be used."
+                "relay_file_refused", "Changed files of users, tokens or DKIM keys that could not be used."
             ),
             events.DnssecTrust: lambda event: trusted.set(event.trusted),
             events.MessageAccepted: self._plain("relay_messages_accepted", "Messages taken from clients."),
@@ -157,6 +157,10 @@ class Metrics:
                 "relay_quota_failures", "Times a file of what clients have sent could not be read or written."
             ),
             events.AttemptFinished: self._count_attempt,
+            events.MessageUnsigned: self._plain(
+                "relay_messages_unsigned", "Times a message went out without a DKIM signature that it should have had."
+            ),
+            events.DkimKeyRenewed: _nothing,
             events.DestinationRests: self._plain(
                 "relay_destination_rests", "Times a destination was found to be down and let rest."
             ),

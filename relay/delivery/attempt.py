@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
-from relay.delivery.body import ReadBody
+from relay.delivery.body import ReadBody, Sign
 from relay.delivery.evidence import Trail
 from relay.delivery.logins import Logins, without_530
 from relay.delivery.opening import ConnectFailed, FailedHandshake, Target, open_session
@@ -88,6 +88,7 @@ class Tools:
     timeouts: Timeouts = field(default_factory=Timeouts)
     overrides: Overrides = field(default_factory=Overrides)
     limits: DestinationLimits = field(default_factory=DestinationLimits)
+    sign: Sign | None = None  # None: no mail is signed
     count: Count | None = None  # is told what each session is in a TLS report; None: no reports
 
 
@@ -346,7 +347,7 @@ class Attempt:
         if verdict.would_refuse is not None:
             self._report(session.observed, verdict, verdict.would_refuse)
         most = self._tools.limits.of(self._claim.destination).recipients
-        means = Means(self._tools.read, self._tools.clock, most)
+        means = Means(self._tools.read, self._tools.clock, most, self._tools.sign)
         sent = await send_message(self._claim, list(self._open.values()), session, verdict, means)
         if sent.idled_out and not fresh:
             session.close()

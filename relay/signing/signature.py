@@ -100,18 +100,18 @@ class SigningMessage:
             base64.b64encode(self._body.digest()),
             names_tag(self._names),
         )
-        fields, signed = [], []
+        fields, signed, failed = [], [], []
         for key in self._keys:
             field = _beginning(key.algorithm.value, self._signer.canonicalization, key.domain, key.selector) + variable
             # RFC 6376 §3.7: last comes the field itself, its b= empty and without a line end.
             own = _CANONICAL_TITLE + field[len(_TITLE) :].replace(_FOLD, b" ") if self._relaxed else field
             signature = key.try_sign(self._chosen + own)
             if signature is None:
-                self._problem = f"the key {key.selector} of {key.domain} could not sign"
+                failed.append(f"the key {key.selector} of {key.domain} could not sign")
             else:
                 fields += [field, _signature_folded(signature)]
                 signed.append(key)
-        return Signed(b"".join(fields), tuple(signed), self._problem)
+        return Signed(b"".join(fields), tuple(signed), "; ".join(failed) or self._problem)
 
     def _look_for_end(self, piece: bytes) -> bytes:
         """What of `piece` belongs to the body."""
