@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from relay.finding import Finding, fail, ok, warn
 from relay.lookup.dkim import Checked
@@ -24,6 +25,11 @@ def keys(checked: Sequence[Checked], unusable: Sequence[str] = ()) -> list[Findi
     remedy = "mend it; `relay dkim keygen` makes a key; the service's user must be able to read it"
     found = [*(fail(SUBJECT, reason, remedy) for reason in unusable), *map(_of, checked)]
     return found or [ok(SUBJECT, "no key is set: mail is not signed")]
+
+
+def exposed(file: Path) -> Finding:
+    """A key that every user of this machine can read, and so sign with."""
+    return warn(SUBJECT, f"every user of this machine can read the key in {file}", f"chmod o= {file}")
 
 
 def as_json(checked: Sequence[Checked]) -> str:
