@@ -22,6 +22,7 @@ from relay.events.delivery import (
     PolicyTestFailed,
     TlsLost,
     TlsMemoryFailed,
+    TlsReportsFailed,
 )
 from relay.events.event import Emit, Event, fields
 from relay.events.service import (
@@ -94,5 +95,6 @@ __all__ = [
     "SubmissionRefused",
     "TlsLost",
     "TlsMemoryFailed",
+    "TlsReportsFailed",
     "fields",
 ]
