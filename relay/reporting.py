@@ -15,7 +15,16 @@ from relay.events import Emit, TlsReportsFailed
 from relay.policy.tls_report import Tally
 from relay.settings import Settings
 from relay.tlsrpt.counts import Counts
+from relay.tlsrpt.report import Reporter
 from relay.tlsrpt.store import ReportStore, ReportStoreError
+
+
+def reporter(settings: Settings) -> Reporter | None:
+    """Who reports; None: nobody does."""
+    given = settings.tlsrpt
+    if not given.organization or given.contact is None:
+        return None
+    return Reporter(given.organization, str(given.contact), (given.sender or given.contact).domain)
 
 
 class Reporting:
