@@ -18,7 +18,8 @@ from typing import TypeVar
 
 from relay.disk_table import aside
 from relay.policy.tls_report import Tally
-from relay.tlsrpt import tables
+from relay.tlsrpt import asking, tables
+from relay.tlsrpt.asking import Asked, Told
 from relay.tlsrpt.counted import Counted
 from relay.tlsrpt.outbox import Due, Ended, NewReport, Outcome
 
@@ -114,6 +115,26 @@ class ReportStore:
     async def ended(self, day: date, domain: str | None = None) -> tuple[Ended, ...]:
         """What became of that day's counts, of one domain or of all."""
         return await self._run(lambda connection: tuple(tables.ended(connection, day, domain)))
+
+    async def ask(self, day: date, domains: tuple[str, ...]) -> int:
+        """Ask the running service to tell these domains (none: all) of that day at once. Returns a number."""
+        return await self._run(lambda connection: asking.ask(connection, day, domains))
+
+    async def asked(self) -> tuple[Asked, ...]:
+        """What was asked and not answered yet."""
+        return await self._run(asking.asked)
+
+    async def answer(self, number: int, told: Mapping[str, Told]) -> None:
+        """Say what became of what was asked, by domain."""
+        await self._run(lambda connection: asking.answer(connection, number, told))
+
+    async def answer_to(self, number: int) -> dict[str, Told] | None:
+        """The answer; None: there is none yet."""
+        return await self._run(lambda connection: asking.answer_to(connection, number))
+
+    async def unask(self, number: int) -> None:
+        """Take back what was asked, answered or not."""
+        await self._run(lambda connection: asking.forget(connection, number))
 
     async def tidy(self, now: datetime) -> None:
         """Forget what is too old. To be called again and again."""

@@ -15,6 +15,7 @@ from datetime import date, datetime
 from relay.policy.tls_failure import ReportResult
 from relay.policy.tls_report import Fault, PolicyType, ReportedPolicy, Tally
 from relay.queue.rows import from_micros, to_micros
+from relay.tlsrpt import asking
 from relay.tlsrpt.counted import Counted
 from relay.tlsrpt.outbox import Delivery, Due, Ended, NewReport, Outcome, State
 
@@ -42,6 +43,7 @@ _SCHEMA = (
     "CREATE TABLE delivery (report INTEGER NOT NULL, uri TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,"
     " next INTEGER, words TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (report, uri)) WITHOUT ROWID",
     "CREATE INDEX delivery_next ON delivery (next) WHERE next IS NOT NULL",
+    asking.SCHEMA,
 )
 _KEY = "day = ? AND domain = ?"
 _ROW = f"{_KEY} AND policy = ? AND result = ? AND reason = ? AND host = ? AND helo = ? AND address = ? AND source = ?"
