@@ -23,6 +23,7 @@ from relay.client_commands import client
 from relay.command import config_option, fail, load, load_without_files, queue_folder
 from relay.dkim_commands import dkim
 from relay.send_command import send
+from relay.tlsrpt_commands import tlsrpt
 from relay.user_commands import user
 
 if TYPE_CHECKING:
@@ -311,3 +312,4 @@ relay.add_command(send)
 relay.add_command(user)
 relay.add_command(client)
 relay.add_command(dkim)
+relay.add_command(tlsrpt)

@@ -23,6 +23,7 @@ from relay.events.delivery import (
     PolicyTestFailed,
     TlsLost,
     TlsMemoryFailed,
+    TlsReportsFailed,
 )
 from relay.events.dkim_keys import DkimKeyMatches, DkimKeyMismatch, DkimKeyRenewed, DkimKeyUnknown
 from relay.events.event import Emit, Event, fields
@@ -101,5 +102,6 @@ __all__ = [
     "SubmissionRefused",
     "TlsLost",
     "TlsMemoryFailed",
+    "TlsReportsFailed",
     "fields",
 ]
