@@ -17,7 +17,14 @@ from relay.guard import AddressGuard
 from relay.https_fault import https_fault
 from relay.lookup.guarded import GuardedResolver
 from relay.lookup.resolver import Resolver
-from relay.policy.sts import MAX_POLICY_OCTETS, StsPolicy, StsSyntaxError, parse_policy
+from relay.policy.sts import (
+    MAX_POLICY_OCTETS,
+    StsFetchFailed,
+    StsPolicy,
+    StsProblem,
+    StsSyntaxError,
+    parse_policy,
+)
 
 TIMEOUT = timedelta(seconds=60)  # for the whole fetch; RFC 8461 section 3.3
 _CHUNK = 16384
@@ -47,19 +54,22 @@ class PolicyFetcher:
         self._context = context
         self._timeout = timeout
 
-    async def fetch(self, domain: str) -> StsPolicy | str:
-        """The policy of `domain` (A-labels, no literal), or a sentence that says why it cannot be had."""
+    async def fetch(self, domain: str) -> StsPolicy | StsFetchFailed:
+        """The policy of `domain` (A-labels, no literal), or why it cannot be had."""
         host = f"mta-sts.{domain}"
         try:
             async with asyncio.timeout(self._timeout.total_seconds()):
                 return parse_policy(await self._download(host))
         except TimeoutError:
             seconds = self._timeout.total_seconds()
-            return f"the policy host {host} did not send the policy within {seconds:g} seconds"
+            what = f"the policy host {host} did not send the policy within {seconds:g} seconds"
+            return StsFetchFailed(what, StsProblem.FETCH)
         except StsSyntaxError as error:
-            return f"the policy at {host} is not valid: {error}"
+            return StsFetchFailed(f"the policy at {host} is not valid: {error}", StsProblem.INVALID)
         except (_Unfit, OSError, aiohttp.ClientError, ValueError) as error:
-            return f"the policy could not be fetched from {host}: {_why(error)}"
+            of_certificate = isinstance(error, aiohttp.ClientConnectorCertificateError)
+            problem = StsProblem.CERTIFICATE if of_certificate else StsProblem.FETCH
+            return StsFetchFailed(f"the policy could not be fetched from {host}: {_why(error)}", problem)
 
     async def _download(self, host: str) -> bytes:
         connector = aiohttp.TCPConnector(
