@@ -24,6 +24,7 @@ from relay.events.delivery import (
     TlsMemoryFailed,
 )
 from relay.events.event import Emit, Event, fields
+from relay.events.reports import TlsReportGivenUp, TlsReportSent, TlsReportsUnsigned, TlsReportsUnwanted
 from relay.events.service import (
     AdminRefused,
     AdminStarted,
@@ -94,5 +95,9 @@ __all__ = [
     "SubmissionRefused",
     "TlsLost",
     "TlsMemoryFailed",
+    "TlsReportGivenUp",
+    "TlsReportSent",
+    "TlsReportsUnsigned",
+    "TlsReportsUnwanted",
     "fields",
 ]
