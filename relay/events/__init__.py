@@ -22,6 +22,7 @@ from relay.events.delivery import (
     PolicyTestFailed,
     TlsLost,
     TlsMemoryFailed,
+    TlsReportsFailed,
 )
 from relay.events.event import Emit, Event, fields
 from relay.events.reports import TlsReportGivenUp, TlsReportSent, TlsReportsUnsigned, TlsReportsUnwanted
@@ -97,6 +98,7 @@ __all__ = [
     "TlsMemoryFailed",
     "TlsReportGivenUp",
     "TlsReportSent",
+    "TlsReportsFailed",
     "TlsReportsUnsigned",
     "TlsReportsUnwanted",
     "fields",
