@@ -13,7 +13,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from relay.events import Emit, TlsReportGivenUp, TlsReportSent
 from relay.mail.message import MessageId, NewMessage, Once
@@ -31,22 +31,17 @@ LEASE = timedelta(minutes=10)  # more than the longest attempt takes
 _OWNER = "tlsrpt"  # of keys in the queue; those of the API's callers have a colon in them
 
 
-class Queue(Protocol):
-    """As much of the queue as is needed here. Both raise StoreUnavailable."""
-
-    async def put(self, messages: Collection[NewMessage]) -> None:
-        """Store messages; on disk on return."""
-
-    async def stored_once(self, owner: str, key: str) -> Earlier | None:
-        """What came with this key before."""
-
-
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What it takes to send reports. `mailer` None: mail could not be signed, so none goes (RFC 8460 section 3)."""
+    """What it takes to send reports. `mailer` None: mail could not be signed, so none goes (RFC 8460 section 3).
+
+    `put` stores messages in the queue, on disk on return, and `earlier` tells what came with a key before; both raise
+    StoreUnavailable.
+    """
 
     store: ReportStore
-    queue: Queue
+    put: Callable[[Collection[NewMessage]], Awaitable[None]]
+    earlier: Callable[[str, str], Awaitable[Earlier | None]]
     post: Callable[[HttpsTo, bytes], Awaitable[Posted | NotPosted]]
     reporter: Reporter
     mailer: Submitter | None
@@ -100,11 +95,11 @@ class Outgoing:
             return GivenUp(f"mail from {desk.reporter.domain} cannot be signed: no [[dkim_key]] is for it")
         key = f"{due.id} {due.uri}"
         try:
-            earlier = await desk.queue.stored_once(_OWNER, key)
+            earlier = await desk.earlier(_OWNER, key)
             if earlier is not None:
                 return Sent(f"queued as {earlier.id}")
             postmark = Postmark(desk.new_id(), desk.clock(), desk.hostname, Once(_OWNER, key, b""))
-            await desk.queue.put((letter(_enclosed(due, desk.reporter), desk.mailer, place.address, postmark),))
+            await desk.put((letter(_enclosed(due, desk.reporter), desk.mailer, place.address, postmark),))
         except StoreUnavailable as error:
             return self._later(due, f"the queue cannot take it: {error}")
         return Sent(f"queued as {postmark.id}")

@@ -102,7 +102,8 @@ class World:
         self.outgoing = Outgoing(
             Desk(
                 self.store,
-                self.queue,
+                self.queue.put,
+                self.queue.stored_once,
                 poster.post,
                 REPORTER,
                 self.mailer,
