@@ -251,6 +251,11 @@ async def _logins(at: Scene) -> list[Finding]:
     return [front_findings.login_source(*one) for one in await sources.problems(at.settings.login, context)]
 
 
+async def _reports(at: Scene) -> list[Finding]:
+    domain = at.settings.tlsrpt.report_domain
+    return [] if domain is None else [findings.tls_reports(domain, signed=at.settings.unsigned_reports is None)]
+
+
 async def _open_files(at: Scene) -> list[Finding]:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     return [findings.open_files(None if most == resource.RLIM_INFINITY else most, wanted_files(at.settings))]
@@ -388,6 +393,7 @@ CHECKS: tuple[Callable[[Scene], Awaitable[list[Finding]]], ...] = (
     _certificate,
     _users,
     _logins,
+    _reports,
     _open_files,
     _listeners,
     _sources,
