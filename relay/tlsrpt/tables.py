@@ -48,7 +48,6 @@ _SCHEMA = (
 _KEY = "day = ? AND domain = ?"
 _ROW = f"{_KEY} AND policy = ? AND result = ? AND reason = ? AND host = ? AND helo = ? AND address = ? AND source = ?"
 _NO_FAULT = ("", "", "", "", "", "")
-_OF_REST = "reason || host || helo || address || source = ''"
 
 Day = tuple[str, str]  # a day and the domain that is told of it
 
@@ -81,12 +80,12 @@ class Adding:
 
     def add(self, day: date, tally: Tally, number: int) -> None:
         """Count that many sessions more."""
-        key = (day.isoformat(), tally.domain)
-        if not self._is_told(key):
-            self.lost += number
+        key, fault = (day.isoformat(), tally.domain), _columns(tally.fault)
+        policy = self._find_policy(tally.policy)
+        if policy is not None and self._more(key, policy, fault, number):  # as nearly always
             return
-        policy = self._policy(key, tally.policy)
-        if policy is None or not self._count(key, policy, _columns(tally.fault), number):
+        allowed = self._policy(key, tally.policy) if self._is_told(key) else None
+        if allowed is None or not self._count(key, allowed, fault, number):
             self.lost += number
 
     def _is_told(self, key: Day) -> bool:
@@ -155,7 +154,7 @@ class Adding:
         return self._connection.execute(sql, (number, *key, policy, *fault)).rowcount > 0
 
     def _faults(self, key: Day, policy: int) -> int:
-        sql = f"SELECT count(*) FROM counted WHERE {_KEY} AND policy = ? AND result != '' AND NOT ({_OF_REST})"  # noqa: S608
+        sql = f"SELECT count(*) FROM counted WHERE {_KEY} AND policy = ? AND result != ''"  # noqa: S608
         return int(self._connection.execute(sql, (*key, policy)).fetchone()[0])
 
 
