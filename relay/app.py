@@ -61,7 +61,7 @@ from relay.policy.chain import Roots
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
 from relay.reception import Reception
-from relay.reporting import Reporting
+from relay.reporting import Reporting, Ways
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
 from relay.signing_desk import SigningDesk
@@ -181,6 +181,7 @@ class App:
         running = asyncio.create_task(self._watch("delivery", worker.run))
         self._stack.push_async_callback(self._end, worker, running)
         self._spawn_chores(resolver, finder, memories, reception)
+        self._spawn("TLS reports", partial(self._reporting.send, self._ways(resolver, roots_pem)))
         self._stack.push_async_callback(server.stop, STOP_GRACE)
         self._spawn("certificate", partial(reception.renew, server, self.hung_up))
         addresses = await server.start()
@@ -200,6 +201,17 @@ class App:
         self._spawn("end of overrides", self._watch_overrides)
         self._spawn("policy refresh", partial(self._refresh_again, finder))
         self._spawn("resolver self-test", partial(self._assess_again, resolver))
+
+    def _ways(self, resolver: Resolver, roots_pem: bytes) -> Ways:
+        return Ways(
+            resolver=resolver,
+            guard=self._guard,
+            roots_pem=roots_pem,
+            hostname=self._hostname,
+            new_id=self._new_id,
+            put=self._store.put,
+            earlier=self._store.controls.stored_once,
+        )
 
     @staticmethod
     async def _open(cache: StsCache) -> None:

@@ -247,6 +247,10 @@ def config_check(file: Path | None) -> None:
     for setting, network in settings.exposures:
         warning = f"WARNING, an open relay: {setting} lets {network} send to anyone, without a login"
         click.echo(f"{place}: {warning}", err=True)
+    unsigned = settings.unsigned_reports
+    if unsigned is not None:
+        warning = f"WARNING: no [[dkim_key]] signs mail from {unsigned}: TLS reports go by HTTPS alone"
+        click.echo(f"{place}: {warning}", err=True)
 
 
 def _unusable(settings: Settings) -> Iterable[str]:

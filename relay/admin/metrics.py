@@ -122,6 +122,13 @@ class Metrics:
             "relay_tls_lost", "Sessions without TLS with hosts that had it, by what was done.", "action"
         )
         by_action = {action: lost.labels(action).inc for action in ("delivered", "deferred")}
+        reports = self._counter(
+            "relay_tlsrpt_reports", "TLS reports, by how they go and what became of them.", "transport", "outcome"
+        )
+        for labels in (("mail", "sent"), ("mail", "given-up"), ("https", "sent"), ("https", "given-up")):
+            reports.labels(*labels)
+        for outcome in ("given-up", "unwanted"):
+            reports.labels("none", outcome)
         turned_away = self._counter("relay_connections_refused", "Clients that were not let in: a limit, or no PROXY.")
         trusted = self._gauge(
             "relay_dnssec_trusted", "1: the resolver's word on DNSSEC is believed. 0: it is not, and DANE is off."
@@ -184,6 +191,10 @@ class Metrics:
             events.TlsMemoryFailed: self._plain(
                 "relay_tls_memory_failures", "Times the file of hosts that have TLS could not be read or written."
             ),
+            events.TlsReportSent: lambda event: reports.labels(event.transport, "sent").inc(),
+            events.TlsReportGivenUp: lambda event: reports.labels(event.transport, "given-up").inc(),
+            events.TlsReportsUnwanted: lambda event: reports.labels("none", "unwanted").inc(event.domains),
+            events.TlsReportsUnsigned: _nothing,
             events.TlsReportsFailed: self._plain(
                 "relay_tlsrpt_failures", "Times the file of TLS reports could not be read or written, or was full."
             ),
