@@ -22,6 +22,7 @@ from relay.app import wanted_files
 from relay.delivery.credentials import Login
 from relay.delivery.wire import wording
 from relay.disk_table import aside
+from relay.files import readable_by_others
 from relay.finding import Finding, fail, ok, warn
 from relay.findings import Address, Called, DnssecSeen, FolderSeen
 from relay.guard import AddressGuard
@@ -257,7 +258,9 @@ async def _dkim(at: Scene) -> list[Finding]:
     loaded = [load_key(one) for one in at.settings.dkim_key]
     keys = KeyTable(one for one in loaded if isinstance(one, SigningKey))
     unusable = [one.reason for one in loaded if isinstance(one, UnusableKey)]
-    return dkim_findings.keys(await check_keys(at.resolver, keys, at.settings.tlsrpt.report_domain), unusable)
+    in_dns = await check_keys(at.resolver, keys, at.settings.tlsrpt.report_domain)
+    open_files = [one.key_file for one in at.settings.dkim_key if readable_by_others(one.key_file)]
+    return [*dkim_findings.keys(in_dns, unusable), *dkim_findings.weaknesses(keys.all, open_files)]
 
 
 async def _open_files(at: Scene) -> list[Finding]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from relay.finding import Finding, fail, ok, warn
 from relay.lookup.dkim import Checked
 from relay.lookup.resolver import LookupFailed
 from relay.policy.dkim_match import Comparison, in_words, is_match, may_verify, what_to_do
+from relay.signing.keys import GOOD_RSA_BITS, SigningKey
 
 SUBJECT = "dkim"
 NOT_KNOWN = "not-known"
@@ -24,6 +26,16 @@ def keys(checked: Sequence[Checked], unusable: Sequence[str] = ()) -> list[Findi
     remedy = "mend it; `relay dkim keygen` makes a key; the service's user must be able to read it"
     found = [*(fail(SUBJECT, reason, remedy) for reason in unusable), *map(_of, checked)]
     return found or [ok(SUBJECT, "no key is set: mail is not signed")]
+
+
+def weaknesses(keys: Iterable[SigningKey], open_files: Iterable[Path]) -> list[Finding]:
+    """What makes it easy to sign in our place: keys that are too short, and `open_files` that all users can read."""
+    few = f"and some receivers take none below {GOOD_RSA_BITS}"
+    short = [f"{key.record_name}: an RSA key of {key.bits} bits, {few}" for key in keys if key.is_short]
+    return [
+        *(warn(SUBJECT, text, "make a new one with `relay dkim keygen`") for text in short),
+        *(warn(SUBJECT, f"every user of this machine can read {path}", f"chmod o= {path}") for path in open_files),
+    ]
 
 
 def as_json(checked: Sequence[Checked]) -> str:
