@@ -25,13 +25,11 @@ from relay.admin.metrics import Metrics
 from relay.admin.server import AdminServer, Sources, Stage
 from relay.admin.tokens import Tokens
 from relay.delivery.attempt import Attempt, Tools
-from relay.delivery.body import Sign
 from relay.delivery.logins import logins_of
 from relay.delivery.pool import SessionPool
 from relay.delivery.reviews import Reviewer
 from relay.delivery.route import Router, own_mx_name
 from relay.delivery.settling import Office
-from relay.delivery.signing import signing_of
 from relay.delivery.worker import Limits, Worker
 from relay.events import (
     DefectFound,
@@ -48,7 +46,6 @@ from relay.events import (
 )
 from relay.freed_memory import give_back
 from relay.guard import AddressGuard
-from relay.key_watch import KeyWatch
 from relay.listen import inherited_sockets, ports_of
 from relay.log import log_lines
 from relay.lookup.destination import find_destination
@@ -65,6 +62,7 @@ from relay.queue.store import StoreUnavailable
 from relay.reception import Reception
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
+from relay.signing_desk import SigningDesk
 from relay.submission.intake import Intake
 from relay.submission.server import SubmissionServer
 from relay.tls import ClientContexts, https_context, load_roots, shrink_tls_buffers
@@ -252,6 +250,9 @@ class App:
         settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
+        signing = SigningDesk(settings, self._clock, self._emit, self.hung_up)
+        for what, work in signing.work:
+            self._spawn(what, work)
         tools = Tools(
             router=Router(resolver, finder, settings.delivery, own_name, random.random, self._routes),
             guard=self._guard,
@@ -266,7 +267,7 @@ class App:
             limits=settings.limits,
             memories=memories,
             logins=logins_of(settings, self._emit),
-            sign=self._signing(),
+            sign=signing.sign,
         )
 
         def deliver(claim: Claim) -> Awaitable[Attempted]:
@@ -285,17 +286,6 @@ class App:
         )
         self._reviewer = Reviewer(self._store, office)
         return Worker(self._store, deliver, limits, office)
-
-    def _signing(self) -> Sign | None:
-        """What signs mail, its keys looked after; None: nobody does."""
-        signing = signing_of(self._settings, self._emit)
-        if signing is None:
-            return None
-        watch, signer = KeyWatch(self._settings, self._clock, self._emit), signing.signer
-        signer.usable = watch.usable
-        self._spawn("keys that sign", partial(signing.renew, self.hung_up))
-        self._spawn("keys in DNS", partial(watch.run, lambda: signer.keys, self.hung_up))
-        return signing.sign
 
     async def _assess(self, resolver: Resolver, first: bool = False) -> None:
         """The resolver's self-test: DANE is on only with a resolver that validates."""

@@ -28,13 +28,19 @@ def keys(checked: Sequence[Checked], unusable: Sequence[str] = ()) -> list[Findi
     return found or [ok(SUBJECT, "no key is set: mail is not signed")]
 
 
-def weaknesses(keys: Iterable[SigningKey], open_files: Iterable[Path]) -> list[Finding]:
-    """What makes it easy to sign in our place: keys that are too short, and `open_files` that all users can read."""
+def exposed(file: Path) -> Finding:
+    """A key that every user of this machine can read, and so sign with."""
+    return warn(SUBJECT, f"every user of this machine can read the key in {file}", f"chmod o= {file}")
+
+
+def short(keys: Iterable[SigningKey]) -> list[Finding]:
+    """Those that will be too short some day, or are so already for some."""
     few = f"and some receivers take none below {GOOD_RSA_BITS}"
-    short = [f"{key.record_name}: an RSA key of {key.bits} bits, {few}" for key in keys if key.is_short]
+    remedy = "make a new one with `relay dkim keygen`"
     return [
-        *(warn(SUBJECT, text, "make a new one with `relay dkim keygen`") for text in short),
-        *(warn(SUBJECT, f"every user of this machine can read {path}", f"chmod o= {path}") for path in open_files),
+        warn(SUBJECT, f"{key.record_name}: an RSA key of {key.bits} bits, {few}", remedy)
+        for key in keys
+        if key.is_short
     ]
 
 

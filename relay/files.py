@@ -25,7 +25,7 @@ def file_stamp(path: Path) -> Stamp | None:
 
 
 def readable_by_others(path: Path) -> bool:
-    """Whether every user of this machine can read it: worth a warning for a secret. False when it is not there."""
+    """Whether every user of this machine can read it. False, too, where that cannot be seen."""
     try:
         return bool(path.stat().st_mode & stat.S_IROTH)
     except OSError:
