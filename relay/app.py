@@ -30,7 +30,6 @@ from relay.delivery.pool import SessionPool
 from relay.delivery.reviews import Reviewer
 from relay.delivery.route import Router, own_mx_name
 from relay.delivery.settling import Office
-from relay.delivery.signing import signing_of
 from relay.delivery.worker import Limits, Worker
 from relay.events import (
     DefectFound,
@@ -63,6 +62,7 @@ from relay.queue.store import StoreUnavailable
 from relay.reception import Reception
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
+from relay.signing_desk import SigningDesk
 from relay.submission.intake import Intake
 from relay.submission.server import SubmissionServer
 from relay.tls import ClientContexts, https_context, load_roots, shrink_tls_buffers
@@ -250,9 +250,9 @@ class App:
         settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
-        signing = signing_of(settings, self._emit)
-        if signing is not None:
-            self._spawn("keys that sign", partial(signing.renew, self.hung_up))
+        signing = SigningDesk(settings, self._clock, self._emit, self.hung_up)
+        for what, work in signing.work:
+            self._spawn(what, work)
         tools = Tools(
             router=Router(resolver, finder, settings.delivery, own_name, random.random, self._routes),
             guard=self._guard,
@@ -267,7 +267,7 @@ class App:
             limits=settings.limits,
             memories=memories,
             logins=logins_of(settings, self._emit),
-            sign=None if signing is None else signing.sign,
+            sign=signing.sign,
         )
 
         def deliver(claim: Claim) -> Awaitable[Attempted]:

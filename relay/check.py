@@ -16,12 +16,13 @@ from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 
-from relay import dkim_findings, findings, front_findings
+from relay import findings, front_findings
 from relay.admin.tokens import Tokens
 from relay.app import wanted_files
 from relay.delivery.credentials import Login
 from relay.delivery.wire import wording
 from relay.disk_table import aside
+from relay.dkim_check import look_at_keys
 from relay.finding import Finding, fail, ok, warn
 from relay.findings import Address, Called, DnssecSeen, FolderSeen
 from relay.guard import AddressGuard
@@ -29,7 +30,6 @@ from relay.health import Asked, greeting_problem, where_to_ask
 from relay.listen import bound_socket
 from relay.lookup import sts_cache, tls_memory
 from relay.lookup.destination import find_addresses, find_destination
-from relay.lookup.dkim import check_keys
 from relay.lookup.resolver import Answer, LookupFailed, NotFound, Resolver
 from relay.mail.address import parse_domain
 from relay.policy.chain import Roots, Trust
@@ -42,7 +42,6 @@ from relay.queue.room import room
 from relay.queue.store import QueueError, StoreUnavailable
 from relay.setting_types import Inherited
 from relay.settings import DeliverySettings, HostPort, Settings, TrustAd
-from relay.signing.keys import KeyTable, SigningKey, UnusableKey, load_key
 from relay.submission import quota, sources
 from relay.submission.users import Users
 from relay.tls import certificates_in, https_context, load_roots, server_contexts
@@ -254,10 +253,7 @@ async def _logins(at: Scene) -> list[Finding]:
 
 
 async def _dkim(at: Scene) -> list[Finding]:
-    loaded = [load_key(one) for one in at.settings.dkim_key]
-    keys = KeyTable(one for one in loaded if isinstance(one, SigningKey))
-    unusable = [one.reason for one in loaded if isinstance(one, UnusableKey)]
-    return dkim_findings.keys(await check_keys(at.resolver, keys, at.settings.tlsrpt.report_domain), unusable)
+    return await look_at_keys(at.settings, at.resolver)
 
 
 async def _open_files(at: Scene) -> list[Finding]:

@@ -129,12 +129,15 @@ async def test_relay_check_looks_at_keys_and_their_files(tmp_path: Path) -> None
     async with place(tmp_path) as there:
         there.publish("two.test")
         (tmp_path / "three.pem").write_text("no key")
+        for name, mode in (("one.test", 0o604), ("two.test", 0o660), ("three", 0o600)):
+            (tmp_path / f"{name}.pem").chmod(mode)
         with there.settings.open("a") as file:
             file.write(TABLE.format(domain="three.test", file=tmp_path / "three.pem"))
         settings = load_without_files(there.settings, {})
         seen = await look(settings, tmp_path / "state", "relay.one.test", datetime(2030, 1, 1, tzinfo=UTC))
         found = [one for one in seen if one.subject == "dkim"]
-        assert [one.level for one in found] == [Level.FAIL, Level.OK, Level.FAIL]
+        assert [one.level for one in found] == [Level.FAIL, Level.OK, Level.FAIL, Level.WARN]
         assert "three.pem does not hold a private key in PEM form" in found[0].text
         assert found[1].text == "s1._domainkey.one.test: DNS has this key"
         assert found[2].text == "s1._domainkey.two.test: DNS has no TXT record there"
+        assert found[3].remedy == f"chmod o= {tmp_path / 'one.test.pem'}"
