@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from relay.delivery.attempt import Count
+from relay.delivery.tools import Count
 from relay.events import Emit, TlsReportsFailed
 from relay.policy.tls_report import Tally
 from relay.settings import Settings

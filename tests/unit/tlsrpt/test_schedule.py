@@ -42,7 +42,8 @@ def test_another_sender_and_another_day_have_other_moments() -> None:
 
 
 def test_waits_grow_and_end_within_patience() -> None:
-    now, waits = MIDNIGHT, []
+    waits: list[float] = []
+    now = MIDNIGHT
     while (until := again(MIDNIGHT, len(waits) + 1, now)) is not None:
         waits.append((until - now) / timedelta(minutes=1))
         now = until
