@@ -24,12 +24,13 @@ from relay.admin.mail import Mail
 from relay.admin.metrics import Metrics
 from relay.admin.server import AdminServer, Sources, Stage
 from relay.admin.tokens import Tokens
-from relay.delivery.attempt import Attempt, Tools
+from relay.delivery.attempt import Attempt
 from relay.delivery.logins import logins_of
 from relay.delivery.pool import SessionPool
 from relay.delivery.reviews import Reviewer
 from relay.delivery.route import Router, own_mx_name
 from relay.delivery.settling import Office
+from relay.delivery.tools import Tools
 from relay.delivery.worker import Limits, Worker
 from relay.events import (
     DefectFound,
@@ -63,6 +64,7 @@ from relay.reception import Reception
 from relay.reporting import Reporting, Ways
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
+from relay.signing_desk import SigningDesk
 from relay.submission.intake import Intake
 from relay.submission.server import SubmissionServer
 from relay.tls import ClientContexts, https_context, load_roots, shrink_tls_buffers
@@ -269,6 +271,9 @@ class App:
         settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
+        signing = SigningDesk(settings, self._clock, self._emit, self.hung_up)
+        for what, work in signing.work:
+            self._spawn(what, work)
         tools = Tools(
             router=Router(resolver, finder, settings.delivery, own_name, random.random, self._routes),
             guard=self._guard,
@@ -283,6 +288,8 @@ class App:
             limits=settings.limits,
             memories=memories,
             logins=logins_of(settings, self._emit),
+            sign=signing.sign,
+            public_addresses=settings.delivery.public_addresses,
             count=self._reporting.count,
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from relay.delivery.attempt import Count
+from relay.delivery.tools import Count
 from relay.events import DefectFound, Emit, TlsReportsFailed, TlsReportsUnsigned
 from relay.guard import AddressGuard
 from relay.lookup.resolver import Resolver
