@@ -61,9 +61,10 @@ from relay.policy.chain import Roots
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
 from relay.reception import Reception
-from relay.reporting import Reporting
+from relay.reporting import Reporting, Ways
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
+from relay.signing_desk import SigningDesk
 from relay.submission.intake import Intake
 from relay.submission.server import SubmissionServer
 from relay.tls import ClientContexts, https_context, load_roots, shrink_tls_buffers
@@ -180,6 +181,7 @@ class App:
         running = asyncio.create_task(self._watch("delivery", worker.run))
         self._stack.push_async_callback(self._end, worker, running)
         self._spawn_chores(resolver, finder, memories, reception)
+        self._spawn("TLS reports", partial(self._reporting.send, self._ways(resolver, roots_pem)))
         self._stack.push_async_callback(server.stop, STOP_GRACE)
         self._spawn("certificate", partial(reception.renew, server, self.hung_up))
         addresses = await server.start()
@@ -199,6 +201,17 @@ class App:
         self._spawn("end of overrides", self._watch_overrides)
         self._spawn("policy refresh", partial(self._refresh_again, finder))
         self._spawn("resolver self-test", partial(self._assess_again, resolver))
+
+    def _ways(self, resolver: Resolver, roots_pem: bytes) -> Ways:
+        return Ways(
+            resolver=resolver,
+            guard=self._guard,
+            roots_pem=roots_pem,
+            hostname=self._hostname,
+            new_id=self._new_id,
+            put=self._store.put,
+            earlier=self._store.controls.stored_once,
+        )
 
     @staticmethod
     async def _open(cache: StsCache) -> None:
@@ -258,6 +271,9 @@ class App:
         settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
+        signing = SigningDesk(settings, self._clock, self._emit, self.hung_up)
+        for what, work in signing.work:
+            self._spawn(what, work)
         tools = Tools(
             router=Router(resolver, finder, settings.delivery, own_name, random.random, self._routes),
             guard=self._guard,
@@ -272,8 +288,9 @@ class App:
             limits=settings.limits,
             memories=memories,
             logins=logins_of(settings, self._emit),
-            count=self._reporting.count,
+            sign=signing.sign,
             public_addresses=settings.delivery.public_addresses,
+            count=self._reporting.count,
         )
 
         def deliver(claim: Claim) -> Awaitable[Attempted]:

@@ -15,6 +15,9 @@ from relay.command import config_option, fail, load_without_files, queue_folder
 if TYPE_CHECKING:
     from relay.tlsrpt.reader import OfDomain
     from relay.tlsrpt.report import Reporter
+    from relay.tlsrpt.request import Result
+
+_PATIENCE_SECONDS = 70.0  # a web address has 60 to answer
 
 
 @click.group()
@@ -68,6 +71,60 @@ def _show(us: Reporter, day: date, domain: str, found: OfDomain, as_json: bool, 
         return
     click.echo(f"relay: nothing is counted of {domain} on {day.isoformat()} (UTC)", err=True)
     sys.exit(1)
+
+
+@tlsrpt.command("send")
+@click.argument("domains", metavar="[DOMAIN ...]", nargs=-1)
+@click.option(
+    "--now", "is_now", is_flag=True, required=True, help="not at the domain's moment after the end of the day"
+)
+@click.option("--day", "text", metavar="DAY", default="today", help="in UTC: 2030-01-31, today (default) or yesterday")
+@click.option("--json", "as_json", is_flag=True, help="as JSON")
+@config_option
+def tlsrpt_send(domains: tuple[str, ...], is_now: bool, text: str, as_json: bool, file: Path | None) -> None:
+    """Have the running service tell each DOMAIN of a day at once; without DOMAIN, all of which something is counted.
+
+    What is counted later that day goes into another report.
+    """
+    from relay import tlsrpt_page
+    from relay.queue.folder import holder
+    from relay.reporting import reporter
+
+    if reporter(load_without_files(file)) is None:
+        fail(["relay: TLS reports are off: tlsrpt.organization is not set"])
+    day, names = _day(text, datetime.now(UTC).date()), tuple(dict.fromkeys(map(_name, domains)))
+    folder = queue_folder(file)
+    try:
+        runs = holder(folder) is not None
+    except OSError as error:
+        fail([f"relay: {folder}: {error.strerror}"])
+    if not runs:
+        fail(["relay: no service runs, and it is the service that sends reports"])
+    results = _request(folder, day, names)
+    if results is None:
+        click.echo(f"relay: the service has not taken it up within {_PATIENCE_SECONDS:g} seconds", err=True)
+        sys.exit(1)
+    click.echo(tlsrpt_page.of_results_as_json(day, results) if as_json else tlsrpt_page.of_results(day, results))
+    sys.exit(0 if all(one.arrived for one in results) else 1)
+
+
+def _request(folder: Path, day: date, domains: tuple[str, ...]) -> tuple[Result, ...] | None:
+    import asyncio
+
+    from relay.tlsrpt.request import request
+    from relay.tlsrpt.store import ReportStore, ReportStoreError
+
+    async def ask() -> tuple[Result, ...] | None:
+        store = ReportStore(folder, lambda words: click.echo(f"relay: {words}", err=True))
+        try:
+            return await request(store, day, domains, _PATIENCE_SECONDS)
+        finally:
+            await store.close()
+
+    try:
+        return asyncio.run(ask())
+    except ReportStoreError as error:
+        fail([f"relay: {error}"])
 
 
 def _day(text: str, today: date) -> date:

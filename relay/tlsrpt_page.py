@@ -15,6 +15,7 @@ from relay.mail.duration import utc
 from relay.show import clean, count
 from relay.tlsrpt.outbox import Delivery, Ended, State
 from relay.tlsrpt.reader import OfDay
+from relay.tlsrpt.request import Result
 
 _TYPES = {"tlsa": "DANE (TLSA)", "sts": "MTA-STS", "no-policy-found": "no policy"}
 _RESULTS = {
@@ -155,3 +156,32 @@ def _delivery_object(to: Delivery) -> dict[str, object]:
         "words": to.words or None,
         "at": to.at.isoformat().replace("+00:00", "Z"),
     }
+
+
+def of_results(day: date, results: tuple[Result, ...]) -> str:
+    """What became of the domains that were to be told now."""
+    if not results:
+        return f"Nothing is counted on {day.isoformat()} (UTC)."
+    return "\n".join(clean(line) for one in results for line in _result(one))
+
+
+def _result(one: Result) -> Iterator[str]:
+    if one.told.report is None:
+        yield f"{one.domain}: no report: {one.told.words or 'nothing was counted any more'}"
+        return
+    yield f"{one.domain}: report {one.told.report}" + (f" ({one.told.words})" if one.told.words else "")
+    yield from map(_delivery, one.deliveries)
+
+
+def of_results_as_json(day: date, results: tuple[Result, ...]) -> str:
+    """An object with a list: an object for each domain."""
+    domains = [
+        {
+            "domain": one.domain,
+            "report": one.told.report,
+            "why": one.told.words or None,
+            "deliveries": [_delivery_object(to) for to in one.deliveries],
+        }
+        for one in results
+    ]
+    return json.dumps({"day": day.isoformat(), "domains": domains}, indent=2)
