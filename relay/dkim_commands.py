@@ -33,7 +33,7 @@ def dkim() -> None:
 @click.option("--selector", metavar="NAME", help="name of the DNS record; else one made of the date")
 @click.option("--type", "kind", type=click.Choice([_RSA, _ED25519]), default=_RSA, show_default=True)
 @click.option("--bits", type=click.IntRange(_LEAST_BITS, _MOST_BITS), help="of an RSA key", show_default="2048")
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="else DOMAIN.SELECTOR.pem, here")
+@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="or a folder for DOMAIN.SELECTOR.pem")
 def dkim_keygen(domain: str, selector: str | None, kind: str, bits: int | None, out: Path | None) -> None:
     """Make a key, and print what belongs into the settings and into DNS. It goes over no file that is there."""
     from relay.dkim_page import new_key
@@ -110,7 +110,8 @@ def _place(domain: str, selector: str, out: Path | None) -> DkimKeySettings:
     from relay.signing_settings import DkimKeySettings
 
     whose, name = _name(domain, "--domain"), _name(selector, "--selector")
-    path = (out if out is not None else Path(f"{whose}.{name}.pem")).absolute()
+    path = out if out is not None else Path()
+    path = (path / f"{whose}.{name}.pem" if path.is_dir() else path).absolute()
     if not str(path).isprintable():
         fail(["relay: --out: the settings cannot have such a path"])
     given = DkimKeySettings.model_validate({"domain": whose, "selector": name, "key_file": path})

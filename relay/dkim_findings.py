@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from relay.finding import Finding, fail, ok, warn
 from relay.lookup.dkim import Checked
 from relay.lookup.resolver import LookupFailed
 from relay.policy.dkim_match import Comparison, in_words, is_match, may_verify, what_to_do
+from relay.signing.keys import GOOD_RSA_BITS, SigningKey
 
 SUBJECT = "dkim"
 NOT_KNOWN = "not-known"
 _INSIDE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
-def keys(checked: Sequence[Checked]) -> list[Finding]:
-    """A finding for each key. Without its record DMARC may have all mail of the domain refused: a failure."""
-    return [_of(one) for one in checked] or [ok(SUBJECT, "no key is set: mail is not signed")]
+def keys(checked: Sequence[Checked], unusable: Sequence[str] = ()) -> list[Finding]:
+    """A finding for each key, and for each file of no use (`unusable`: why), with which the service does not start.
+
+    Without its record DMARC may have all mail of the key's domain refused: that is a failure too.
+    """
+    remedy = "mend it; `relay dkim keygen` makes a key; the service's user must be able to read it"
+    found = [*(fail(SUBJECT, reason, remedy) for reason in unusable), *map(_of, checked)]
+    return found or [ok(SUBJECT, "no key is set: mail is not signed")]
 
 
-def unusable(reason: str) -> Finding:
-    """A key whose file is of no use; the service does not start with it."""
-    return fail(
-        SUBJECT, reason, "mend the file, or let `relay dkim keygen` make another; the service's user must read it"
-    )
+def exposed(file: Path) -> Finding:
+    """A key that every user of this machine can read, and so sign with."""
+    return warn(SUBJECT, f"every user of this machine can read the key in {file}", f"chmod o= {file}")
+
+
+def short(keys: Iterable[SigningKey]) -> list[Finding]:
+    """Those that will be too short some day, or are so already for some."""
+    few = f"and some receivers take none below {GOOD_RSA_BITS}"
+    remedy = "make a new one with `relay dkim keygen`"
+    return [
+        warn(SUBJECT, f"{key.record_name}: an RSA key of {key.bits} bits, {few}", remedy)
+        for key in keys
+        if key.is_short
+    ]
 
 
 def as_json(checked: Sequence[Checked]) -> str:

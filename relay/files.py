@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,14 @@ def file_stamp(path: Path) -> Stamp | None:
         return _stamp_of(path.stat())
     except OSError:
         return None
+
+
+def readable_by_others(path: Path) -> bool:
+    """Whether every user of this machine can read it. False, too, where that cannot be seen."""
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 def read_entries(path: Path) -> tuple[Stamp, list[tuple[str, str]]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -22,6 +21,7 @@ from relay.signing_settings import OnMismatch
 
 LOOK_EVERY_SECONDS = 3600.0
 LOOK_ANEW_SECONDS = 600.0  # while not all is well: whoever mends it waits for us
+SEE_KEYS_EVERY_SECONDS = 60.0  # whether they are others than before
 REMIND_EVERY = timedelta(days=1)
 
 
@@ -36,13 +36,10 @@ class _Known:
 
 
 class KeyWatch:
-    """The keys of one running Relay. `keys` gives those in force, `clock` aware UTC."""
+    """What is known of the keys of one running Relay. `clock` gives aware UTC."""
 
-    def __init__(
-        self, settings: Settings, keys: Callable[[], KeyTable], clock: Callable[[], datetime], emit: Emit
-    ) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], datetime], emit: Emit) -> None:
         self._settings = settings
-        self._keys = keys
         self._clock = clock
         self._emit = emit
         self._known: dict[str, _Known] = {}  # by the name of the record
@@ -55,21 +52,24 @@ class KeyWatch:
         known = self._known.get(key.record_name)
         return known is None or known.key != key or may_verify(known.found)
 
-    async def run(self, hung_up: asyncio.Event) -> None:
-        """Compare now, and again for ever. `hung_up`: do so now."""
-        while self._keys():
-            wait = LOOK_EVERY_SECONDS if await self.look() else LOOK_ANEW_SECONDS
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await hung_up.wait()
-            hung_up.clear()
+    async def run(self, keys: Callable[[], KeyTable], hung_up: asyncio.Event) -> None:
+        """Compare the keys in force now, when they are others, and again and again; none: there is nothing to do.
 
-    async def look(self) -> bool:
+        `hung_up`: do so now.
+        """
+        loop_time, looked_at, due, asked = asyncio.get_running_loop().time, None, 0.0, False
+        while table := keys():
+            if table is not looked_at or asked or loop_time() >= due:
+                wait = LOOK_EVERY_SECONDS if await self.look(table) else LOOK_ANEW_SECONDS
+                looked_at, due = table, loop_time() + wait
+            asked = await _within(SEE_KEYS_EVERY_SECONDS, hung_up)
+
+    async def look(self, keys: KeyTable) -> bool:
         """Compare each key once, and tell what is new. Returns whether DNS has all of them."""
         # Nothing is remembered from one time to the next: whoever has just mended a record wants to see it.
         resolver = Resolver(self._settings.dns.nameservers, self._settings.dns.timeout)
         try:
-            checked = await check_keys(resolver, self._keys(), self._settings.tlsrpt.report_domain)
+            checked = await check_keys(resolver, keys, self._settings.tlsrpt.report_domain)
         finally:
             await resolver.close()
         for one in checked:
@@ -101,3 +101,14 @@ class KeyWatch:
             skipped = self._settings.dkim.on_mismatch is OnMismatch.SKIP and not may_verify(found)
             action = OnMismatch.SKIP if skipped else OnMismatch.SIGN
             self._emit(DkimKeyMismatch(key.domain, key.selector, in_words(found), since, action.value))
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Whether the event comes within this time. Others may wait for it too, and clear it."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    event.clear()
+    return True

@@ -12,6 +12,7 @@ from relay.events.delivery import (
     DestinationRests,
     LoginRefused,
     LoginWorks,
+    MessageUnsigned,
     NoticeQueued,
     OverrideEnded,
     PolicyCacheFailed,
@@ -22,9 +23,11 @@ from relay.events.delivery import (
     PolicyTestFailed,
     TlsLost,
     TlsMemoryFailed,
+    TlsReportsFailed,
 )
-from relay.events.dkim_keys import DkimKeyMatches, DkimKeyMismatch, DkimKeyUnknown
+from relay.events.dkim_keys import DkimKeyMatches, DkimKeyMismatch, DkimKeyRenewed, DkimKeyUnknown
 from relay.events.event import Emit, Event, fields
+from relay.events.reports import TlsReportGivenUp, TlsReportSent, TlsReportsUnsigned, TlsReportsUnwanted
 from relay.events.service import (
     AdminRefused,
     AdminStarted,
@@ -69,6 +72,7 @@ __all__ = [
     "DestinationRests",
     "DkimKeyMatches",
     "DkimKeyMismatch",
+    "DkimKeyRenewed",
     "DkimKeyUnknown",
     "DnssecTrust",
     "Emit",
@@ -82,6 +86,7 @@ __all__ = [
     "LoginWorks",
     "LoginsBarred",
     "MessageAccepted",
+    "MessageUnsigned",
     "NoticeQueued",
     "OpenRelay",
     "OverrideEnded",
@@ -100,5 +105,10 @@ __all__ = [
     "SubmissionRefused",
     "TlsLost",
     "TlsMemoryFailed",
+    "TlsReportGivenUp",
+    "TlsReportSent",
+    "TlsReportsFailed",
+    "TlsReportsUnsigned",
+    "TlsReportsUnwanted",
     "fields",
 ]

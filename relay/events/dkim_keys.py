@@ -42,3 +42,12 @@ class DkimKeyUnknown(Event):
     domain: str
     selector: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DkimKeyRenewed(Event):
+    """The file of a DKIM key has changed; mail is signed with the new key from now on."""
+
+    name = "dkim-key-renewed"
+    domain: str
+    selector: str

@@ -18,7 +18,7 @@ TESTING = "y"
 _STRING_OCTETS = 255  # of one string of a TXT record. RFC 1035 section 3.3
 # RFC 6376 §3.2: tag-list. A value has printable ASCII but no semicolon; white space inside it may be folded.
 _FOLDED = re.compile(rb"\r\n(?=[ \t])")
-_TAG_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]*\Z")
+_TAG_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]{0,63}\Z")  # the RFC has no limit, and no tag of more than two letters
 _NO_TAG_VALUE = re.compile(rb"[^\x21-\x7e \t]")
 _SPACE = b" \t"
 _SPACES = re.compile(r"[ \t]+")
@@ -96,14 +96,15 @@ def _tag_list(text: bytes) -> dict[str, str]:
     if len(specs) > 1 and not specs[-1].strip(_SPACE):
         specs.pop()  # a semicolon may end the list
     for spec in specs:
-        name, equals, value = (part.strip(_SPACE) for part in spec.partition(b"="))
-        if not equals or _TAG_NAME.match(name) is None:
+        tag, equals, value = (part.strip(_SPACE) for part in spec.partition(b"="))
+        if not equals or _TAG_NAME.match(tag) is None:
             raise RecordSyntaxError("it is not a list of tag=value with semicolons between them")
+        name = tag.decode()
         if _NO_TAG_VALUE.search(value) is not None:
-            raise RecordSyntaxError(f"its {name.decode()}= has characters that no tag may have")
-        if name.decode() in tags:
-            raise RecordSyntaxError(f"it has {name.decode()}= twice")
-        tags[name.decode()] = value.decode()
+            raise RecordSyntaxError(f"its {name}= has characters that no tag may have")
+        if name in tags:
+            raise RecordSyntaxError(f"it has {name}= twice")
+        tags[name] = value.decode()
     return tags
 
 

@@ -80,10 +80,14 @@ def test_an_rsa_key(tmp_path: Path) -> None:
     assert b"BEGIN PRIVATE KEY" in (tmp_path / "key.pem").read_bytes()  # PKCS#8
 
 
-def test_the_selector_is_of_the_day_and_the_file_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("out", [None, "."])
+def test_the_selector_is_of_the_day_and_the_file_of_both(
+    out: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     before = datetime.now(UTC)
-    assert run("keygen", "--domain", "example.org", "--type", "ed25519").exit_code == 0
+    folder = [] if out is None else ["--out", out]
+    assert run("keygen", "--domain", "example.org", "--type", "ed25519", *folder).exit_code == 0
     days = {f"{day:%Y%m%d}" for day in (before, datetime.now(UTC))}
     assert next(tmp_path.iterdir()).name in {f"example.org.relay{day}-ed25519.pem" for day in days}
 

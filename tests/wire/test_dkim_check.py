@@ -1,4 +1,4 @@
-"""`relay dkim check` against the lab's DNS."""
+"""`relay dkim check`, and what `relay check` says of keys, against the lab's DNS."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from relay.check import look
 from relay.cli import relay
+from relay.config import load_without_files
 from relay.dkim_page import record
+from relay.finding import Level
 from relay.lab.zones import Fault, Zone, Zones
 from relay.settings import HostPort
 from relay.signing.keygen import KeyType, new_key
@@ -118,3 +122,22 @@ async def test_what_is_not_well(tmp_path: Path) -> None:
                 assert f"{one['level']:4}  dkim  {one['name']}: {one['text']}\n" in page
                 assert (one["remedy"] is None) is (one["level"] == "ok")
                 assert one["remedy"] is None or f"-> {one['remedy']}\n" in page
+
+
+@pytest.mark.asyncio
+async def test_relay_check_looks_at_keys_and_their_files(tmp_path: Path) -> None:
+    async with place(tmp_path) as there:
+        there.publish("two.test")
+        (tmp_path / "three.pem").write_text("no key")
+        for name, mode in (("one.test", 0o604), ("two.test", 0o660), ("three", 0o600)):
+            (tmp_path / f"{name}.pem").chmod(mode)
+        with there.settings.open("a") as file:
+            file.write(TABLE.format(domain="three.test", file=tmp_path / "three.pem"))
+        settings = load_without_files(there.settings, {})
+        seen = await look(settings, tmp_path / "state", "relay.one.test", datetime(2030, 1, 1, tzinfo=UTC))
+        found = [one for one in seen if one.subject == "dkim"]
+        assert [one.level for one in found] == [Level.FAIL, Level.OK, Level.FAIL, Level.WARN]
+        assert "three.pem does not hold a private key in PEM form" in found[0].text
+        assert found[1].text == "s1._domainkey.one.test: DNS has this key"
+        assert found[2].text == "s1._domainkey.two.test: DNS has no TXT record there"
+        assert found[3].remedy == f"chmod o= {tmp_path / 'one.test.pem'}"

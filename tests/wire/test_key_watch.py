@@ -36,7 +36,7 @@ class World:
         self.told = asyncio.Event()
         given: dict[str, Any] = {"dns": {"nameservers": [dns], "timeout": "1s"}, "dkim": {"on_mismatch": on_mismatch}}
         settings = Settings.model_validate(given)
-        self.watch = KeyWatch(settings, lambda: KeyTable([self.key]), lambda: self.now, self._emit)
+        self.watch = KeyWatch(settings, lambda: self.now, self._emit)
 
     def _emit(self, event: Event) -> None:
         self.events.append(event)
@@ -52,7 +52,7 @@ class World:
         """What is told in one look, so much later."""
         self.events.clear()
         self.now += after
-        await self.watch.look()
+        await self.watch.look(KeyTable([self.key]))
         return list(self.events)
 
 
@@ -164,7 +164,7 @@ async def test_a_key_in_place_of_another_is_not_judged_by_its_record() -> None:
 async def test_it_looks_at_once_and_when_it_is_told_to() -> None:
     async with world() as there:
         hung_up = asyncio.Event()
-        running = asyncio.create_task(there.watch.run(hung_up))
+        running = asyncio.create_task(there.watch.run(lambda: KeyTable([KEY]), hung_up))
         try:
             await asyncio.wait_for(there.told.wait(), 10)
             there.told.clear()
@@ -178,6 +178,42 @@ async def test_it_looks_at_once_and_when_it_is_told_to() -> None:
 
 
 @pytest.mark.asyncio
+async def test_it_looks_at_new_keys_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.key_watch.SEE_KEYS_EVERY_SECONDS", 0.001)
+    async with world() as there:
+        tables = [KeyTable([KEY])]
+        running = asyncio.create_task(there.watch.run(lambda: tables[0], asyncio.Event()))
+        try:
+            await asyncio.wait_for(there.told.wait(), 10)
+            there.told.clear()
+            tables[0] = KeyTable([NEW_KEY])
+            await asyncio.wait_for(there.told.wait(), 10)
+            assert len(there.zones.asked) == 2
+            assert not there.watch.usable(NEW_KEY)
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+
+@pytest.mark.asyncio
+async def test_it_looks_again_after_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.key_watch.SEE_KEYS_EVERY_SECONDS", 0.001)
+    monkeypatch.setattr("relay.key_watch.LOOK_ANEW_SECONDS", 0.01)
+    async with world() as there:
+        table = KeyTable([KEY])
+        running = asyncio.create_task(there.watch.run(lambda: table, asyncio.Event()))
+        try:
+            await asyncio.wait_for(there.told.wait(), 10)
+            there.told.clear()
+            there.publish(record(KEY))
+            await asyncio.wait_for(there.told.wait(), 10)
+            assert there.events[1:] == [HAS]
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+
+@pytest.mark.asyncio
 async def test_without_keys_there_is_nothing_to_watch() -> None:
-    watch = KeyWatch(Settings(), KeyTable, lambda: NOW, lambda _: None)
-    await asyncio.wait_for(watch.run(asyncio.Event()), 10)
+    watch = KeyWatch(Settings(), lambda: NOW, lambda _: None)
+    await asyncio.wait_for(watch.run(KeyTable, asyncio.Event()), 10)

@@ -79,6 +79,8 @@ COUNTED: list[tuple[Event, dict[str, float]]] = [
     (events.NoticeQueued("1", "2", "delay", "a@b.test"), {"relay_notices_total{delay}": 1}),
     (events.CertificateRefused("why"), {"relay_certificate_refused_total": 1}),
     (events.FileRefused("why"), {"relay_file_refused_total": 1}),
+    (events.MessageUnsigned("1", "why"), {"relay_messages_unsigned_total": 1}),
+    (events.DkimKeyRenewed("d.test", "s"), {}),
     (events.StoreFailed("why"), {"relay_store_failures_total": 1}),
     (events.DefectFound("here", "why"), {"relay_defects_total": 1}),
     (events.DnssecTrust(True, "why"), {"relay_dnssec_trusted": 1}),

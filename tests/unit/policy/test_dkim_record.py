@@ -55,6 +55,7 @@ BAD: list[tuple[bytes, str]] = [
     (b'"v=DKIM1; p=AQL/"', "not a list"),
     (b"just words", "not a list"),
     (b"=x; p=AQL/", "not a list"),
+    (b"p=AQL/; " + b"x" * 1000 + b"=\xff", "not a list"),  # nothing long is told of
     (b"1a=x; p=AQL/", "not a list"),
     (b"a-b=x; p=AQL/", "not a list"),
     (b"v=DKIM1; p=AQL/; p=AQL/", "it has p= twice"),
