@@ -12,6 +12,7 @@ from relay.events.delivery import (
     DestinationRests,
     LoginRefused,
     LoginWorks,
+    MessageUnsigned,
     NoticeQueued,
     OverrideEnded,
     PolicyCacheFailed,
@@ -22,8 +23,11 @@ from relay.events.delivery import (
     PolicyTestFailed,
     TlsLost,
     TlsMemoryFailed,
+    TlsReportsFailed,
 )
+from relay.events.dkim_keys import DkimKeyMatches, DkimKeyMismatch, DkimKeyRenewed, DkimKeyUnknown
 from relay.events.event import Emit, Event, fields
+from relay.events.reports import TlsReportGivenUp, TlsReportSent, TlsReportsUnsigned, TlsReportsUnwanted
 from relay.events.service import (
     AdminRefused,
     AdminStarted,
@@ -41,6 +45,7 @@ from relay.events.service import (
     StoreFailed,
 )
 from relay.events.submission import (
+    AlignmentWarning,
     AuthenticationFailed,
     ConnectionRefused,
     LoginsBarred,
@@ -55,6 +60,7 @@ from relay.events.submission import (
 __all__ = [
     "AdminRefused",
     "AdminStarted",
+    "AlignmentWarning",
     "AttemptFinished",
     "AuthenticationFailed",
     "BounceUndeliverable",
@@ -64,6 +70,10 @@ __all__ = [
     "DefectFound",
     "DestinationReached",
     "DestinationRests",
+    "DkimKeyMatches",
+    "DkimKeyMismatch",
+    "DkimKeyRenewed",
+    "DkimKeyUnknown",
     "DnssecTrust",
     "Emit",
     "Event",
@@ -76,6 +86,7 @@ __all__ = [
     "LoginWorks",
     "LoginsBarred",
     "MessageAccepted",
+    "MessageUnsigned",
     "NoticeQueued",
     "OpenRelay",
     "OverrideEnded",
@@ -94,5 +105,10 @@ __all__ = [
     "SubmissionRefused",
     "TlsLost",
     "TlsMemoryFailed",
+    "TlsReportGivenUp",
+    "TlsReportSent",
+    "TlsReportsFailed",
+    "TlsReportsUnsigned",
+    "TlsReportsUnwanted",
     "fields",
 ]

@@ -27,6 +27,16 @@ class AttemptFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MessageUnsigned(Event):
+    """A message went out without a DKIM signature, or without one of several, though there are keys. See `reason`."""
+
+    name = "message-unsigned"
+    level = "warning"
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DestinationRests(Event):
     """A destination is down: nothing is tried there before `until`. `rests`: how many in a row, since `since`."""
 
@@ -149,6 +159,15 @@ class TlsMemoryFailed(Event):
     """The file of hosts that have TLS is damaged, or cannot be read or written; they are kept in memory alone."""
 
     name = "tls-memory-failed"
+    level = "error"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TlsReportsFailed(Event):
+    """The file of TLS reports is damaged, or cannot be read or written, or what it has room for was counted."""
+
+    name = "tls-reports-failed"
     level = "error"
     reason: str
 
