@@ -6,6 +6,7 @@ A message goes through in pieces of any size; only its header is kept. RFC 6376 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,8 +22,11 @@ from relay.signing_settings import Canonicalization
 MAX_HEADER_OCTETS = 1 << 20  # of a message that is signed
 MAX_FIELDS = 1000  # that one signature is over
 MAX_DOMAINS = 10  # of one From whose keys sign
+_SIMPLE_HEADER = {form: Canonicalization(f"simple/{form.value.partition('/')[2]}") for form in Canonicalization}
 _TITLE, _CANONICAL_TITLE = b"DKIM-Signature: ", b"dkim-signature:"
 _FOLD = b"\r\n "
+# Blanks to many programs that verify, though not to RFC 6376 §2.8, so that "relaxed" means two things.
+_OTHER_BLANKS = re.compile(rb"[\x0b\x0c]")
 _FIRST_COLUMNS, _COLUMNS = 75, 77  # of the signature itself: behind ` b=`, and behind the space of the next lines
 
 
@@ -73,9 +77,8 @@ class SigningMessage:
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
-        header, _, body = signer.canonicalization.value.partition("/")
-        self._relaxed = header == "relaxed"
-        self._body = BodyHash(body == "relaxed")
+        self._form = signer.canonicalization
+        self._body = BodyHash(self._form.value.endswith("/relaxed"))
         self._start: bytearray | None = None  # of a header that has not ended yet
         self._in_header = True
         self._keys: tuple[SigningKey, ...] = ()
@@ -104,7 +107,7 @@ class SigningMessage:
         )
         fields, signed, failed = [], [], []
         for key in self._keys:
-            field = _beginning(key.algorithm.value, self._signer.canonicalization, key.domain, key.selector) + variable
+            field = _beginning(key.algorithm.value, self._form, key.domain, key.selector) + variable
             # RFC 6376 §3.7: last comes the field itself, its b= empty and without a line end.
             own = _CANONICAL_TITLE + field[len(_TITLE) :].replace(_FOLD, b" ") if self._relaxed else field
             signature = key.try_sign(self._chosen + own)
@@ -114,6 +117,11 @@ class SigningMessage:
                 fields += [field, _signature_folded(signature)]
                 signed.append(key)
         return Signed(b"".join(fields), tuple(signed), "; ".join(failed) or self._problem)
+
+    @property
+    def _relaxed(self) -> bool:
+        """Whether the header is brought into the relaxed form."""
+        return self._form.value.startswith("relaxed/")
 
     def _look_for_end(self, piece: bytes) -> bytes:
         """What of `piece` belongs to the body."""
@@ -140,6 +148,8 @@ class SigningMessage:
     def _end_header(self, header: bytes) -> None:
         self._in_header = False
         self._start = None
+        if _OTHER_BLANKS.search(header):
+            self._form = _SIMPLE_HEADER[self._form]
         names, fields = fields_of(header, self._relaxed, SIGNED)
         if len(names) > MAX_FIELDS:
             self._problem = f"it has more than {MAX_FIELDS} fields to sign"
