@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from relay.delivery.tools import Count
-from relay.events import Emit, TlsReportsFailed, TlsReportsUnsigned
+from relay.events import DefectFound, Emit, TlsReportsFailed, TlsReportsUnsigned
 from relay.guard import AddressGuard
 from relay.lookup.resolver import Resolver
 from relay.mail.message import MessageId, NewMessage
@@ -131,6 +131,9 @@ class Reporting:
             except ReportStoreError as error:
                 if works:  # once is enough
                     self._emit(TlsReportsFailed(f"{error}; reports wait until it can"))
+                works = False
+            except Exception as error:  # noqa: BLE001  reported, and mail goes on: it needs no reports
+                self._emit(DefectFound("TLS reports", repr(error)))
                 works = False
             await asyncio.sleep(_EVERY_SECONDS if works else _REST_SECONDS)
 
