@@ -18,4 +18,5 @@ async def look_at_keys(settings: Settings, resolver: Resolver) -> list[Finding]:
     unusable = [one.reason for one in loaded if isinstance(one, UnusableKey)]
     checked = await check_keys(resolver, keys, settings.tlsrpt.report_domain)
     exposed = [given.key_file for given in settings.dkim_key if readable_by_others(given.key_file)]
-    return [*dkim_findings.keys(checked, unusable), *map(dkim_findings.exposed, exposed)]
+    found = dkim_findings.keys(checked, unusable)
+    return [*found, *dkim_findings.short(keys.all), *map(dkim_findings.exposed, exposed)]

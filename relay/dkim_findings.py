@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from relay.finding import Finding, fail, ok, warn
 from relay.lookup.dkim import Checked
 from relay.lookup.resolver import LookupFailed
 from relay.policy.dkim_match import Comparison, in_words, is_match, may_verify, what_to_do
+from relay.signing.keys import GOOD_RSA_BITS, SigningKey
 
 SUBJECT = "dkim"
 NOT_KNOWN = "not-known"
@@ -30,6 +31,17 @@ def keys(checked: Sequence[Checked], unusable: Sequence[str] = ()) -> list[Findi
 def exposed(file: Path) -> Finding:
     """A key that every user of this machine can read, and so sign with."""
     return warn(SUBJECT, f"every user of this machine can read the key in {file}", f"chmod o= {file}")
+
+
+def short(keys: Iterable[SigningKey]) -> list[Finding]:
+    """Those that will be too short some day, or are so already for some."""
+    few = f"and some receivers take none below {GOOD_RSA_BITS}"
+    remedy = "make a new one with `relay dkim keygen`"
+    return [
+        warn(SUBJECT, f"{key.record_name}: an RSA key of {key.bits} bits, {few}", remedy)
+        for key in keys
+        if key.is_short
+    ]
 
 
 def as_json(checked: Sequence[Checked]) -> str:

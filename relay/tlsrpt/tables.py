@@ -252,11 +252,15 @@ def next_due(connection: sqlite3.Connection) -> datetime | None:
     return None if found is None else from_micros(found)
 
 
-def tidy(connection: sqlite3.Connection, before: datetime) -> None:
-    """Forget what became of reports that were made before this, and counts of earlier days that nobody asked for."""
+def tidy(connection: sqlite3.Connection, before: datetime, untold_before: datetime) -> None:
+    """Forget what became of reports that were made before this, and counts of earlier days that nobody asked for.
+
+    `untold_before`: the same for domains that were not told, which are most of them.
+    """
     old = "SELECT number FROM report WHERE ended < ?"
     connection.execute(f"DELETE FROM delivery WHERE report IN ({old})", (to_micros(before),))  # noqa: S608
     connection.execute("DELETE FROM report WHERE ended < ?", (to_micros(before),))
+    connection.execute("DELETE FROM report WHERE ended < ? AND octets IS NULL", (to_micros(untold_before),))
     day = (before.date().isoformat(),)
     connection.execute("DELETE FROM counted WHERE day < ?", day)
     connection.execute("DELETE FROM told WHERE day < ?", day)

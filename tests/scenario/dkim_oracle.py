@@ -1,6 +1,7 @@
 """What others say of our signatures: dkimpy, with the DNS records of two keys of which the tests have the private half.
 
-The keys are in tests/data/dkim and sign for sender.test and the domains below it, and for bücher.test.
+The keys are in tests/data/dkim and sign for sender.test and bücher.test and the domains below them, and for the notices
+of relay.test.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import dkim
@@ -22,7 +24,7 @@ from relay.signing_settings import Canonicalization, DkimKeySettings
 
 KEYS = Path(__file__).parent.parent / "data" / "dkim"
 SELECTORS = ("rsa", "ed25519")  # each with a file of this name
-DOMAINS = ("sender.test", "xn--bcher-kva.test")
+DOMAINS = ("sender.test", "xn--bcher-kva.test", "relay.test")
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)  # verifiers take no signature of the future
 _OBSOLETE = re.compile(rb"(?m)^([!-9;-~]+)[ \t]+:")
 
@@ -48,10 +50,15 @@ def key_tables() -> list[dict[str, object]]:
     ]
 
 
+@cache
+def _loaded() -> KeyTable:
+    keys = [load_key(DkimKeySettings.model_validate(table)) for table in key_tables()]
+    return KeyTable(key for key in keys if isinstance(key, SigningKey))
+
+
 def signer(canonicalization: Canonicalization) -> Signer:
     """Relay's own, with these keys."""
-    keys = [load_key(DkimKeySettings.model_validate(table)) for table in key_tables()]
-    return Signer(KeyTable(key for key in keys if isinstance(key, SigningKey)), canonicalization)
+    return Signer(_loaded(), canonicalization)
 
 
 def signed(octets: bytes, by: Signer, piece: int = 64 * 1024) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.files import new_secret_file, secret_file
+from relay.files import new_secret_file, readable_by_others, secret_file
 
 
 def test_a_secret_is_made_once(tmp_path: Path) -> None:
@@ -52,3 +52,12 @@ def test_what_root_makes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> N
     new_secret_file(tmp_path / "key", b"octets")
     found = (tmp_path / "key").stat()
     assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (4711, 4712, 0o600)
+
+
+def test_who_can_read_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    assert not readable_by_others(path)
+    path.write_bytes(b"octets")
+    for mode in (0o600, 0o640, 0o644, 0o604):
+        path.chmod(mode)
+        assert readable_by_others(path) is bool(mode & 0o004)
