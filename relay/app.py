@@ -24,12 +24,13 @@ from relay.admin.mail import Mail
 from relay.admin.metrics import Metrics
 from relay.admin.server import AdminServer, Sources, Stage
 from relay.admin.tokens import Tokens
-from relay.delivery.attempt import Attempt, Tools
+from relay.delivery.attempt import Attempt
 from relay.delivery.logins import logins_of
 from relay.delivery.pool import SessionPool
 from relay.delivery.reviews import Reviewer
 from relay.delivery.route import Router, own_mx_name
 from relay.delivery.settling import Office
+from relay.delivery.tools import Tools
 from relay.delivery.worker import Limits, Worker
 from relay.events import (
     DefectFound,
@@ -59,7 +60,8 @@ from relay.mail.record import Attempted
 from relay.policy.chain import Roots
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
-from relay.reception import Reception
+from relay.reception import Reception, keys_to_sign_with
+from relay.reporting import Reporting, Ways
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
 from relay.signing_desk import SigningDesk
@@ -121,6 +123,7 @@ class App:
         self._routes = settings.routes
         self._store = SqliteStore(folder, self._routes.destination)
         self._guard = AddressGuard(settings.delivery.allow_private_addresses)
+        self._reporting = Reporting(settings, folder, clock, self._emit, self._metrics.count_session)
         self._stack = AsyncExitStack()
         self.failed = asyncio.Event()  # a part that must run for ever has ended
         self.hung_up = asyncio.Event()  # SIGHUP: look at the files now
@@ -156,11 +159,14 @@ class App:
             self._folder, settings.tls_memory.rules, lambda reason: self._emit(TlsMemoryFailed(reason))
         )
         self._stack.push_async_callback(memories.close)
+        self._stack.push_async_callback(self._reporting.close)
         self._stack.push_async_callback(reception.close)
         own_name = own_mx_name(settings, self._hostname, ports_of(inherited))
         worker = self._worker(resolver, finder, memories, roots_pem, own_name)
         look_up = partial(find_destination, resolver)
-        front = reception.front(self._new_id, self._store.new_body, worker.admit, look_up)
+        keys = keys_to_sign_with(settings)
+        alignment = reception.watch_alignment(resolver, self._hostname, lambda: keys, self._metrics.count_alignment)
+        front = reception.front(self._new_id, self._store.new_body, worker.admit, look_up, alignment)
         server = SubmissionServer(settings, self._hostname, front)
         admin = self._admin(worker, server.intake)
         server.bind(inherited)  # both before anything on disk is touched
@@ -171,18 +177,13 @@ class App:
         await self._store.open(self._clock())
         await self._open(cache)
         await memories.open()
+        await self._reporting.open()
         await reception.open()
         await self._assess(resolver, first=True)
         running = asyncio.create_task(self._watch("delivery", worker.run))
         self._stack.push_async_callback(self._end, worker, running)
-        self._spawn("reviews of waiting mail", self._reviewer.run)
-        self._spawn("queue clean-up", self._tidy_again)
-        self._spawn("clean-up of hosts that had TLS", partial(self._again, lambda: memories.tidy(self._clock())))
-        self._spawn("clean-up of quotas", partial(self._again, reception.tidy))
-        self._spawn("return of freed memory", self._give_back_again)
-        self._spawn("end of overrides", self._watch_overrides)
-        self._spawn("policy refresh", partial(self._refresh_again, finder))
-        self._spawn("resolver self-test", partial(self._assess_again, resolver))
+        self._spawn_chores(resolver, finder, memories, reception)
+        self._spawn("TLS reports", partial(self._reporting.send, self._ways(resolver, roots_pem)))
         self._stack.push_async_callback(server.stop, STOP_GRACE)
         self._spawn("certificate", partial(reception.renew, server, self.hung_up))
         addresses = await server.start()
@@ -191,6 +192,28 @@ class App:
         self._emit(ServiceStarted(__version__, self._hostname, str(self._folder)))
         self._warn()
         return addresses
+
+    def _spawn_chores(self, resolver: Resolver, finder: StsFinder, memories: TlsMemories, reception: Reception) -> None:
+        self._spawn("reviews of waiting mail", self._reviewer.run)
+        self._spawn("queue clean-up", self._tidy_again)
+        self._spawn("clean-up of hosts that had TLS", partial(self._again, lambda: memories.tidy(self._clock())))
+        self._spawn("clean-up of quotas", partial(self._again, reception.tidy))
+        self._spawn("clean-up of TLS reports", partial(self._again, self._reporting.tidy))
+        self._spawn("return of freed memory", self._give_back_again)
+        self._spawn("end of overrides", self._watch_overrides)
+        self._spawn("policy refresh", partial(self._refresh_again, finder))
+        self._spawn("resolver self-test", partial(self._assess_again, resolver))
+
+    def _ways(self, resolver: Resolver, roots_pem: bytes) -> Ways:
+        return Ways(
+            resolver=resolver,
+            guard=self._guard,
+            roots_pem=roots_pem,
+            hostname=self._hostname,
+            new_id=self._new_id,
+            put=self._store.put,
+            earlier=self._store.controls.stored_once,
+        )
 
     @staticmethod
     async def _open(cache: StsCache) -> None:
@@ -268,6 +291,8 @@ class App:
             memories=memories,
             logins=logins_of(settings, self._emit),
             sign=signing.sign,
+            public_addresses=settings.delivery.public_addresses,
+            count=self._reporting.count,
         )
 
         def deliver(claim: Claim) -> Awaitable[Attempted]:

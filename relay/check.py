@@ -256,6 +256,11 @@ async def _dkim(at: Scene) -> list[Finding]:
     return await look_at_keys(at.settings, at.resolver)
 
 
+async def _reports(at: Scene) -> list[Finding]:
+    domain = at.settings.tlsrpt.report_domain
+    return [] if domain is None else [findings.tls_reports(domain, signed=at.settings.unsigned_reports is None)]
+
+
 async def _open_files(at: Scene) -> list[Finding]:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     return [findings.open_files(None if most == resource.RLIM_INFINITY else most, wanted_files(at.settings))]
@@ -394,6 +399,7 @@ CHECKS: tuple[Callable[[Scene], Awaitable[list[Finding]]], ...] = (
     _users,
     _logins,
     _dkim,
+    _reports,
     _open_files,
     _listeners,
     _sources,

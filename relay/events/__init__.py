@@ -23,9 +23,11 @@ from relay.events.delivery import (
     PolicyTestFailed,
     TlsLost,
     TlsMemoryFailed,
+    TlsReportsFailed,
 )
 from relay.events.dkim_keys import DkimKeyMatches, DkimKeyMismatch, DkimKeyRenewed, DkimKeyUnknown
 from relay.events.event import Emit, Event, fields
+from relay.events.reports import TlsReportGivenUp, TlsReportSent, TlsReportsUnsigned, TlsReportsUnwanted
 from relay.events.service import (
     AdminRefused,
     AdminStarted,
@@ -43,6 +45,7 @@ from relay.events.service import (
     StoreFailed,
 )
 from relay.events.submission import (
+    AlignmentWarning,
     AuthenticationFailed,
     ConnectionRefused,
     LoginsBarred,
@@ -57,6 +60,7 @@ from relay.events.submission import (
 __all__ = [
     "AdminRefused",
     "AdminStarted",
+    "AlignmentWarning",
     "AttemptFinished",
     "AuthenticationFailed",
     "BounceUndeliverable",
@@ -101,5 +105,10 @@ __all__ = [
     "SubmissionRefused",
     "TlsLost",
     "TlsMemoryFailed",
+    "TlsReportGivenUp",
+    "TlsReportSent",
+    "TlsReportsFailed",
+    "TlsReportsUnsigned",
+    "TlsReportsUnwanted",
     "fields",
 ]

@@ -23,6 +23,7 @@ from relay.policy.spf import (
     can_be_checked,
     expand,
     letters,
+    quoted,
     same_network,
     select_record,
 )
@@ -90,7 +91,7 @@ class _Check:
             self.record = record.text
         for directive in record.directives:
             if await self._matches(directive, domain):
-                return directive.result, f"{directive.text!r} of {domain} matches"
+                return directive.result, f"{quoted(directive.text)} of {domain} matches"
         if record.redirect:
             return await self._redirected(record.redirect, domain)
         return SpfResult.NEUTRAL, f"no term of the record of {domain} matches"
@@ -105,7 +106,7 @@ class _Check:
             case Answer():
                 record = select_record(found.records)
                 if isinstance(record, BadSpf):
-                    raise _Ended(SpfResult.PERMERROR, f"the SPF record of {domain}: {record.reason}")
+                    raise _Ended(record.result, f"the SPF record of {domain}: {record.reason}")
                 return record
 
     async def _redirected(self, spec: str, domain: str) -> tuple[SpfResult, str]:
@@ -190,7 +191,7 @@ class _Check:
     def _count_term(self, text: str) -> None:
         self._terms += 1
         if self._terms > MAX_TERMS:
-            raise _Ended(SpfResult.PERMERROR, f"more than {MAX_TERMS} terms ask DNS, {text!r} is one too many")
+            raise _Ended(SpfResult.PERMERROR, f"more than {MAX_TERMS} terms ask DNS, {quoted(text)} is one too many")
 
     def _count_void(self) -> None:
         self._void += 1

@@ -1,50 +1,53 @@
-"""The whole service signs: mail with the keys that DNS has, and its own notices too."""
+"""Odd messages through a whole Relay that signs them, to hosts of two kinds: what arrives verifies in dkimpy.
+
+One host takes 8-bit messages, and by BDAT, the other neither: for it a message is made 7-bit before it is signed.
+"""
 
 from __future__ import annotations
 
-import base64
+import asyncio
 from pathlib import Path
 
 import pytest
-from app_here import running
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from plain_dkim import verify
+from dkim_oracle import failures
+from odd_messages import bare, largest, messages
+from signing_relay import by_name, signing_relay, submit_all
 
-from relay.events import DkimKeyMatches, DkimKeyMismatch
+from relay.events import AttemptFinished
 from relay.lab.sink import Sink, SinkScript
-from relay.lab.zones import Security, Zone, Zones
+from relay.mail.downgrade import Plan, plan
+from relay.submission.lines import normalise
 
-pytestmark = pytest.mark.asyncio
+FULL, PLAIN = "full.test", "plain.test"
+MESSAGES = messages() | bare() | {"largest": largest()}
 
 
-async def test_mail_and_notices_are_signed_with_the_keys_that_dns_has(tmp_path: Path) -> None:
-    sink, zones = Sink(SinkScript(rcpt={"no@t.test": ("550 5.1.1 nobody",)})), Zones({})
-    nameserver = await zones.start()
-    tables, public, records = list[object](), dict[tuple[str, str], bytes](), dict[tuple[str, str], str]()
-    for selector, domain in (("a", "from.test"), ("b", "from.test"), ("c", "relay.test")):
-        key, path = Ed25519PrivateKey.generate(), tmp_path / f"{selector}.pem"
-        path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        tables.append({"domain": domain, "selector": selector, "key_file": str(path)})
-        octets = public[selector, domain] = key.public_key().public_bytes_raw()
-        in_dns = base64.b64encode(octets).decode()
-        records[selector, domain] = f'{selector}._domainkey TXT "v=DKIM1; k=ed25519; p={in_dns}"'
-    zones.set("from.test", Zone(records["a", "from.test"], Security.UNSIGNED, 5))  # b is not there
-    zones.set("relay.test", Zone(records["c", "relay.test"], Security.UNSIGNED, 5))
-    async with running(
-        tmp_path / "queue",
-        await sink.start(),
-        dkim_key=tables,
-        dkim={"on_mismatch": "skip"},
-        dns={"nameservers": [str(nameserver)]},
-    ) as here:
-        await here.until(lambda: len(here.seen(DkimKeyMatches)) == 2 and here.seen(DkimKeyMismatch))
-        body = b"From: s@from.test\r\nSubject: x\r\n\r\n.Hi.  \r\n\r\n"
-        assert (await here.send(body)).startswith(b"250")
-        assert (await here.send(body, b"no@t.test")).startswith(b"250")
-        mail, notice = sorted(await sink.wait_for(2), key=lambda one: one.sender, reverse=True)
-        assert verify(mail.octets, public) == [("a", "from.test", "pass")]
-        assert notice.sender == ""
-        assert verify(notice.octets, public) == [("c", "relay.test", "pass")]
-    await sink.stop()
-    await zones.stop()
+def domains_for(name: str) -> tuple[str, ...]:
+    """Who gets this message. The plain host: whatever can be made 7-bit, and bodies that DATA could damage."""
+    octets = normalise(MESSAGES[name])
+    ended = octets if octets.endswith(b"\r\n") else octets + b"\r\n"
+    for_plain = not octets.isascii() or name.startswith(("bare-", "body-", "mime-", "name-"))
+    return (FULL, PLAIN) if for_plain and isinstance(plan([ended]), Plan) else (FULL,)
+
+
+@pytest.mark.asyncio
+async def test_every_message_verifies_where_it_arrives(tmp_path: Path) -> None:
+    full = Sink(SinkScript(extensions=("PIPELINING", "8BITMIME", "SMTPUTF8", "CHUNKING", "SIZE 52428800")))
+    plain = Sink(SinkScript(extensions=("PIPELINING", "SIZE 52428800")))
+    domains = {name: domains_for(name) for name in MESSAGES}
+    hosts = {FULL: (await full.start()).port, PLAIN: (await plain.start()).port}
+    try:
+        async with signing_relay(tmp_path, hosts, "relaxed/relaxed") as here:
+            await submit_all(here.port, MESSAGES, domains)
+            await here.until(lambda: len(here.seen(AttemptFinished)) == sum(map(len, domains.values())))
+            assert not here.finished("failed")
+    finally:
+        await asyncio.gather(full.stop(), plain.stop())
+    assert not full.complaints
+    assert not plain.complaints
+    assert by_name(full).keys() == MESSAGES.keys()
+    assert len(plain.received) > 80
+    assert sum(not MESSAGES[name].isascii() for name in by_name(plain)) > 20  # were converted
+    for sink in (full, plain):
+        wrong = {name: failures(octets) for name, octets in by_name(sink).items()}
+        assert {name: why for name, why in wrong.items() if why} == {}
