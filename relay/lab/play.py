@@ -12,7 +12,7 @@ import smtplib
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from time import monotonic
 
@@ -26,6 +26,7 @@ from relay.events import (
     PolicyTestFailed,
     TlsLost,
 )
+from relay.lab import reports
 from relay.lab.clock import LabClock, LabLoop
 from relay.lab.scenario import Expected, Scenario
 from relay.lab.world import PASSWORD, SENDER_DOMAIN, USER, Addresses, World
@@ -36,6 +37,10 @@ PASSAGES = {  # to where the clock is moved: past the first retry, the refresh o
     "1d": timedelta(days=1, minutes=20),
     "7d": timedelta(days=7, minutes=20),
 }
+# The lab begins late in the evening (UTC): its first day holds all that happens up to `20m`, its second one `1d`. From
+# there it is not far past midnight, where TLS reports of both days have gone, and most mail that waits is not due yet.
+_BEGINS = time(23, 20, tzinfo=UTC)
+_REPORTED_AFTER, _REPORTED = "1d", timedelta(days=1, hours=1)
 _STEP = timedelta(seconds=30)  # while nothing goes on: somebody waits for an answer that does not come
 _MOST_STEPS = 8  # more than any wait for a host that scenarios have, less than the first retry
 _PATIENCE_SECONDS = 25.0
@@ -148,6 +153,8 @@ class Mail:
 def play(scenarios: Sequence[Scenario], folder: Path, progress: Progress) -> tuple[Result, ...]:
     """Bring a world up in `folder`, play, and take it down. The results are in the order of the scenarios."""
     clock = LabClock()
+    begins = datetime.combine(clock().date(), _BEGINS)
+    clock.advance(begins - clock() if clock() < begins else begins - clock() + timedelta(days=1))
     loop = LabLoop(clock)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(_Play(tuple(scenarios), folder, clock, loop, progress).run())
@@ -163,6 +170,7 @@ class _Play:
         self._recorder = Recorder(self._show)
         self._world = World(scenarios, folder, clock, self._recorder.emit)
         self._clock = clock
+        self._first_day = clock().date()
         self._loop = loop
         self._progress = progress
         self._sent: dict[Mail, float] = {}  # and when
@@ -182,6 +190,10 @@ class _Play:
                 self._clock.advance(until - passed)
                 passed = until
                 await self._step(number, addresses)
+                if self._recorder.now == _REPORTED_AFTER and any(one.tlsrpt for one in self._scenarios):
+                    self._clock.advance(_REPORTED - passed)
+                    passed = _REPORTED
+                    await self._reports()
             return tuple(self._result(scenario) for scenario in self._scenarios)
         finally:
             await self._world.stop()
@@ -224,6 +236,21 @@ class _Play:
                 self._steps_left -= 1
                 self._clock.advance(_STEP)
 
+    async def _reports(self) -> None:
+        """Wait until the TLS reports that must come have come, and until all is quiet."""
+        for _ in range(_MOST_STEPS):
+            await self._loop.quiet(_PATIENCE_SECONDS)
+            if all(one.expected.reported <= self._reported(one)[0] for one in self._scenarios):
+                return
+            self._clock.advance(_STEP)
+
+    def _reported(self, scenario: Scenario) -> tuple[frozenset[str], tuple[str, ...]]:
+        """What the domain was told in TLS reports, and what is wrong with them."""
+        sinks = (self._world.sender, *self._world.sinks(scenario))
+        mailed = [reports.from_mail(mail.octets, scenario.domain) for sink in sinks for mail in sink.received]
+        posted = [reports.from_post(request, scenario.domain) for request in self._world.posted(scenario)]
+        return reports.in_words([*filter(None, mailed), *posted], self._first_day)
+
     def _progress_made(self) -> tuple[int, int]:
         recipients = [who for mail in self._sent for who in mail.recipients]
         done = [
@@ -248,13 +275,16 @@ class _Play:
         told = self._told(mails[0])
         warnings = frozenset(name for domain, name in self._recorder.warnings if domain == scenario.domain)
         journeys = tuple(tuple(self._recorder.journeys.get(who, ())) for who in recipients)
-        seen = Expected(journeys, tls, told, warnings)
+        reported, report_faults = self._reported(scenario)
+        seen = Expected(journeys, tls, told, warnings, reported)
         words = _in_words(scenario, seen)
         if any(self._is_delivered(mail) and not self._arrived(mail) for mail in mails):
             words += ", altered on the way"
         complaints = [words for sink in self._world.sinks(scenario) for words in sink.complaints]
         if complaints:
             words += f", the host complains: {'; '.join(complaints)}"
+        if report_faults:
+            words += f", a report is wrong: {'; '.join(report_faults)}"
         if tls != scenario.expected.tls:
             words += f", tls {tls} and not {scenario.expected.tls}"
         submitted = self._sent[mails[0]]
@@ -291,14 +321,17 @@ class _Play:
 
 
 def _in_words(scenario: Scenario, outcome: Expected) -> str:
-    """`bob delivered; eve returned 550 5.1.1`, without names when there is one recipient; then what was logged."""
+    """`bob delivered; eve returned 550 5.1.1`, without names when there is one recipient; what was logged, reported."""
     walked = [_walked(journey, outcome.told) for journey in outcome.journeys]
     if len(walked) > 1:
         recipients = [who for mail in scenario.mails for who in mail]
         walked = [f"{who} {steps}" for who, steps in zip(recipients, walked, strict=True)]
     if outcome.told is not None and not any("returned" in steps for steps in walked):
         walked.append(f"the sender was told {outcome.told}")
-    return "; ".join([*walked, *sorted(outcome.logged)])
+    words = [*walked, *sorted(outcome.logged)]
+    if outcome.reported or scenario.tlsrpt is not None:
+        words.append(f"reported: {', '.join(sorted(outcome.reported)) or 'nothing'}")
+    return "; ".join(words)
 
 
 def _walked(journey: tuple[str, ...], told: str | None) -> str:
