@@ -26,12 +26,14 @@ from relay.settings import (
     API_LISTENER,
     SHORT_NAME,
     SHORT_TLS_NAME,
+    DkimKeySettings,
     HostPort,
     ListenerTls,
     RouteSettings,
     Settings,
     format_duration,
 )
+from relay.signing.keys import UnusableKey, load_key
 
 CLIENT = ("", "client")
 Name = tuple[str, str]  # section and key; the section of `hostname` is the empty text
@@ -52,6 +54,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     yield from _addresses_twice(settings)
     yield from _overrides_twice(settings)
     yield from _sources_twice(settings)
+    yield from _keys_twice(settings)
     own = [place for listener in settings.listeners for place in listener.listen if isinstance(place, HostPort)]
     for blamed, who, hop in _named_places(settings):
         if any(_same_place(hop, address, settings.hostname) for address in own):
@@ -238,6 +241,16 @@ def _sources_twice(settings: Settings) -> Iterator[Finding]:
             seen.add(domain)
 
 
+def _keys_twice(settings: Settings) -> Iterator[Finding]:
+    """Two keys with one DNS record, which has room for one."""
+    seen: set[tuple[str, str]] = set()
+    for key in settings.dkim_key:
+        if (key.domain, key.selector) in seen:
+            what = f"the selector {key.selector} of {key.domain} is there twice: one DNS record has one key"
+            yield (("", "dkim_key"),), what
+        seen.add((key.domain, key.selector))
+
+
 def _named_places(settings: Settings) -> Iterator[tuple[Name, str, HostPort]]:
     """Every place that the operator sends mail to: the setting, the route in words, and the place."""
     for key in ("next_hop", "fallback"):
@@ -332,6 +345,10 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
         fault = None if path is None else _fault_of_file(path) or _fault_of_secret(route)
         if fault is not None:
             yield (("", "route"),), f"the route {route.name}: {fault}"
+    for key in settings.dkim_key:
+        fault = _fault_of_file(key.key_file) or _fault_of_key(key)
+        if fault is not None:
+            yield (("", "dkim_key"),), f"the key {key.selector} of {key.domain}: key_file: {fault}"
 
 
 def _fault_of_token(path: Path) -> str | None:
@@ -345,6 +362,11 @@ def _fault_of_token(path: Path) -> str | None:
 def _fault_of_secret(route: RouteSettings) -> str | None:
     found = Login(route.user, f"[[route]] {route.name}", route.password_file, route.token_file).read()
     return found.reason if isinstance(found, Unreadable) else None
+
+
+def _fault_of_key(given: DkimKeySettings) -> str | None:
+    found = load_key(given)
+    return found.reason if isinstance(found, UnusableKey) else None
 
 
 def _fault_of_file(path: Path) -> str | None:

@@ -109,7 +109,9 @@ async def _sts(domain: str, found: StsResult, cache: sts_cache.StsCache, events:
         entry = None
     if entry is None or entry.failed_at is None:
         return StsExplained(found, fetched_now)
-    return StsExplained(found, fetched_now, (entry.failed_at, entry.failure or "no reason is known"))
+    return StsExplained(
+        found, fetched_now, (entry.failed_at, entry.failure.reason if entry.failure else "no reason is known")
+    )
 
 
 def _ignore_words(_: str) -> None:

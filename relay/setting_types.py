@@ -120,6 +120,11 @@ def _ipv6(text: str) -> str:
     return _own_address(text, ipaddress.IPv6Address, "an IPv6 address such as 2001:db8::10") if text else ""
 
 
+def _public_address(text: str) -> str:
+    """An address that others may see us with, of either family."""
+    return _ipv6(text) if ":" in text else _own_address(text, ipaddress.IPv4Address, "an address such as 192.0.2.10")
+
+
 def _own_address(text: str, kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address], what: str) -> str:
     try:
         address = kind(text.strip("[]"))
@@ -349,6 +354,7 @@ HostName = Annotated[str, AfterValidator(host_name), Written("host name")]
 OwnName = Annotated[str, AfterValidator(_own_name), Written("host name")]
 Ipv4 = Annotated[str, AfterValidator(_ipv4), Written("IPv4 address")]
 Ipv6 = Annotated[str, AfterValidator(_ipv6), Written("IPv6 address")]
+PublicAddress = Annotated[str, AfterValidator(_public_address), Written("IP address")]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True), Written("port")]
 OptionalMailbox = Annotated[Address | None, BeforeValidator(_mailbox), _text, Written("address")]
 GivenPath = Annotated[Path, BeforeValidator(_given_path), _text, Written("path")]

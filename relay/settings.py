@@ -39,6 +39,7 @@ from relay.setting_types import (
     OptionalPath,
     OwnName,
     Port,
+    PublicAddress,
     Section,
     Written,
     format_size,
@@ -154,6 +155,11 @@ class DeliverySettings(Section):
     )
     source_ipv4: Ipv4 = Field(default="", description="address to send from over IPv4; empty: the system chooses")
     source_ipv6: Ipv6 = Field(default="", description="address to send from over IPv6; empty: the system chooses")
+    public_addresses: tuple[PublicAddress, ...] = Field(
+        default=(),
+        description="addresses that other hosts see us with, where they are not our own (NAT, containers); "
+        "empty: those that we send from",
+    )
     dane_insecure_mx: bool = Field(
         default=True, strict=True, description="keep to the TLSA records of a signed host that an unsigned MX names"
     )

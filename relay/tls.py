@@ -121,6 +121,13 @@ def https_context(roots_pem: bytes) -> ssl.SSLContext:
     return context
 
 
+def https_context_unverified() -> ssl.SSLContext:
+    """For HTTPS hosts whose certificate was refused and that get TLS reports all the same. RFC 8460 section 3."""
+    context = _client(ssl.TLSVersion.TLSv1_2, security_level=1)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
 def _client(minimum: ssl.TLSVersion, security_level: int) -> ssl.SSLContext:
     """Accepts any certificate. PROTOCOL_TLS_CLIENT rules out SSL 2 and 3 whatever the minimum."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

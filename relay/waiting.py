@@ -167,13 +167,14 @@ def _next_attempt(entry: QueueEntry, due: datetime, scene: Scene) -> str:
 
 def _end(entry: QueueEntry, scene: Scene) -> str:
     """When it is given up, tried or not, and before that, when its sender hears that it is late."""
-    life = scene.schedules.life(entry.due, entry.deliver_by, entry.cause)
-    if entry.state is State.HELD and not scene.schedules.expire_held and not life.asked:
+    schedules = scene.schedules.of_reports() if entry.report else scene.schedules
+    life = schedules.life(entry.due, entry.deliver_by, entry.cause)
+    if entry.state is State.HELD and not schedules.expire_held and not life.asked:
         end = "never, while it is held (retry.expire_held = false)"
     else:
         away = f"in {in_words(life.end - scene.now)}" if life.end > scene.now else "overdue"
         end = f"{utc(life.end)}, {away} ({life.limit})"
-    late = scene.schedules.notice_times(entry.due, entry.deliver_by)[entry.delay_notices :]
+    late = schedules.notice_times(entry.due, entry.deliver_by)[entry.delay_notices :]
     if late and entry.sender and entry.dsn.wants(Notify.DELAY):
         end += f"; its sender is told that it is late {utc(late[0])}"
     return end

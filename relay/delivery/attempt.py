@@ -43,6 +43,7 @@ from relay.policy.routing import Hop
 from relay.policy.source import Sources
 from relay.policy.sts import NoSts, StsFound, StsMode
 from relay.policy.tls_failure import CONSEQUENCES, of_handshake
+from relay.policy.tls_report import Tally
 from relay.policy.verdict import (
     NOT_LISTED_4_4_8,
     NOT_VERIFIED_4_7_5,
@@ -66,6 +67,7 @@ _REFUSALS = (TLS_NOT_OFFERED_4_7_4, NOT_VERIFIED_4_7_5, TLS_TOO_OLD_4_7_6, NOT_L
 
 Note = tuple[frozenset[int], Deferred | Failed]  # the recipients that it is about, by index
 _Call = tuple[Target, Requirement]
+Count = Callable[[Sequence[Tally]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Tools:
     timeouts: Timeouts = field(default_factory=Timeouts)
     overrides: Overrides = field(default_factory=Overrides)
     limits: DestinationLimits = field(default_factory=DestinationLimits)
+    count: Count | None = None  # is told what each session is in a TLS report; None: no reports
 
 
 class Attempt:

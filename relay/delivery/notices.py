@@ -56,7 +56,7 @@ class NoticeWriter:
 
 def lost_bounces(claim: Claim, settlement: Settlement) -> Iterator[BounceUndeliverable]:
     """What is to be reported of a message that has failed and has no sender to be told."""
-    if claim.sender is not None:
+    if claim.sender is not None or claim.report:
         return
     for settled in settlement.failed:
         outcome = settled.outcome

@@ -101,7 +101,7 @@ class StsFinder:
         if isinstance(announced, _NotAnnounced):
             if live is None:
                 meaning = announced.meaning
-                return await self._without(meaning.reason) if isinstance(meaning, StsFetchFailed) else meaning
+                return await self._without(meaning) if isinstance(meaning, StsFetchFailed) else meaning
             live = replace(live, stale_reason=announced.reason)  # RFC 8461 §3.1: this alone does not end a policy
         elif anew or live is None or live.id != announced:
             failure = _backing_off(entry, now, announced)
@@ -121,7 +121,7 @@ class StsFinder:
         found = await self._resolver.txt(name)
         match found:
             case LookupFailed(reason, bogus):
-                return _NotAnnounced(reason, StsUnknown(reason) if bogus else StsFetchFailed(reason))
+                return _NotAnnounced(reason, StsUnknown(reason, bogus) if bogus else StsFetchFailed(reason))
             case NotFound():
                 return _NotAnnounced(f"there is no TXT record at {name}", NoSts())
             case Answer(records):
@@ -134,7 +134,7 @@ class StsFinder:
             entry = await self._cache.get(domain)
         except StsCacheError as error:
             if not isinstance(outcome, StsPolicy):
-                return StsUnknown(f"{outcome}, and {error}")
+                return StsUnknown(f"{outcome.reason}, and {error}")
             entry = None
         live = _live(entry, now)
         if isinstance(outcome, StsPolicy):
@@ -145,22 +145,24 @@ class StsFinder:
                 self._emit(PolicyChanged(domain, policy_id))
             return found
         await self._cache.put(domain, StsEntry(used_at, entry.found if entry else None, now, outcome, policy_id))
-        self._emit(PolicyFetchFailed(domain, outcome, live.id if live else None))
+        self._emit(PolicyFetchFailed(domain, outcome.reason, live.id if live else None))
         return await self._after_failure(live, outcome)
 
-    async def _after_failure(self, live: StsFound | None, reason: str) -> StsResult:
+    async def _after_failure(self, live: StsFound | None, failed: StsFetchFailed) -> StsResult:
         # RFC 8461 §3.3: the old policy stays in force while it lasts; without one it is as if there were no policy
-        return replace(live, stale_reason=reason) if live is not None else await self._without(reason)
+        if live is None:
+            return await self._without(failed)
+        return replace(live, stale_reason=failed.reason, stale_problem=failed.problem)
 
-    async def _without(self, reason: str) -> StsResult:
+    async def _without(self, failed: StsFetchFailed) -> StsResult:
         """What it means that there is no policy to be had, and none from before.
 
         When the cache was damaged, one may have been in force: that can't be decided, so mail waits for a while.
         """
         lost_at = await self._policies_lost_at()
         if lost_at is None or self._clock() - lost_at >= WAIT_AFTER_LOSS:
-            return StsFetchFailed(reason)
-        return StsUnknown(f"{reason}, and the policies that were fetched before are lost (damaged file)")
+            return failed
+        return StsUnknown(f"{failed.reason}, and the policies that were fetched before are lost (damaged file)")
 
     async def _policies_lost_at(self) -> datetime | None:
         """When it was seen that damage has cost policies, in this run of the service or before."""
@@ -171,7 +173,7 @@ class StsFinder:
             return now
         if self._cache.lost:
             self._cache.lost = False  # from here on the entry says so
-            entry = StsEntry(now, failed_at=now, failure="the file was damaged")
+            entry = StsEntry(now, failed_at=now, failure=StsFetchFailed("the file was damaged"))
             await self._cache.put(_LOSS, entry)
         return None if entry is None else entry.failed_at
 
@@ -183,7 +185,7 @@ def _live(entry: StsEntry | None, now: datetime) -> StsFound | None:
     return entry.found
 
 
-def _backing_off(entry: StsEntry | None, now: datetime, policy_id: str) -> str | None:
+def _backing_off(entry: StsEntry | None, now: datetime, policy_id: str) -> StsFetchFailed | None:
     """Why the last fetch of this version failed, if it is too early for another. RFC 8461 §3.3: for each id."""
     if entry is None or entry.failed_at is None or entry.failed_id != policy_id:
         return None

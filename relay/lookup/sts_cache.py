@@ -12,9 +12,10 @@ from datetime import datetime
 from pathlib import Path
 
 from relay.disk_table import DiskTable, DiskTableError, Layout, Row, parse_time
-from relay.policy.sts import StsFound, parse_policy
+from relay.policy.sts import StsFetchFailed, StsFound, StsProblem, parse_policy
 
 FILE_NAME = "sts.sqlite3"
+_MARK = "! "  # between problem and reason in one cell: the columns are those of every version
 StsCacheError = DiskTableError  # the file cannot be read now, so it is not known whether a policy is in force
 
 
@@ -29,7 +30,7 @@ class StsEntry:
     used_at: datetime
     found: StsFound | None = None
     failed_at: datetime | None = None
-    failure: str | None = None
+    failure: StsFetchFailed | None = None
     failed_id: str | None = None
 
 
@@ -51,7 +52,7 @@ def _encode(entry: StsEntry) -> Row:
         found.fetched_at.isoformat() if found else None,
         found.policy.raw if found else None,
         entry.failed_at.isoformat() if entry.failed_at else None,
-        entry.failure,
+        _written(entry.failure),
         entry.failed_id,
     )
 
@@ -62,7 +63,22 @@ def _decode(row: Row) -> StsEntry:
     if policy_id is not None and fetched_at is not None and raw is not None:
         found = StsFound(parse_policy(raw.encode()), policy_id, parse_time(fetched_at))
     failed = parse_time(failed_at) if failed_at is not None else None
-    return StsEntry(parse_time(used_at), found, failed, failure, failed_id)
+    return StsEntry(parse_time(used_at), found, failed, None if failure is None else _read(failure), failed_id)
+
+
+def _written(failure: StsFetchFailed | None) -> str | None:
+    """`certificate! the policy could not be fetched`; without the first word where no problem is known."""
+    if failure is None or failure.problem is None:
+        return None if failure is None else failure.reason
+    return f"{failure.problem.value}{_MARK}{failure.reason}"
+
+
+def _read(text: str) -> StsFetchFailed:
+    """What `_written` wrote, or an older version: the reason alone."""
+    for problem in StsProblem:
+        if text.startswith(problem.value + _MARK):
+            return StsFetchFailed(text.removeprefix(problem.value + _MARK), problem)
+    return StsFetchFailed(text)
 
 
 _LAYOUT = Layout(

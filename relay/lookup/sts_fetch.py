@@ -8,21 +8,26 @@ it is wanted is not decided here. RFC 8461 section 3.3, RFC 6125 section 6.
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from datetime import timedelta
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from relay.guard import AddressGuard
 from relay.https_fault import https_fault
-from relay.lookup.resolver import Answer, LookupFailed, Resolver
-from relay.policy.sts import MAX_POLICY_OCTETS, StsPolicy, StsSyntaxError, parse_policy
+from relay.lookup.guarded import GuardedResolver
+from relay.lookup.resolver import Resolver
+from relay.policy.sts import (
+    MAX_POLICY_OCTETS,
+    StsFetchFailed,
+    StsPolicy,
+    StsProblem,
+    StsSyntaxError,
+    parse_policy,
+)
 
 TIMEOUT = timedelta(seconds=60)  # for the whole fetch; RFC 8461 section 3.3
 _CHUNK = 16384
-_MOST_ADDRESSES = 6
 
 
 class PolicyFetcher:
@@ -49,23 +54,26 @@ class PolicyFetcher:
         self._context = context
         self._timeout = timeout
 
-    async def fetch(self, domain: str) -> StsPolicy | str:
-        """The policy of `domain` (A-labels, no literal), or a sentence that says why it cannot be had."""
+    async def fetch(self, domain: str) -> StsPolicy | StsFetchFailed:
+        """The policy of `domain` (A-labels, no literal), or why it cannot be had."""
         host = f"mta-sts.{domain}"
         try:
             async with asyncio.timeout(self._timeout.total_seconds()):
                 return parse_policy(await self._download(host))
         except TimeoutError:
             seconds = self._timeout.total_seconds()
-            return f"the policy host {host} did not send the policy within {seconds:g} seconds"
+            what = f"the policy host {host} did not send the policy within {seconds:g} seconds"
+            return StsFetchFailed(what, StsProblem.FETCH)
         except StsSyntaxError as error:
-            return f"the policy at {host} is not valid: {error}"
+            return StsFetchFailed(f"the policy at {host} is not valid: {error}", StsProblem.INVALID)
         except (_Unfit, OSError, aiohttp.ClientError, ValueError) as error:
-            return f"the policy could not be fetched from {host}: {_why(error)}"
+            of_certificate = isinstance(error, aiohttp.ClientConnectorCertificateError)
+            problem = StsProblem.CERTIFICATE if of_certificate else StsProblem.FETCH
+            return StsFetchFailed(f"the policy could not be fetched from {host}: {_why(error)}", problem)
 
     async def _download(self, host: str) -> bytes:
         connector = aiohttp.TCPConnector(
-            resolver=_GuardedResolver(self._resolver, self._guard),
+            resolver=GuardedResolver(self._resolver, self._guard),
             ssl=self._context,
             use_dns_cache=False,
             force_close=True,
@@ -87,41 +95,6 @@ class PolicyFetcher:
 
 class _Unfit(Exception):  # noqa: N818  (the name says it)
     """The host answered, but not with what we may take for a policy."""
-
-
-class _NoAddress(OSError):  # noqa: N818  (the name says it)
-    """The host has no address that we may connect to."""
-
-
-class _GuardedResolver(AbstractResolver):
-    """Gives aiohttp the addresses that our resolver finds and our guard lets pass."""
-
-    def __init__(self, resolver: Resolver, guard: AddressGuard) -> None:
-        self._resolver = resolver
-        self._guard = guard
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await asyncio.gather(self._resolver.aaaa(host), self._resolver.a(host))
-        answers = [one for one in found if isinstance(one, Answer)]
-        failures = [one for one in found if isinstance(one, LookupFailed)]
-        addresses = [address for answer in answers for address in answer.records]
-        refusals = [self._guard.refusal(address) for address in addresses]
-        good = [address for address, refusal in zip(addresses, refusals, strict=True) if refusal is None]
-        if any(failure.bogus for failure in failures) or not good:
-            reasons = [failure.reason for failure in failures] + [refusal for refusal in refusals if refusal]
-            raise _NoAddress(reasons[0] if reasons else "it has no address")
-        return [_resolved(host, address, port) for address in good[:_MOST_ADDRESSES]]
-
-    async def close(self) -> None:
-        """Nothing to close: the resolver is shared."""
-
-
-def _resolved(host: str, address: str, port: int) -> ResolveResult:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=flags)
 
 
 def _check_head(response: aiohttp.ClientResponse) -> None:

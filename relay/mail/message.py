@@ -222,6 +222,8 @@ class NewMessage:
 
     `release`: it is not tried before, as its sender asked; `release_asked`: in which words, as Future-Release-Request
     has them (RFC 4865 section 5.1.2), when they were others than the time. `priority`: from -9 to 9 (RFC 6710).
+    `report`: a TLS report of ours (RFC 8460): what its sessions show is not counted, it is not tried for longer than
+    such reports live, and nobody hears what became of it.
     """
 
     id: MessageId
@@ -241,6 +243,7 @@ class NewMessage:
     deliver_by: DeliverBy | None = None
     once: Once | None = None
     origin: Origin | None = None  # None: it is ours
+    report: bool = False
 
     @property
     def due(self) -> datetime:
@@ -298,6 +301,7 @@ class Claim:
     release_asked: str | None = None
     priority: int = 0
     deliver_by: DeliverBy | None = None
+    report: bool = False  # as NewMessage.report
 
     @property
     def due(self) -> datetime:

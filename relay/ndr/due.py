@@ -50,9 +50,10 @@ class Stamp:
 def due(claim: Claim, settlement: Settlement, postmaster: Address | None) -> tuple[Due, ...]:
     """The notices that `settlement` of `claim` calls for: one for each thing that happened.
 
-    `postmaster` hears of messages with the null sender that have failed, unless they were for the postmaster.
+    `postmaster` hears of messages with the null sender that have failed, unless they were for the postmaster. Of a TLS
+    report of ours nobody hears: the failure it would tell of may be what it reports.
     """
-    if all(map(_is_no_news, settlement.recipients)):
+    if claim.report or all(map(_is_no_news, settlement.recipients)):
         return ()  # as nearly always
     sender = claim.sender
     if sender is None:

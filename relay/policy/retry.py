@@ -20,6 +20,8 @@ from relay.policy.cause import cause_of
 
 JITTER = 0.2  # a delay is spread over ten percent either way, so that what failed together does not return together
 
+REPORT_LIFE = timedelta(hours=36)  # of a TLS report: the next day's is of more use then
+
 EXPIRED_5_4_7 = Status(Kind.PERMANENT, 4, 7)
 SENDERS_LIMIT = "DELIVERBY, as its sender asked"
 MAY_HAVE_ARRIVED = "it may have arrived all the same"
@@ -84,6 +86,14 @@ class Schedules:
     notices: tuple[timedelta, ...] = ()
     on_unknown: OnUnknown = OnUnknown.RETRY
     expire_held: bool = True
+
+    def of_reports(self) -> Schedules:
+        """For TLS reports: a shorter life, and nobody hears that one is late. A second copy of one does no harm."""
+        if self.general.expire <= REPORT_LIFE:
+            general = self.general
+        else:
+            general = replace(self.general, expire=REPORT_LIFE, expire_named="the life of a TLS report")
+        return replace(self, general=general, notices=(), on_unknown=OnUnknown.RETRY, expire_held=True)
 
     def of(self, cause: Cause | None) -> Schedule:
         """For mail that waits for `cause`; None: for mail of which nothing is known yet."""
@@ -160,6 +170,7 @@ def settle(
     Every recipient of the claim must have an outcome (KeyError otherwise). A deferral at or past the end of the
     message's life becomes a failure with the same subject and detail; the last wait never goes past that end.
     """
+    schedules = schedules.of_reports() if claim.report else schedules
     return Settlement(
         tuple(
             _settle_one(claim, recipient, outcomes[recipient.index], schedules, now, jitter)
@@ -176,6 +187,7 @@ def review(
     `resting`: what their destination rests for. Of those that go on, state and next attempt stay as they are in the
     queue (here `next_attempt` is None); what is new is `delay_notices` and `review`.
     """
+    schedules = schedules.of_reports() if claim.report else schedules
     return Settlement(tuple(_review_one(claim, one, schedules, now, resting, held) for one in claim.recipients))
 
 

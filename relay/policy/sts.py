@@ -52,6 +52,14 @@ class StsPolicy:
     raw: str
 
 
+class StsProblem(Enum):
+    """Why a policy that is announced cannot be had. RFC 8460 section 4.3.2.2 tells these apart."""
+
+    FETCH = "fetch"  # its host does not answer, or with something else than a policy
+    CERTIFICATE = "certificate"  # of its host
+    INVALID = "invalid"  # what it sent is no policy
+
+
 @dataclass(frozen=True, slots=True)
 class NoSts:
     """The domain publishes no policy and none is in force from before."""
@@ -59,29 +67,38 @@ class NoSts:
 
 @dataclass(frozen=True, slots=True)
 class StsFound:
-    """A policy is in force. `stale_reason` says why it is an older one than the domain now announces, if it is."""
+    """A policy is in force. `stale_reason` says why it is an older one than the domain now announces, if it is.
+
+    `stale_problem`: the one that is announced could not be had.
+    """
 
     policy: StsPolicy
     id: str
     fetched_at: datetime
     stale_reason: str | None = None
+    stale_problem: StsProblem | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StsFetchFailed:
     """A record is there but no policy could be had and none is cached: as if there were none.
 
-    RFC 8461 section 5.1: delivery goes on as though the domain had not implemented MTA-STS.
+    RFC 8461 section 5.1: delivery goes on as though the domain had not implemented MTA-STS. `problem` is None when
+    it is not known whether there is a record: DNS did not answer.
     """
 
     reason: str
+    problem: StsProblem | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StsUnknown:
-    """The answer about the record was forged or could not be validated (DNSSEC): it can't be decided, so it waits."""
+    """It can't be decided, so it waits: the answer about the record was forged or could not be validated (`bogus`), or
+    the policies that were fetched before are lost.
+    """
 
     reason: str
+    bogus: bool = False
 
 
 StsResult = NoSts | StsFound | StsFetchFailed | StsUnknown

@@ -51,7 +51,7 @@ _FIRST_TWO = (
 )
 _MESSAGE = (
     "SELECT id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid,"
-    " release, release_asked, priority, deliver_by, deliver_mode, size, octets, crc"
+    " release, release_asked, priority, deliver_by, deliver_mode, report, size, octets, crc"
     " FROM message LEFT JOIN body ON body.message = message.id WHERE id = ?"
 )
 # The plus signs keep the planner to the primary key: the other index would walk all that is due.
@@ -134,6 +134,7 @@ def first_claims(
             release_asked=message.release_asked,
             priority=message.priority,
             deliver_by=message.deliver_by,
+            report=message.report,
         )
         for destination, recipients in groups.items()
     )
@@ -244,7 +245,7 @@ def _lease(transaction: Transaction, message: tuple[Row, Body], destination: str
 def to_claim(message: Row, body: Body, destination: str, leased: Sequence[Row], lease: tuple[int, int]) -> Claim:
     """`lease`: its number and its end."""
     id, sender, sender_domain, message_id, eight_bit, smtputf8, demand, arrived, login, ret, envid = message[:11]
-    release, release_asked, priority, deliver_by, deliver_mode = message[11:16]
+    release, release_asked, priority, deliver_by, deliver_mode, report = message[11:17]
     number, until = lease
     return Claim(
         id=MessageId(id),
@@ -265,6 +266,7 @@ def to_claim(message: Row, body: Body, destination: str, leased: Sequence[Row], 
         release_asked=release_asked,
         priority=priority,
         deliver_by=to_deliver_by(deliver_by, deliver_mode),
+        report=bool(report),
     )
 
 

@@ -34,7 +34,7 @@ _CHANGING = re.compile(r"[+=-]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_BODY = "INSERT INTO body VALUES (?, ?, ?)"
 INSERT_RECIPIENT = (
     "INSERT INTO recipient (message, number, address, domain, destination, flow, notify, orcpt, state, attempts,"
@@ -62,7 +62,7 @@ SELECT_ENTRY = (
     "SELECT m.id, m.message_id, m.sender, r.address, r.domain, r.state, r.attempts, r.status, r.reply, r.reason,"
     " r.host, r.tls, iif(r.lease IS NULL, r.next_attempt, NULL), m.arrived, r.changed, r.number, m.size, m.login,"
     " r.destination, r.route, r.cause, r.rule, r.review, r.hold, r.notify, r.orcpt, r.delay_notices,"
-    " m.priority, m.release, m.deliver_by, m.deliver_mode"
+    " m.priority, m.release, m.deliver_by, m.deliver_mode, m.report"
     " FROM message m JOIN recipient r ON r.message = m.id"
 )
 
@@ -105,6 +105,7 @@ def message_row(message: NewMessage, about: MessageId | None = None) -> Row:
         None if message.deliver_by is None else to_micros(message.deliver_by.time),
         None if message.deliver_by is None else message.deliver_by.mode,
         *_origin_row(message.origin),
+        message.report,
     )
 
 
@@ -235,7 +236,7 @@ def to_entry(row: Row) -> QueueEntry:
     id, message_id, sender, recipient, domain, state, attempts, *last, next_attempt, arrived, changed = row[:15]
     status, reply, reason, host, tls = last
     number, size, login, destination, route, cause, rule, review, hold, notify, orcpt, delay_notices = row[15:27]
-    priority, release, deliver_by, deliver_mode = row[27:]
+    priority, release, deliver_by, deliver_mode, report = row[27:]
     return QueueEntry(
         id=MessageId(id),
         message_id=message_id,
@@ -266,6 +267,7 @@ def to_entry(row: Row) -> QueueEntry:
         priority=priority,
         release=to_release(release),
         deliver_by=to_deliver_by(deliver_by, deliver_mode),
+        report=bool(report),
     )
 
 

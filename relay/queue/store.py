@@ -83,6 +83,7 @@ class QueueEntry:
     priority: int = 0
     release: datetime | None = None  # not tried before, as its sender asked
     deliver_by: DeliverBy | None = None
+    report: bool = False  # as NewMessage.report
 
     @property
     def due(self) -> datetime:

@@ -58,14 +58,16 @@ async def test_everything_asked_comes_back_with_the_claim(
         release_asked="for;86400",
         priority=-3,
         deliver_by=DeliverBy(NOW + 2 * DAY, returns=True, trace=True),
+        report=True,
     )
     await store.put((asked,))
     store = await reopen(store, NOW)
     (found,) = await claim(store, TOMORROW)
     assert (found.release, found.release_asked, found.priority) == (TOMORROW, "for;86400", -3)
     assert found.deliver_by == asked.deliver_by
-    assert (found.due, found.release_request) == (TOMORROW, "for;86400")
+    assert (found.due, found.release_request, found.report) == (TOMORROW, "for;86400", True)
     (entry,) = await store.find(None, history=False)
+    assert entry.report
     assert (entry.release, entry.priority, entry.deliver_by) == (TOMORROW, -3, asked.deliver_by)
 
 
@@ -73,6 +75,7 @@ async def test_what_asks_for_nothing_has_nothing(store: SqliteStore, message: Ma
     await store.put((message(1),))
     (found,) = await claim(store)
     assert (found.release, found.release_request, found.priority, found.deliver_by) == (None, None, 0, None)
+    assert not found.report
 
 
 async def test_nothing_goes_before_its_sender_wants(store: SqliteStore, message: MakeMessage, reopen: Reopen) -> None:

@@ -251,9 +251,9 @@ async def test_released_work_has_not_been_tried(store: SqliteStore, message: Mak
 async def test_put_claimed_is_a_put_and_a_claim(
     store: SqliteStore, message: MakeMessage, settlement: MakeSettlement, reopen: Reopen
 ) -> None:
-    await store.put((message(1, "x@a.example", "x@b.example", "y@a.example"),))
+    await store.put((replace(message(1, "x@a.example", "x@b.example", "y@a.example"), report=True),))
     ordinary = await claim(store)
-    stored = message(2, "x@a.example", "x@b.example", "y@a.example")
+    stored = replace(message(2, "x@a.example", "x@b.example", "y@a.example"), report=True)
     claims = await store.put_claimed(stored, NOW + LEASE, store.destinations(stored))
 
     def alike(found: tuple[Claim, ...]) -> list[Claim]:

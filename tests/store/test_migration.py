@@ -134,3 +134,15 @@ async def test_a_queue_of_the_fourth_schema_remembers_no_keys_yet(
         assert await store.controls.stored_once("token:web", "k1") is not None
     finally:
         await store.close()
+
+
+@pytest.mark.asyncio
+async def test_a_queue_of_the_sixth_schema_has_no_tls_reports(folder: Path, message: Callable[..., NewMessage]) -> None:
+    store = SqliteStore(of_schema(folder, 6))
+    await store.open(NOW)
+    try:
+        await store.put((replace(message(8), report=True),))
+        claims = await store.claim(9, timedelta(minutes=30), NOW + timedelta(hours=2), {}, 100)
+        assert {claim.id.number: claim.report for claim in claims} == {7: False, 8: True}
+    finally:
+        await store.close()

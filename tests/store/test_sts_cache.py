@@ -14,15 +14,19 @@ from pathlib import Path
 import pytest
 
 from relay.lookup.sts_cache import FILE_NAME, StsCache, StsCacheError, StsEntry
-from relay.policy.sts import StsFound, parse_policy
+from relay.policy.sts import StsFetchFailed, StsFound, StsProblem, parse_policy
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 RAW = "version: STSv1\r\nmode: enforce\r\nmx: *.a.test\r\nnote: J\ufffdrgen 山\r\nmax_age: 86400\r\n"
 FOUND = StsFound(parse_policy(RAW.encode()), "1", NOW)
 ENTRIES = {
     "policy.test": StsEntry(NOW, FOUND),
-    "failed.test": StsEntry(NOW, None, NOW + timedelta(seconds=1), "it answered 404", "2"),
-    "both.test": StsEntry(NOW, FOUND, NOW + timedelta(seconds=1), "it answered 404", "3"),
+    "failed.test": StsEntry(
+        NOW, None, NOW + timedelta(seconds=1), StsFetchFailed("it answered 404", StsProblem.FETCH), "2"
+    ),
+    "both.test": StsEntry(
+        NOW, FOUND, NOW + timedelta(seconds=1), StsFetchFailed("it expired", StsProblem.CERTIFICATE), "3"
+    ),
 }
 
 
@@ -302,3 +306,13 @@ async def test_a_file_that_is_deleted_under_us_is_made_anew(tmp_path: Path) -> N
     async with cache_in(tmp_path) as (cache, troubles):
         assert await cache.all() == {"policy.test": ENTRIES["policy.test"], "a.test": ENTRIES["both.test"]}
         assert not troubles
+
+
+@pytest.mark.asyncio
+async def test_a_failure_that_an_older_version_wrote_has_no_problem(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        connection.execute("UPDATE policy SET failure = 'it answered 404' WHERE domain = 'failed.test'")
+    async with cache_in(tmp_path) as (cache, _):
+        entry = await cache.get("failed.test")
+        assert entry is not None and entry.failure == StsFetchFailed("it answered 404")

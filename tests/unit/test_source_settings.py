@@ -71,6 +71,26 @@ def test_mistakes_in_delivery(tmp_path: Path, text: str, problem: str) -> None:
     assert found.startswith(f"delivery.{text.split(maxsplit=1)[0]}: {problem}")
 
 
+def test_addresses_that_others_see() -> None:
+    given = Settings.model_validate({"delivery": {"public_addresses": ["192.0.2.1", "2001:DB8:0::1", "[2001:db8::2]"]}})
+    assert given.delivery.public_addresses == ("192.0.2.1", "2001:db8::1", "2001:db8::2")
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("", "must be an address such as 192.0.2.10"),
+        ("192.0.2.0/24", "must be an address such as 192.0.2.10"),
+        ("mail.example.org", "must be an address such as 192.0.2.10"),
+        ("2001:db8::/32", "must be an IPv6 address such as 2001:db8::10"),
+        ("::", "nothing can be sent from ::"),
+    ],
+)
+def test_mistakes_in_addresses_that_others_see(tmp_path: Path, address: str, problem: str) -> None:
+    (found,) = problems(tmp_path, f'[delivery]\npublic_addresses = ["{address}"]\n')
+    assert found.startswith(f"delivery.public_addresses[0]: {problem}")
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

@@ -1,9 +1,11 @@
-"""A small validator for the schemas of our OpenAPI document: the keywords that it uses, and no others."""
+"""A small validator for JSON schemas: the keywords that our OpenAPI document and tests/data use, and no others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 _TYPES = {
@@ -13,9 +15,10 @@ _TYPES = {
     "boolean": bool,
     "null": type(None),
 }
+_FORMATS: Mapping[str, Callable[[str], object]] = {"ipv4": IPv4Address, "ipv6": IPv6Address}
 _KEYWORDS = {
     "$ref", "type", "enum", "format", "properties", "required", "additionalProperties", "items", "minimum",
-    "maxLength", "description",
+    "minLength", "maxLength", "minItems", "anyOf", "description", "$schema",
 }  # fmt: skip
 
 
@@ -32,13 +35,19 @@ def problems(value: Any, schema: Mapping[str, Any], document: Mapping[str, Any],
         return
     if "enum" in schema and value not in schema["enum"]:
         yield f"{place}: {value!r} is none of {schema['enum']}"
-    if isinstance(value, str) and schema.get("format") == "date-time" and datetime.fromisoformat(value).tzinfo is None:
-        yield f"{place}: {value} has no zone"
+    if isinstance(value, str) and not _is_formed(value, schema.get("format")):
+        yield f"{place}: {value} is no {schema['format']}"
+    if "anyOf" in schema and all(any(problems(value, one, document)) for one in schema["anyOf"]):
+        yield f"{place}: {value!r} is none of {schema['anyOf']}"
     if isinstance(value, int) and value < schema.get("minimum", value):
         yield f"{place}: {value} is too small"
     if isinstance(value, str) and len(value) > schema.get("maxLength", len(value)):
         yield f"{place}: too long"
+    if isinstance(value, str) and len(value) < schema.get("minLength", 0):
+        yield f"{place}: too short"
     if isinstance(value, list):
+        if len(value) < schema.get("minItems", 0):
+            yield f"{place}: too few"
         for number, one in enumerate(value):
             yield from problems(one, schema.get("items", {}), document, f"{place}[{number}]")
     if isinstance(value, dict):
@@ -63,6 +72,19 @@ def _is(value: Any, kind: str) -> bool:
     if kind == "integer":
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, _TYPES[kind])
+
+
+def _is_formed(value: str, form: str | None) -> bool:
+    if form == "date-time":
+        with suppress(ValueError):
+            return datetime.fromisoformat(value).tzinfo is not None
+        return False
+    if form is not None and form in _FORMATS:
+        with suppress(ValueError):
+            _FORMATS[form](value)
+            return True
+        return False
+    return True
 
 
 def _listed(kinds: str | list[str]) -> list[str]:

@@ -21,7 +21,17 @@ from relay.lookup.resolver import Resolver
 from relay.lookup.sts import BACK_OFF, StsFinder
 from relay.lookup.sts_cache import FILE_NAME, StsCache
 from relay.lookup.sts_fetch import PolicyFetcher
-from relay.policy.sts import NoSts, StsFetchFailed, StsFound, StsMode, StsPolicy, StsResult, StsUnknown, parse_policy
+from relay.policy.sts import (
+    NoSts,
+    StsFetchFailed,
+    StsFound,
+    StsMode,
+    StsPolicy,
+    StsProblem,
+    StsResult,
+    StsUnknown,
+    parse_policy,
+)
 from relay.settings import HostPort
 from relay.tls import https_context
 
@@ -120,7 +130,7 @@ async def dns(
 
 async def fetch(
     host: PolicyHost, names: tuple[str, ...] = ("mta-sts.a.test",), leaf: Leaf = Leaf.GOOD, timeout: timedelta = TIMEOUT
-) -> StsPolicy | str:
+) -> StsPolicy | StsFetchFailed:
     async with dns() as (_, resolver), host.running(names, leaf) as port:
         return await PolicyFetcher(resolver, port, AddressGuard(True), CONTEXT, timeout).fetch("a.test")
 
@@ -146,6 +156,12 @@ async def test_good_answers(answer: bytes) -> None:
 
 
 UNFIT = "the policy could not be fetched from mta-sts.a.test: "
+
+
+def unfetched(why: str) -> StsFetchFailed:
+    return StsFetchFailed(UNFIT + why, StsProblem.FETCH)
+
+
 TOO_LARGE = UNFIT + "its answer is larger than 65536 octets"
 NOT_HTTP = UNFIT + "it did not answer in proper HTTP"
 BAD_ANSWERS = {
@@ -190,8 +206,9 @@ BAD_ANSWERS = {
 @pytest.mark.parametrize(("answer", "reason"), BAD_ANSWERS.values(), ids=BAD_ANSWERS)
 async def test_bad_answers(answer: bytes, reason: str) -> None:
     found = await fetch(PolicyHost(answer))
-    assert isinstance(found, str)
-    assert found.startswith(reason)
+    assert isinstance(found, StsFetchFailed)
+    assert found.reason.startswith(reason)
+    assert found.problem is (StsProblem.INVALID if " is not valid: " in reason else StsProblem.FETCH)
 
 
 def drip(transport: asyncio.Transport) -> None:
@@ -214,7 +231,8 @@ def silence(transport: asyncio.Transport) -> None:
 @pytest.mark.parametrize("respond", [drip, silence])
 async def test_one_time_limit_for_all(respond: Respond) -> None:
     found = await fetch(PolicyHost(respond=respond), timeout=timedelta(seconds=0.3))
-    assert found == "the policy host mta-sts.a.test did not send the policy within 0.3 seconds"
+    what = "the policy host mta-sts.a.test did not send the policy within 0.3 seconds"
+    assert found == StsFetchFailed(what, StsProblem.FETCH)
 
 
 @pytest.mark.asyncio
@@ -262,8 +280,9 @@ CERTIFICATES = [
 async def test_the_host_must_prove_its_name(names: tuple[str, ...], leaf: Leaf, reason: str) -> None:
     host = PolicyHost()
     found = await fetch(host, names, leaf)
-    assert isinstance(found, str)
-    assert found.startswith(reason)
+    assert isinstance(found, StsFetchFailed)
+    assert found.reason.startswith(reason)
+    assert found.problem is StsProblem.CERTIFICATE
     assert not host.requests
 
 
@@ -278,7 +297,7 @@ async def test_old_tls() -> None:
     old = CA.issue(("mta-sts.a.test",)).server_context(ssl.TLSVersion.TLSv1_1)
     async with dns() as (_, resolver), host.on(old) as port:
         found = await PolicyFetcher(resolver, port, AddressGuard(True), CONTEXT).fetch("a.test")
-    assert found == UNFIT + "no connection to it could be made"  # asyncio's servers just hang up
+    assert found == unfetched("no connection to it could be made")  # asyncio's servers just hang up
     assert not host.requests
 
 
@@ -298,7 +317,7 @@ async def test_no_tls() -> None:
         found = await PolicyFetcher(resolver, port, AddressGuard(True), CONTEXT).fetch("a.test")
     server.close()
     await server.wait_closed()
-    assert found == UNFIT + "the TLS handshake failed"
+    assert found == unfetched("the TLS handshake failed")
 
 
 @pytest.mark.asyncio
@@ -317,7 +336,7 @@ async def test_inner_addresses_are_not_connected_to(records: str, reason: str) -
     host = PolicyHost()
     async with dns(records) as (_, resolver), host.running() as port:
         found = await PolicyFetcher(resolver, port, AddressGuard(False), CONTEXT).fetch("a.test")
-    assert found == UNFIT + reason
+    assert found == unfetched(reason)
     assert not host.requests
     assert not host.names
 
@@ -338,7 +357,7 @@ async def test_inner_addresses_are_not_connected_to(records: str, reason: str) -
 async def test_hosts_without_addresses(records: str, security: Security, reason: str) -> None:
     async with dns(records, security) as (_, resolver):
         found = await PolicyFetcher(resolver, 443, AddressGuard(True), CONTEXT).fetch("a.test")
-    assert found == UNFIT + reason
+    assert found == unfetched(reason)
 
 
 @pytest.mark.asyncio
@@ -356,7 +375,7 @@ async def test_a_closed_port() -> None:
         pass
     async with dns() as (_, resolver):
         found = await PolicyFetcher(resolver, port, AddressGuard(True), CONTEXT).fetch("a.test")
-    assert found == UNFIT + "no connection to it could be made"
+    assert found == unfetched("no connection to it could be made")
 
 
 @pytest.mark.asyncio
@@ -452,7 +471,8 @@ async def stage(tmp_path: Path, security: Security = Security.UNSIGNED) -> Async
 
 
 def found(play: Stage, policy_id: str = "1", stale_reason: str | None = None, body: bytes = POLICY) -> StsFound:
-    return StsFound(parse_policy(body), policy_id, datetime(2026, 1, 1, tzinfo=UTC), stale_reason)
+    problem = StsProblem.FETCH if stale_reason == FAILED else None
+    return StsFound(parse_policy(body), policy_id, datetime(2026, 1, 1, tzinfo=UTC), stale_reason, problem)
 
 
 FAILED = UNFIT + "it answered 404"
@@ -560,10 +580,10 @@ async def test_another_id_is_fetched_at_once_though_the_last_one_failed(tmp_path
     """RFC 8461 section 3.3: the back-off is for each version."""
     async with stage(tmp_path) as play:
         play.host.answer = http(status="404 Not Found")
-        assert await play.find() == StsFetchFailed(FAILED)
+        assert await play.find() == unfetched("it answered 404")
         await play.restart()
         play.host.answer = http()
-        assert await play.find() == StsFetchFailed(FAILED)
+        assert await play.find() == unfetched("it answered 404")
         play.record("v=STSv1; id=2;")
         assert await play.find() == found(play, "2")
         assert play.fetches == 2
@@ -584,10 +604,10 @@ async def test_the_old_id_coming_back_makes_the_old_policy_current(tmp_path: Pat
 async def test_a_failed_first_fetch_is_as_if_there_were_no_policy(tmp_path: Path) -> None:
     async with stage(tmp_path) as play:
         play.host.answer = http(status="404 Not Found")
-        assert await play.find() == StsFetchFailed(FAILED)
+        assert await play.find() == unfetched("it answered 404")
         assert play.events == [PolicyFetchFailed("a.test", FAILED, in_force=None)]
         await play.restart()
-        assert await play.find() == StsFetchFailed(FAILED)
+        assert await play.find() == unfetched("it answered 404")
         assert play.fetches == 1
         play.host.answer = http()
         play.clock.pass_(minutes=5)
@@ -612,7 +632,7 @@ async def test_an_expired_policy_is_fetched_again_though_its_id_is_the_same(tmp_
         assert await play.find() == replace(found(play), fetched_at=play.clock())
         play.clock.pass_(days=1)
         play.host.answer = http(status="404 Not Found")
-        assert await play.find() == StsFetchFailed(FAILED)
+        assert await play.find() == unfetched("it answered 404")
         assert play.fetches == 3
 
 
@@ -647,7 +667,7 @@ async def test_a_record_that_cannot_be_looked_up(tmp_path: Path) -> None:
         play.zones.set_fault("_mta-sts.a.test", "TXT", None)
         play.zones.set_security("a.test", Security.BOGUS)
         reason = "the DNS answer for _mta-sts.a.test (TXT) failed DNSSEC validation"
-        assert await play.find() == StsUnknown(reason)
+        assert await play.find() == StsUnknown(reason, bogus=True)
 
 
 @pytest.mark.asyncio
@@ -696,8 +716,12 @@ async def test_refresh_fetches_whatever_the_id(tmp_path: Path) -> None:
         assert await play.find() == renewed
         play.host.answer = http(status="404 Not Found")
         play.clock.pass_(seconds=BACK_OFF.total_seconds())
-        assert await play.finder.refresh("a.test") == replace(renewed, stale_reason=FAILED)
-        assert await play.finder.refresh("a.test") == replace(renewed, stale_reason=FAILED)
+        assert await play.finder.refresh("a.test") == replace(
+            renewed, stale_reason=FAILED, stale_problem=StsProblem.FETCH
+        )
+        assert await play.finder.refresh("a.test") == replace(
+            renewed, stale_reason=FAILED, stale_problem=StsProblem.FETCH
+        )
         assert play.fetches == 3  # the last one fell into the back-off
         play.record()
         assert await play.find() == replace(renewed, stale_reason=NO_RECORD)
@@ -808,7 +832,7 @@ async def test_after_damage_a_policy_that_cannot_be_had_keeps_mail_back_for_a_da
         assert isinstance(await play.find(), StsUnknown)
         play.zones.set_fault("_mta-sts.a.test", "TXT", None)
         play.clock.pass_(days=1)
-        assert await play.find() == StsFetchFailed(FAILED)
+        assert await play.find() == unfetched("it answered 404")
         play.record()
         assert await play.find() == NoSts()
 

@@ -137,6 +137,17 @@ async def test_without_a_postmaster_there_is_the_event_alone(tmp_path: Path) -> 
         assert [event.recipient for event in at.seen(BounceUndeliverable)] == ["never@a.test"]
 
 
+async def test_nobody_hears_of_a_tls_report_that_failed(tmp_path: Path) -> None:
+    async with desk(tmp_path, postmaster=POSTMASTER) as at:
+        at.courier.results = {"never@a.test": NEVER}
+        at.start()
+        for number, sender in ((1, None), (2, "from@sender.test")):
+            await at.worker.admit(replace(make_message(number, "never@a.test", sender=sender), report=True))
+        await at.settled(2)
+        await at.calm()
+        assert told(at) == [] and at.seen(BounceUndeliverable) == []
+
+
 async def test_what_expires_without_an_attempt_names_none(tmp_path: Path) -> None:
     async with desk(tmp_path, postmaster=POSTMASTER) as at:
         await at.store.put((make_message(1, "b@a.test"), make_message(2, "c@a.test", sender=None)))

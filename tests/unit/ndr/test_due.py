@@ -109,6 +109,12 @@ def test_a_bounce_that_fails_goes_to_the_postmaster() -> None:
     assert kinds(*bounced, sender=None) == [("undeliverable", "postmaster@a.test", 2)]
 
 
+@pytest.mark.parametrize("sender", [b"s@a.test", None])
+def test_of_a_tls_report_nobody_hears(sender: bytes | None) -> None:
+    happened = settled(FAILED), settled(DEFERRED), settled(DELIVERED, N.SUCCESS)
+    assert due(claim(sender, report=True), Settlement(happened), POSTMASTER) == ()
+
+
 @pytest.mark.parametrize("to", [b"postmaster@a.test", b"Postmaster@A.TEST"])
 def test_no_notice_about_a_notice_to_the_postmaster(to: bytes) -> None:
     assert kinds(settled(FAILED, to=to), sender=None) == []

@@ -21,6 +21,7 @@ from relay.policy.retry import (
     SettledRecipient,
     first_review,
     longest_wait,
+    review,
     settle,
 )
 
@@ -320,6 +321,32 @@ def test_the_first_look_at_mail_that_was_never_tried() -> None:
     assert first_review(ARRIVED, SCHEDULES) == ARRIVED + 4 * HOUR
     assert first_review(ARRIVED, replace(SCHEDULES, notices=(9 * DAY,))) == ARRIVED + 5 * DAY
     assert first_review(ARRIVED, replace(SCHEDULES, notices=())) == ARRIVED + 5 * DAY
+
+
+# TLS reports
+
+
+@pytest.mark.parametrize(
+    ("outcome", "schedules", "life", "rule"),
+    [
+        (LATER, SCHEDULES, 36 * HOUR, "the life of a TLS report: 36h"),
+        (NO_TLS, SCHEDULES, 36 * HOUR, "the life of a TLS report: 36h"),
+        (GREYLISTED, SCHEDULES, 36 * HOUR, "the life of a TLS report: 36h"),
+        (LATER, replace(SCHEDULES, general=Schedule((HOUR,), DAY)), DAY, "retry.expire: 1d"),
+        (LOST, replace(SCHEDULES, on_unknown=OnUnknown.HOLD), 36 * HOUR, "the life of a TLS report: 36h"),
+    ],
+)
+def test_a_tls_report_is_given_up_sooner_and_nobody_hears_that_it_is_late(
+    outcome: Deferred, schedules: Schedules, life: timedelta, rule: str
+) -> None:
+    report = replace(claim(5, last=outcome), report=True)
+    (waits,) = settle(report, {0: outcome}, schedules, ARRIVED + life - SECOND, 0.5).recipients
+    assert (waits.state, waits.next_attempt, waits.review) == (State.DEFERRED, ARRIVED + life, ARRIVED + life)
+    assert waits.delay_notices == 0
+    (ended,) = settle(report, {0: outcome}, schedules, ARRIVED + life, 0.5).recipients
+    assert (ended.state, ended.rule) == (State.FAILED, rule)
+    assert review(report, schedules, ARRIVED + life - SECOND).recipients[0].delay_notices == 0
+    assert review(report, schedules, ARRIVED + life).recipients[0].state is State.FAILED
 
 
 # Schedules that cannot be, and the least that can.
