@@ -24,12 +24,13 @@ from relay.admin.mail import Mail
 from relay.admin.metrics import Metrics
 from relay.admin.server import AdminServer, Sources, Stage
 from relay.admin.tokens import Tokens
-from relay.delivery.attempt import Attempt, Tools
+from relay.delivery.attempt import Attempt
 from relay.delivery.logins import logins_of
 from relay.delivery.pool import SessionPool
 from relay.delivery.reviews import Reviewer
 from relay.delivery.route import Router, own_mx_name
 from relay.delivery.settling import Office
+from relay.delivery.tools import Tools
 from relay.delivery.worker import Limits, Worker
 from relay.events import (
     DefectFound,
@@ -263,6 +264,7 @@ class App:
             limits=settings.limits,
             memories=memories,
             logins=logins_of(settings, self._emit),
+            public_addresses=settings.delivery.public_addresses,
         )
 
         def deliver(claim: Claim) -> Awaitable[Attempted]:

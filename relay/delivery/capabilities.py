@@ -53,7 +53,13 @@ class Capabilities:
     deliver_by: int | None = None
     mt_priority: bool = False
     limits: Limits = Limits()
+    name: str = field(default="", compare=False)  # which the host gives itself
     keywords: tuple[str, ...] = field(default=(), compare=False)  # all of them, with their parameters, for people
+
+    @staticmethod
+    def of_helo(helo: Reply) -> Capabilities:
+        """What a host can do that knows HELO alone: nothing but say its name. RFC 5321 section 3.2."""
+        return Capabilities(name=helo.lines[0].partition(" ")[0])
 
     @staticmethod
     def of(ehlo: Reply) -> Capabilities:
@@ -76,6 +82,7 @@ class Capabilities:
             deliver_by=_least_by(offered["DELIVERBY"]) if "DELIVERBY" in offered else None,
             mt_priority="MT-PRIORITY" in offered,
             limits=Limits.of(offered["LIMITS"]) if "LIMITS" in offered else Limits(),
+            name=ehlo.lines[0].partition(" ")[0],
             keywords=ehlo.lines[1:],
         )
 

@@ -89,11 +89,12 @@ async def open_session(
     if isinstance(connected, ConnectFailed):
         return connected
     try:
+        own_address = str(connected.getsockname()[0])
         _, wire = await asyncio.get_running_loop().create_connection(Wire, sock=connected)
     except BaseException:
         connected.close()
         raise
-    opening = _Opening(wire, target, source.hostname.encode(), timeouts)
+    opening = _Opening(wire, target, source.hostname.encode(), own_address, timeouts)
     try:
         opened = await opening.run(plan)
     except BaseException:
@@ -148,10 +149,11 @@ async def _connect(connection: socket.socket, target: Target, source: Source, se
 class _Opening:
     """A session on its way to MAIL."""
 
-    def __init__(self, wire: Wire, target: Target, ehlo_name: bytes, timeouts: Timeouts) -> None:
+    def __init__(self, wire: Wire, target: Target, ehlo_name: bytes, own_address: str, timeouts: Timeouts) -> None:
         self._wire = wire
         self._target = target
         self._ehlo_name = ehlo_name
+        self._own_address = own_address
         self._timeouts = timeouts
 
     async def run(self, plan: TlsPlan | None) -> OpenSession | FailedHandshake | ConnectFailed:
@@ -165,15 +167,15 @@ class _Opening:
             return self._opened(capabilities, capabilities.starttls, None)
         tls = await self._start_tls(plan)
         if isinstance(tls, HandshakeFailure):
-            return self._failed(tls)
+            return self._failed(tls, capabilities)
         # RFC 3207 §4.2: what was learned in clear text is forgotten; EHLO is asked again.
-        capabilities = await self._hello()
-        if isinstance(capabilities, ConnectFailed):
+        protected = await self._hello()
+        if isinstance(protected, ConnectFailed):
             # With TLS 1.3 the host's refusal of the handshake comes after we have finished ours.
             if isinstance(self._wire.error, ssl.SSLError):
-                return self._failed(handshake.failure(self._wire.error))
-            return capabilities
-        return self._opened(capabilities, True, tls)
+                return self._failed(handshake.failure(self._wire.error), capabilities)
+            return protected
+        return self._opened(protected, True, tls)
 
     async def _greeting(self) -> ConnectFailed | None:
         reply = await self._wire.reply(self._timeouts.greeting_seconds)
@@ -190,7 +192,9 @@ class _Opening:
             helo = await self._ask(b"HELO")
             if isinstance(helo, Broken):
                 return _refused(Stage.EHLO, "refused EHLO", reply)
-            return Capabilities() if helo.code < 300 else _refused(Stage.EHLO, "refused EHLO and HELO", helo)
+            return (
+                Capabilities.of_helo(helo) if helo.code < 300 else _refused(Stage.EHLO, "refused EHLO and HELO", helo)
+            )
         if isinstance(reply, Broken):
             return ConnectFailed(Stage.EHLO, reply.told(Stage.EHLO.value))
         if reply.code >= 300:
@@ -235,14 +239,22 @@ class _Opening:
             starttls_offered=starttls,
             requiretls_offered=capabilities.requiretls,
             tls=tls,
+            helo=capabilities.name,
+            source=self._own_address,
         )
         return OpenSession(self._wire, observed, capabilities, self._timeouts)
 
-    def _failed(self, failure: HandshakeFailure) -> FailedHandshake:
+    def _failed(self, failure: HandshakeFailure, capabilities: Capabilities) -> FailedHandshake:
         self._wire.transcript.happened(f"no TLS: {failure.problem.value}: {failure.detail}")
-        return FailedHandshake(
-            ObservedSession(self._target.host, self._target.address, starttls_offered=True, handshake=failure)
+        observed = ObservedSession(
+            host=self._target.host,
+            address=self._target.address,
+            starttls_offered=True,
+            handshake=failure,
+            helo=capabilities.name,
+            source=self._own_address,
         )
+        return FailedHandshake(observed)
 
 
 def _refused(stage: Stage, reason: str, reply: Reply) -> ConnectFailed:

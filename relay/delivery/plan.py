@@ -28,13 +28,14 @@ def unlisted(named: MxHost, route: Route, override: Override | None) -> Refuse |
 
 
 def tls_plan(need: Requirement, contexts: ClientContexts) -> TlsPlan | None:
-    """Where the web PKI is required OpenSSL verifies in the handshake; otherwise the chain is judged afterwards.
+    """Where the web PKI alone is required OpenSSL verifies in the handshake; otherwise the chain is judged afterwards.
 
+    With DANE too: what breaks the handshake off shows no chain, and the domain is to be told of both.
     None: STARTTLS is to be left alone.
     """
     if not need.starttls:
         return None
-    if not need.identities:
+    if not need.identities or need.tlsa is not None:
         context = contexts.opportunistic if need.minimum < TlsVersion.TLS_1_2 else contexts.required
         return TlsPlan(context, need.sni, path_verified=False)
     is_sni = any(identity.names == (need.sni,) for identity in need.identities)

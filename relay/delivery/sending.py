@@ -1,7 +1,7 @@
 """One message over a session that may carry it: what the host is told, and what each recipient comes to.
 
 A host that takes so many recipients at a time gets the message several times over, each time for others of them. Which
-hosts are tried, and what becomes of the session afterwards, is `relay.delivery.attempt`.
+hosts are tried, and what becomes of the session afterwards, is `relay.delivery.calling`.
 
 RFC 5321 section 4.5.3.1.10 (too many recipients), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 8689
 (REQUIRETLS), RFC 3461 (DSN), RFC 9422 (LIMITS), RFC 2852 (DELIVERBY), RFC 6710 (MT-PRIORITY).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 
@@ -60,7 +60,10 @@ class HandshakeFailure:
 
 @dataclass(frozen=True, slots=True)
 class ObservedSession:
-    """One connection after its last EHLO (or after the failed handshake)."""
+    """One connection after its last EHLO (or after the failed handshake).
+
+    `helo` is the name that the host gives itself, as it sent it; `source` our own address. Both are for reports.
+    """
 
     host: str
     address: str
@@ -68,3 +71,5 @@ class ObservedSession:
     requiretls_offered: bool = False
     tls: TlsSeen | None = None
     handshake: HandshakeFailure | None = None
+    helo: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)

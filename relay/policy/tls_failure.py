@@ -20,7 +20,7 @@ TLS_TOO_OLD_4_7_6: Final = Status(Kind.TEMPORARY, 7, 6)
 
 
 class ReportResult(Enum):
-    """RFC 8460 section 4.3: what a refusal is called in a TLS report."""
+    """RFC 8460 section 4.3: what a failure is called in a TLS report."""
 
     STARTTLS_NOT_SUPPORTED = "starttls-not-supported"
     CERTIFICATE_HOST_MISMATCH = "certificate-host-mismatch"
@@ -30,6 +30,9 @@ class ReportResult(Enum):
     TLSA_INVALID = "tlsa-invalid"
     DNSSEC_INVALID = "dnssec-invalid"
     DANE_REQUIRED = "dane-required"
+    STS_POLICY_FETCH_ERROR = "sts-policy-fetch-error"
+    STS_POLICY_INVALID = "sts-policy-invalid"
+    STS_WEBPKI_INVALID = "sts-webpki-invalid"
 
 
 class TlsFailure(Enum):
@@ -127,6 +130,7 @@ _OF_VERIFY_CODE: Final[Mapping[int | None, TlsFailure]] = {
     62: TlsFailure.NAME,
     63: TlsFailure.NAME,
     64: TlsFailure.NAME,
+    65: TlsFailure.TLSA_MISMATCH,
     66: TlsFailure.WEAK,
     67: TlsFailure.WEAK,
     68: TlsFailure.WEAK,

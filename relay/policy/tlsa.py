@@ -36,7 +36,7 @@ from relay.policy.certificate import (
     signature,
     subject,
 )
-from relay.policy.chain import check_path, name_matches, shown_names
+from relay.policy.chain import NAME_MISMATCH, ChainFault, check_path, name_matches, shown_names
 
 DANE_TA: Final = 2  # usage: an authority that the domain itself names
 DANE_EE: Final = 3  # usage: the server's own certificate or key
@@ -45,6 +45,7 @@ PUBLIC_KEY: Final = 1  # selector
 FULL: Final = 0  # matching type
 SHA2_256: Final = 1  # matching type
 SHA2_512: Final = 2  # matching type
+NO_MATCH: Final = 65  # OpenSSL's X509_V_ERR_DANE_NO_MATCH
 
 _DIGEST_OCTETS = {SHA2_256: 32, SHA2_512: 64}
 _RSA = {RSA_SHA256: hashes.SHA256(), RSA_SHA384: hashes.SHA384(), RSA_SHA512: hashes.SHA512()}
@@ -141,8 +142,21 @@ def matches(tlsa: UsableTlsa, chain: tuple[bytes, ...], now: datetime) -> str | 
 
 def matching_record(tlsa: UsableTlsa, chain: tuple[bytes, ...], now: datetime) -> TlsaRecord | str:
     """The record that `chain` matches, or why none does. The same rules as `matches`, which see."""
+    found = _found(tlsa, chain, now)
+    return found if isinstance(found, TlsaRecord) else found.text
+
+
+def mismatch(tlsa: UsableTlsa, chain: tuple[bytes, ...], now: datetime) -> ChainFault | None:
+    """The same as `matches`, with the fault of a chain that leads to an authority of the records: out of date, or with
+    another name. Where none of them is met its code is NO_MATCH.
+    """
+    found = _found(tlsa, chain, now)
+    return found if isinstance(found, ChainFault) else None
+
+
+def _found(tlsa: UsableTlsa, chain: tuple[bytes, ...], now: datetime) -> TlsaRecord | ChainFault:
     if not chain:
-        return "no certificate could be had from the server"
+        return ChainFault(NO_MATCH, "no certificate could be had from the server")
     records = strongest(tlsa.records)
     leaf = chain[0]
     for record in records:
@@ -153,7 +167,7 @@ def matching_record(tlsa: UsableTlsa, chain: tuple[bytes, ...], now: datetime) -
         return found
     count = len(tlsa.records)
     which = "the TLSA record does not match" if count == 1 else f"none of the {count} TLSA records matches"
-    return f"{which} the certificate ({_described(leaf)})"
+    return ChainFault(NO_MATCH, f"{which} the certificate ({_described(leaf)})")
 
 
 def strongest(records: tuple[TlsaRecord, ...]) -> tuple[TlsaRecord, ...]:
@@ -188,15 +202,15 @@ def _selected(certificate: bytes, selector: int, matching_type: int) -> bytes | 
 
 def _matching_authority(
     records: tuple[TlsaRecord, ...], chain: tuple[bytes, ...], names: tuple[str, ...], now: datetime
-) -> TlsaRecord | str | None:
+) -> TlsaRecord | ChainFault | None:
     """The record of usage 2 that the chain leads to; why a chain that should does not; None when no anchor is found."""
     why_not = None
     for anchor, record in _anchors(records, chain).items():
-        fault = check_path(chain, anchor, now)
-        words = fault.text if fault is not None else _names_fault(chain[0], names)
-        if words is None:
+        fault = check_path(chain, anchor, now) or _names_fault(chain[0], names)
+        if fault is None:
             return record
-        why_not = why_not or f"the TLSA record {_short(record)} names an authority of the chain, but {words}"
+        what = f"the TLSA record {_short(record)} names an authority of the chain, but {fault.text}"
+        why_not = why_not or ChainFault(fault.code, what)
     return why_not
 
 
@@ -266,7 +280,7 @@ def _is_signed_by(certificate: bytes, key: bytes) -> bool:
     return True
 
 
-def _names_fault(leaf: bytes, names: tuple[str, ...]) -> str | None:
+def _names_fault(leaf: bytes, names: tuple[str, ...]) -> ChainFault | None:
     """RFC 7672 section 3.2.3: a DNS name of the subjectAltName; the common name only when there is no DNS name."""
     try:
         present = dns_names(leaf)
@@ -274,10 +288,10 @@ def _names_fault(leaf: bytes, names: tuple[str, ...]) -> str | None:
             common = common_name(leaf)
             present = () if common is None else (common,)
     except CertificateSyntaxError:
-        return "the names in the certificate cannot be read"
+        return ChainFault(NAME_MISMATCH, "the names in the certificate cannot be read")
     if any(name_matches(pattern, name) for pattern in present for name in names):
         return None
-    return f"the certificate names {shown_names(present)}, not {' or '.join(names)}"
+    return ChainFault(NAME_MISMATCH, f"the certificate names {shown_names(present)}, not {' or '.join(names)}")
 
 
 def _described(leaf: bytes) -> str:

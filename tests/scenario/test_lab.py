@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from relay.delivery import attempt, plan
+from relay.delivery import attempt, calling, plan
 from relay.lab.catalogue import ALL
 from relay.lab.command import chosen
 from relay.lab.play import PASSAGES, play
@@ -49,7 +49,7 @@ def judge_says_yes_to_everything(patch: Patch) -> None:
     def says_yes(need: Requirement, seen: ObservedSession, _: Trust) -> Allow:
         return Allow(TlsUsed.ENCRYPTED if seen.tls else TlsUsed.NONE, need.rule)
 
-    patch.setattr(attempt, "judge", says_yes)
+    patch.setattr(calling, "judge", says_yes)
 
 
 def nothing_is_required(patch: Patch) -> None:

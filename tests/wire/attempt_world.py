@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from relay.delivery.attempt import Attempt, Tools
+from relay.delivery.attempt import Attempt
 from relay.delivery.credentials import Login
 from relay.delivery.logins import Logins
 from relay.delivery.pool import SessionPool
 from relay.delivery.route import Router
+from relay.delivery.tools import Tools
 from relay.delivery.transaction import Timeouts
 from relay.events import Event
 from relay.guard import AddressGuard

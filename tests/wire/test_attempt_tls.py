@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from attempt_world import CA, DOWN, World, connections, in_words, make_claim, world
 
-from relay.delivery.attempt import MAX_SESSIONS
+from relay.delivery.standing import MAX_SESSIONS
 from relay.delivery.transaction import Timeouts
 from relay.events import PolicyChanged, PolicyTestFailed
 from relay.lab.certs import Leaf

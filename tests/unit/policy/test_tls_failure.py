@@ -42,7 +42,8 @@ CODES = {
     F.UNFIT: (24, 25, 26, 32, 34, 47, 48, 79),
     F.NAME: (62, 63, 64),
     F.WEAK: (66, 67, 68),
-    F.BROKEN: (None, 0, 1, 7, 11, 23, 65, 99),
+    F.BROKEN: (None, 0, 1, 7, 11, 23, 99),
+    F.TLSA_MISMATCH: (65,),
 }
 
 
