@@ -61,6 +61,7 @@ from relay.policy.chain import Roots
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
 from relay.reception import Reception
+from relay.reporting import Reporting, Ways
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
 from relay.submission.intake import Intake
@@ -121,6 +122,7 @@ class App:
         self._routes = settings.routes
         self._store = SqliteStore(folder, self._routes.destination)
         self._guard = AddressGuard(settings.delivery.allow_private_addresses)
+        self._reporting = Reporting(settings, folder, clock, self._emit, self._metrics.count_session)
         self._stack = AsyncExitStack()
         self.failed = asyncio.Event()  # a part that must run for ever has ended
         self.hung_up = asyncio.Event()  # SIGHUP: look at the files now
@@ -156,6 +158,7 @@ class App:
             self._folder, settings.tls_memory.rules, lambda reason: self._emit(TlsMemoryFailed(reason))
         )
         self._stack.push_async_callback(memories.close)
+        self._stack.push_async_callback(self._reporting.close)
         self._stack.push_async_callback(reception.close)
         own_name = own_mx_name(settings, self._hostname, ports_of(inherited))
         worker = self._worker(resolver, finder, memories, roots_pem, own_name)
@@ -171,18 +174,13 @@ class App:
         await self._store.open(self._clock())
         await self._open(cache)
         await memories.open()
+        await self._reporting.open()
         await reception.open()
         await self._assess(resolver, first=True)
         running = asyncio.create_task(self._watch("delivery", worker.run))
         self._stack.push_async_callback(self._end, worker, running)
-        self._spawn("reviews of waiting mail", self._reviewer.run)
-        self._spawn("queue clean-up", self._tidy_again)
-        self._spawn("clean-up of hosts that had TLS", partial(self._again, lambda: memories.tidy(self._clock())))
-        self._spawn("clean-up of quotas", partial(self._again, reception.tidy))
-        self._spawn("return of freed memory", self._give_back_again)
-        self._spawn("end of overrides", self._watch_overrides)
-        self._spawn("policy refresh", partial(self._refresh_again, finder))
-        self._spawn("resolver self-test", partial(self._assess_again, resolver))
+        self._spawn_chores(resolver, finder, memories, reception)
+        self._spawn("TLS reports", partial(self._reporting.send, self._ways(resolver, roots_pem)))
         self._stack.push_async_callback(server.stop, STOP_GRACE)
         self._spawn("certificate", partial(reception.renew, server, self.hung_up))
         addresses = await server.start()
@@ -191,6 +189,28 @@ class App:
         self._emit(ServiceStarted(__version__, self._hostname, str(self._folder)))
         self._warn()
         return addresses
+
+    def _spawn_chores(self, resolver: Resolver, finder: StsFinder, memories: TlsMemories, reception: Reception) -> None:
+        self._spawn("reviews of waiting mail", self._reviewer.run)
+        self._spawn("queue clean-up", self._tidy_again)
+        self._spawn("clean-up of hosts that had TLS", partial(self._again, lambda: memories.tidy(self._clock())))
+        self._spawn("clean-up of quotas", partial(self._again, reception.tidy))
+        self._spawn("clean-up of TLS reports", partial(self._again, self._reporting.tidy))
+        self._spawn("return of freed memory", self._give_back_again)
+        self._spawn("end of overrides", self._watch_overrides)
+        self._spawn("policy refresh", partial(self._refresh_again, finder))
+        self._spawn("resolver self-test", partial(self._assess_again, resolver))
+
+    def _ways(self, resolver: Resolver, roots_pem: bytes) -> Ways:
+        return Ways(
+            resolver=resolver,
+            guard=self._guard,
+            roots_pem=roots_pem,
+            hostname=self._hostname,
+            new_id=self._new_id,
+            put=self._store.put,
+            earlier=self._store.controls.stored_once,
+        )
 
     @staticmethod
     async def _open(cache: StsCache) -> None:
@@ -265,6 +285,7 @@ class App:
             memories=memories,
             logins=logins_of(settings, self._emit),
             public_addresses=settings.delivery.public_addresses,
+            count=self._reporting.count,
         )
 
         def deliver(claim: Claim) -> Awaitable[Attempted]:

@@ -22,6 +22,7 @@ from relay.act_commands import queue
 from relay.client_commands import client
 from relay.command import config_option, fail, load, load_without_files, queue_folder
 from relay.send_command import send
+from relay.tlsrpt_commands import tlsrpt
 from relay.user_commands import user
 
 if TYPE_CHECKING:
@@ -309,3 +310,4 @@ relay.add_command(queue)
 relay.add_command(send)
 relay.add_command(user)
 relay.add_command(client)
+relay.add_command(tlsrpt)

@@ -64,6 +64,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     yield from _limits_of_no_route(settings)
     yield from _kept_back_too_long(settings)
     yield from _login_of_sendmail(settings)
+    yield from _reports_of_nobody(settings)
 
 
 def _certificate_amiss(settings: Settings) -> Iterator[Finding]:
@@ -219,6 +220,13 @@ def _kept_back_too_long(settings: Settings) -> Iterator[Finding]:
             f"must be shorter than {limit.expire_named} ({format_duration(limit.expire)}): "
             "mail would come back, not just wait",
         )
+
+
+def _reports_of_nobody(settings: Settings) -> Iterator[Finding]:
+    """TLS reports whose readers can ask nobody. RFC 8460 section 4.4 wants an address in each."""
+    organization, contact = ("tlsrpt", "organization"), ("tlsrpt", "contact")
+    if settings.tlsrpt.organization and settings.tlsrpt.contact is None:
+        yield (organization, contact), "needs tlsrpt.contact beside it: readers of reports must have somebody to ask"
 
 
 def _overrides_twice(settings: Settings) -> Iterator[Finding]:

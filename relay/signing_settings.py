@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Annotated
 
@@ -68,3 +69,8 @@ class AlignmentSettings(Section):
         default=AlignmentCheck.WARN,
         description="mail whose From domain has a DMARC policy that it will fail: off (not looked at), warn, refuse",
     )
+
+
+def signs_for(keys: Iterable[DkimKeySettings], domain: str) -> bool:
+    """Whether some of the keys sign mail from `domain` (lower-case A-labels)."""
+    return any(domain == key.domain or (key.subdomains and domain.endswith(f".{key.domain}")) for key in keys)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from relay.setting_types import Duration, OptionalMailbox, Section
+from relay.setting_types import Duration, OptionalMailbox, Section, Written
+
+LONGEST_NAME = 100
+
+
+def _name(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must be one line of text")
+    if len(value.strip()) > LONGEST_NAME:
+        raise ValueError(f"must have at most {LONGEST_NAME} characters")
+    return value.strip()
+
+
+OptionalName = Annotated[str, AfterValidator(_name), Written("text")]
 
 
 class TlsrptSettings(Section):
     """What domains are told of TLS with them, once a day."""
 
-    organization: str = Field(
+    organization: OptionalName = Field(
         default="", description="who reports, such as Example Inc.; empty: nothing is counted and nobody is told"
     )
     contact: OptionalMailbox = Field(default=None, description="whom receivers of reports may ask; needed for reports")

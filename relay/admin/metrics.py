@@ -16,6 +16,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from relay import events
 from relay.events import Emit, Event
 from relay.mail.outcome import Cause, State, TlsUsed
+from relay.policy.tls_failure import ReportResult
+from relay.policy.tls_report import PolicyType, Tally
 from relay.queue.control import Act
 from relay.queue.store import Depth
 
@@ -37,6 +39,7 @@ OWN_STATUSES = (
     "4.7.10",
 )
 REMOTE, OTHER = "remote", "other"
+SUCCESS = "success"
 _SETTLED = (State.DELIVERED, State.DEFERRED, State.FAILED, State.DROPPED, State.HELD)
 _NOT_READ = float("nan")
 
@@ -67,6 +70,7 @@ class Metrics:
         self._causes = {cause: causes.labels(cause.value) for cause in Cause}
         self._resting = self._gauge("relay_queue_resting_destinations", "Destinations that are down and rest.")
         self._oldest = self._gauge("relay_queue_oldest_seconds", "Age of the oldest message with an open recipient.")
+        self._sessions = self._per_session()
         self._counts: dict[type[Event], Count] = self._table()
 
     def counting(self, emit: Emit) -> Emit:
@@ -82,6 +86,10 @@ class Metrics:
     def decided(self) -> frozenset[type[Event]]:
         """The events of which it is settled how they count."""
         return frozenset(self._counts)
+
+    def count_session(self, tally: Tally) -> None:
+        """Count what a session is in a TLS report."""
+        self._sessions[tally.policy.type, None if tally.fault is None else tally.fault.result]()
 
     def show_queue(self, depth: Depth | None, under_way: int, now: datetime) -> None:
         """Set the gauges of the queue. None: it could not be read, which is shown as NaN."""
@@ -113,6 +121,13 @@ class Metrics:
             "relay_tls_lost", "Sessions without TLS with hosts that had it, by what was done.", "action"
         )
         by_action = {action: lost.labels(action).inc for action in ("delivered", "deferred")}
+        reports = self._counter(
+            "relay_tlsrpt_reports", "TLS reports, by how they go and what became of them.", "transport", "outcome"
+        )
+        for labels in (("mail", "sent"), ("mail", "given-up"), ("https", "sent"), ("https", "given-up")):
+            reports.labels(*labels)
+        for outcome in ("given-up", "unwanted"):
+            reports.labels("none", outcome)
         turned_away = self._counter("relay_connections_refused", "Clients that were not let in: a limit, or no PROXY.")
         trusted = self._gauge(
             "relay_dnssec_trusted", "1: the resolver's word on DNSSEC is believed. 0: it is not, and DANE is off."
@@ -165,6 +180,13 @@ class Metrics:
             events.TlsMemoryFailed: self._plain(
                 "relay_tls_memory_failures", "Times the file of hosts that have TLS could not be read or written."
             ),
+            events.TlsReportSent: lambda event: reports.labels(event.transport, "sent").inc(),
+            events.TlsReportGivenUp: lambda event: reports.labels(event.transport, "given-up").inc(),
+            events.TlsReportsUnwanted: lambda event: reports.labels("none", "unwanted").inc(event.domains),
+            events.TlsReportsUnsigned: _nothing,
+            events.TlsReportsFailed: self._plain(
+                "relay_tlsrpt_failures", "Times the file of TLS reports could not be read or written, or was full."
+            ),
             events.PolicyFetched: _each(fetched.labels("fetched").inc),
             events.PolicyChanged: _nothing,
             events.PolicyFetchFailed: _each(fetched.labels("failed").inc),
@@ -185,6 +207,19 @@ class Metrics:
             ),
             events.StoreFailed: self._plain("relay_store_failures", "Times the queue could not be read or written."),
             events.DefectFound: self._plain("relay_defects", "Programming errors met. Please report them."),
+        }
+
+    def _per_session(self) -> dict[tuple[PolicyType, ReportResult | None], Callable[[], None]]:
+        counter = self._counter(
+            "relay_tlsrpt_sessions",
+            "Sessions, and failures before there was one, as TLS reports count them; under each policy that held.",
+            "policy",
+            "result",
+        )
+        return {
+            (policy, result): counter.labels(policy.value, SUCCESS if result is None else result.value).inc
+            for policy in PolicyType
+            for result in (None, *ReportResult)
         }
 
     def _count_action(self) -> Count:

@@ -22,8 +22,10 @@ from relay.events.delivery import (
     PolicyTestFailed,
     TlsLost,
     TlsMemoryFailed,
+    TlsReportsFailed,
 )
 from relay.events.event import Emit, Event, fields
+from relay.events.reports import TlsReportGivenUp, TlsReportSent, TlsReportsUnsigned, TlsReportsUnwanted
 from relay.events.service import (
     AdminRefused,
     AdminStarted,
@@ -94,5 +96,10 @@ __all__ = [
     "SubmissionRefused",
     "TlsLost",
     "TlsMemoryFailed",
+    "TlsReportGivenUp",
+    "TlsReportSent",
+    "TlsReportsFailed",
+    "TlsReportsUnsigned",
+    "TlsReportsUnwanted",
     "fields",
 ]

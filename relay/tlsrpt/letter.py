@@ -40,8 +40,18 @@ class Submitter:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """How many sessions succeeded and failed under one policy; a session counts under each policy that held for it."""
+
+    policy: str  # its type, such as sts
+    domain: str
+    successful: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Enclosed:
-    """A report: about which domain and day (UTC), how much it counts, and its octets (gzip) and file name.
+    """A report: about which domain and day (UTC), what it counts, and its octets (gzip) and file name.
 
     `id` is the report-id of its JSON.
     """
@@ -49,8 +59,7 @@ class Enclosed:
     id: str
     domain: str
     day: date
-    successful: int
-    failed: int
+    counts: tuple[Counts, ...]
     file_name: str
     octets: bytes
 
@@ -118,17 +127,26 @@ def _message_id(report_id: str, domain: str) -> str:
 def _words(report: Enclosed, submitter: Submitter) -> bytes:
     whose = one_line(submitter.organization)
     ask = f" Whoever has questions may ask {one_line(submitter.contact)}." if submitter.contact else ""
-    paragraphs = (
-        f"{whose} sends mail to {report.domain}. This is what its mail servers met there with TLS, the encryption of "
-        f"connections, on {report.day:%Y-%m-%d} (UTC).",
-        f"Sessions that were as safe as the domain wants: {report.successful}",
-        f"Sessions that were not, or failed: {report.failed}",
-        "The attached file says more of it, for programs that read such reports (RFC 8460). You get it because the DNS "
-        f"record _smtp._tls.{report.domain} asks for it.{ask}",
+    counts = (
+        f"  {one.policy} ({one.domain}): {one.successful} succeeded, {one.failed} failed" for one in report.counts
     )
-    first, *counts, last = ("\r\n".join(textwrap.wrap(one, 76, break_long_words=False)) for one in paragraphs)
-    text = "\r\n\r\n".join((first, "\r\n".join(counts), last)) + "\r\n"
+    paragraphs = (
+        _wrapped(
+            f"{whose} sends mail to {report.domain}. This is what its mail servers met there with TLS, the encryption "
+            f"of connections, on {report.day:%Y-%m-%d} (UTC). Sessions, by the policy that they were held to:"
+        ),
+        "\r\n".join(counts),
+        _wrapped(
+            "The attached file says more of it, for programs that read such reports (RFC 8460). You get it because the "
+            f"DNS record _smtp._tls.{report.domain} asks for it.{ask}"
+        ),
+    )
+    text = "\r\n\r\n".join(paragraphs) + "\r\n"
     return b"Content-Type: text/plain; charset=utf-8\r\n" + encoded(text.encode())
+
+
+def _wrapped(text: str) -> str:
+    return "\r\n".join(textwrap.wrap(text, 76, break_long_words=False))
 
 
 def _attachment(report: Enclosed) -> bytes:

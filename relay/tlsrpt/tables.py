@@ -55,13 +55,18 @@ Day = tuple[str, str]  # a day and the domain that is told of it
 
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables, if they are not there."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == 0:
+    if not is_ready(connection):
         for statement in _SCHEMA:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    elif version != SCHEMA_VERSION:
+
+
+def is_ready(connection: sqlite3.Connection) -> bool:
+    """Whether the tables are there. Raises sqlite3.OperationalError when they are another version's."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version not in (0, SCHEMA_VERSION):
         raise sqlite3.OperationalError(f"it has schema {version}, and this version of Relay knows {SCHEMA_VERSION}")
+    return bool(version)
 
 
 class Adding:

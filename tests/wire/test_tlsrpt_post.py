@@ -4,51 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from aiohttp import web
+from report_endpoint import CA, Endpoint
 
 from relay.guard import AddressGuard
-from relay.lab.certs import LabCa, Leaf
+from relay.lab.certs import Leaf
 from relay.lab.zones import Zone, Zones
 from relay.lookup.resolver import Resolver
 from relay.policy.tlsrpt_record import HttpsTo, TlsrptRecord, parse_tlsrpt
 from relay.tls import https_context, https_context_unverified
 from relay.tlsrpt.post import NotPosted, Posted, Poster
 
-CA = LabCa.make(datetime.now(UTC))
 VERIFIED = https_context(CA.pem)
 REPORT = b"\x1f\x8b" + b"report" * 5000
 DNS = "@ A 127.0.0.1\nelsewhere A 192.0.2.1\n"
-
-
-@dataclass
-class Endpoint:
-    """An HTTPS server on loopback that keeps what it is sent and answers `status`."""
-
-    status: int = 201
-    headers: dict[str, str] = field(default_factory=dict)
-    answer: bytes = b""
-    got: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.got.append((request.method, request.raw_path, dict(request.headers), await request.read()))
-        return web.Response(status=self.status, headers=self.headers, body=self.answer)
-
-    @asynccontextmanager
-    async def running(self, leaf: Leaf = Leaf.GOOD, name: str = "r.test") -> AsyncIterator[int]:
-        runner = web.ServerRunner(web.Server(self.handle))
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=CA.issue((name,), leaf).server_context())
-        await site.start()
-        try:
-            yield runner.addresses[0][1]
-        finally:
-            await runner.cleanup()
 
 
 def place(uri: str) -> HttpsTo:

@@ -14,15 +14,14 @@ import pytest
 
 from relay.mail.address import parse_address
 from relay.mail.message import InlineBody, MessageId, Notify, SmtpUtf8, TlsDemand
-from relay.tlsrpt.letter import Enclosed, Postmark, Submitter, letter
+from relay.tlsrpt.letter import Counts, Enclosed, Postmark, Submitter, letter
 
 JSON = {"organization-name": "Example", "report-id": "2026-11-25.a1"}
 REPORT = Enclosed(
     id="2026-11-25.a1",
     domain="b.test",
     day=date(2026, 11, 25),
-    successful=1200,
-    failed=3,
+    counts=(Counts("tlsa", "mx.b.test", 1200, 3), Counts("sts", "b.test", 0, 17)),
     file_name="a.test!b.test!1764028800!1764115199!a1.json.gz",
     octets=gzip.compress(json.dumps(JSON).encode() + b" " * 300),
 )
@@ -68,7 +67,14 @@ def test_the_parts() -> None:
     words, attached = read(octets_of()).iter_parts()
     assert words.get_content_type() == "text/plain"
     text = words.get_content()
-    for said in ("Example Inc.", "b.test", "2026-11-25", "wants: 1200", "failed: 3", "ask tls@a.test"):
+    for said in (
+        "Example Inc.",
+        "b.test",
+        "2026-11-25",
+        "tlsa (mx.b.test): 1200 succeeded, 3 failed",
+        "sts (b.test): 0 succeeded, 17 failed",
+        "ask tls@a.test",
+    ):
         assert said in text
     assert attached.get_content_type() == "application/tlsrpt+gzip"
     assert attached.get_content_disposition() == "attachment"

@@ -1,0 +1,42 @@
+"""[tlsrpt]: what is taken, and what is said of mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relay.config import ConfigError, load_without_files
+from relay.settings import Settings
+
+
+def read(tmp_path: Path, text: str) -> Settings:
+    file = tmp_path / "relay.toml"
+    file.write_text(f"[tlsrpt]\n{text}")
+    return load_without_files(file, {})
+
+
+def test_who_reports(tmp_path: Path) -> None:
+    found = read(tmp_path, 'organization = " Bücher & Co. "\ncontact = "tls@Example.org"').tlsrpt
+    assert (found.organization, str(found.contact)) == ("Bücher & Co.", "tls@Example.org")
+
+
+def test_a_contact_alone_is_no_mistake(tmp_path: Path) -> None:
+    """Reports are switched off with one setting."""
+    assert read(tmp_path, 'contact = "tls@example.org"').tlsrpt.organization == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('organization = "a"', "tlsrpt.organization: needs tlsrpt.contact beside it"),
+        ('organization = "a\\nb"\ncontact = "a@example.org"', "tlsrpt.organization: must be one line of text"),
+        (f'organization = "{"a" * 101}"\ncontact = "a@example.org"', "tlsrpt.organization: must have at most 100"),
+        ('contact = "nobody"', "tlsrpt.contact: "),
+    ],
+)
+def test_mistakes(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert len(caught.value.problems) == 1
+    assert problem in caught.value.problems[0]
