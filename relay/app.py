@@ -64,6 +64,7 @@ from relay.reception import Reception
 from relay.reporting import Reporting, Ways
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
+from relay.signing_desk import SigningDesk
 from relay.submission.intake import Intake
 from relay.submission.server import SubmissionServer
 from relay.tls import ClientContexts, https_context, load_roots, shrink_tls_buffers
@@ -270,6 +271,9 @@ class App:
         settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
+        signing = SigningDesk(settings, self._clock, self._emit, self.hung_up)
+        for what, work in signing.work:
+            self._spawn(what, work)
         tools = Tools(
             router=Router(resolver, finder, settings.delivery, own_name, random.random, self._routes),
             guard=self._guard,
@@ -284,6 +288,7 @@ class App:
             limits=settings.limits,
             memories=memories,
             logins=logins_of(settings, self._emit),
+            sign=signing.sign,
             public_addresses=settings.delivery.public_addresses,
             count=self._reporting.count,
         )

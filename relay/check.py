@@ -22,6 +22,7 @@ from relay.app import wanted_files
 from relay.delivery.credentials import Login
 from relay.delivery.wire import wording
 from relay.disk_table import aside
+from relay.dkim_check import look_at_keys
 from relay.finding import Finding, fail, ok, warn
 from relay.findings import Address, Called, DnssecSeen, FolderSeen
 from relay.guard import AddressGuard
@@ -251,6 +252,15 @@ async def _logins(at: Scene) -> list[Finding]:
     return [front_findings.login_source(*one) for one in await sources.problems(at.settings.login, context)]
 
 
+async def _dkim(at: Scene) -> list[Finding]:
+    return await look_at_keys(at.settings, at.resolver)
+
+
+async def _reports(at: Scene) -> list[Finding]:
+    domain = at.settings.tlsrpt.report_domain
+    return [] if domain is None else [findings.tls_reports(domain, signed=at.settings.unsigned_reports is None)]
+
+
 async def _open_files(at: Scene) -> list[Finding]:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     return [findings.open_files(None if most == resource.RLIM_INFINITY else most, wanted_files(at.settings))]
@@ -388,6 +398,8 @@ CHECKS: tuple[Callable[[Scene], Awaitable[list[Finding]]], ...] = (
     _certificate,
     _users,
     _logins,
+    _dkim,
+    _reports,
     _open_files,
     _listeners,
     _sources,

@@ -21,6 +21,7 @@ from relay import __version__
 from relay.act_commands import queue
 from relay.client_commands import client
 from relay.command import config_option, fail, load, load_without_files, queue_folder
+from relay.dkim_commands import dkim
 from relay.send_command import send
 from relay.tlsrpt_commands import tlsrpt
 from relay.user_commands import user
@@ -246,6 +247,10 @@ def config_check(file: Path | None) -> None:
     for setting, network in settings.exposures:
         warning = f"WARNING, an open relay: {setting} lets {network} send to anyone, without a login"
         click.echo(f"{place}: {warning}", err=True)
+    unsigned = settings.unsigned_reports
+    if unsigned is not None:
+        warning = f"WARNING: no [[dkim_key]] signs mail from {unsigned}: TLS reports go by HTTPS alone"
+        click.echo(f"{place}: {warning}", err=True)
 
 
 def _unusable(settings: Settings) -> Iterable[str]:
@@ -310,4 +315,5 @@ relay.add_command(queue)
 relay.add_command(send)
 relay.add_command(user)
 relay.add_command(client)
+relay.add_command(dkim)
 relay.add_command(tlsrpt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,14 @@ def file_stamp(path: Path) -> Stamp | None:
         return _stamp_of(path.stat())
     except OSError:
         return None
+
+
+def readable_by_others(path: Path) -> bool:
+    """Whether every user of this machine can read it. False, too, where that cannot be seen."""
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 def read_entries(path: Path) -> tuple[Stamp, list[tuple[str, str]]]:
@@ -81,19 +90,44 @@ def replace_file(path: Path, text: str) -> None:
 
     Raises OSError.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    with _written(path, text.encode()) as (file, temporary):
+        if path.exists():
+            old = path.stat()
+            os.fchown(file, old.st_uid, old.st_gid)
+            os.fchmod(file, old.st_mode & 0o660)
+        os.fsync(file)
+        temporary.replace(path)
+
+
+def new_secret_file(path: Path, octets: bytes) -> None:
+    """Make a file that nobody but its owner can read: all of it or none, and never over one that is there.
+
+    What root makes belongs to whom the folder belongs to: a service that reads its keys there can read this one.
+    Raises OSError, FileExistsError for a file that is there.
+    """
+    with _written(path, octets) as (file, temporary):
+        if os.geteuid() == 0:
+            folder = path.parent.stat()
+            os.fchown(file, folder.st_uid, folder.st_gid)
+        os.fsync(file)
+        try:
+            path.hardlink_to(temporary)  # a rename would go over a file that is there
+        finally:
+            temporary.unlink()
+
+
+@contextmanager
+def _written(path: Path, octets: bytes) -> Iterator[tuple[int, Path]]:
+    """The octets in a new file of the same folder, mode 0600, which the body puts into its place; then it is synced."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
+            file.write(octets)
             file.flush()
-            if path.exists():
-                old = path.stat()
-                os.fchown(file.fileno(), old.st_uid, old.st_gid)
-                os.fchmod(file.fileno(), old.st_mode & 0o660)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
+            yield handle, temporary
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -347,3 +347,13 @@ def memories(damaged: Sequence[Path]) -> Finding:
         return ok("memory", "no file was damaged")
     text = f"moved aside, since damaged: {', '.join(map(str, damaged))}; what was in them is learned anew"
     return warn("memory", text, "look at the disk (`dmesg`, SMART); then delete what was moved aside")
+
+
+def tls_reports(domain: str, *, signed: bool) -> Finding:
+    """Reports by mail must be signed (RFC 8460 section 3). `domain`: of their sender."""
+    if signed:
+        return ok("tls reports", f"come from {domain}, signed")
+    remedy = (
+        f"make a key for {domain} with `relay dkim keygen`, or set tlsrpt.sender to an address whose domain has one"
+    )
+    return warn("tls reports", f"go by HTTPS alone: no [[dkim_key]] signs mail from {domain}", remedy)

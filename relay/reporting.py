@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from relay.delivery.attempt import Count
-from relay.events import Emit, TlsReportsFailed, TlsReportsUnsigned
+from relay.delivery.tools import Count
+from relay.events import DefectFound, Emit, TlsReportsFailed, TlsReportsUnsigned
 from relay.guard import AddressGuard
 from relay.lookup.resolver import Resolver
 from relay.mail.message import MessageId, NewMessage
 from relay.policy.tls_report import Tally
 from relay.queue.store import Earlier
 from relay.settings import Settings
-from relay.signing_settings import signs_for
 from relay.tls import https_context, https_context_unverified
 from relay.tlsrpt.counts import Counts
 from relay.tlsrpt.letter import Submitter
@@ -47,7 +46,7 @@ def mailer(settings: Settings) -> Submitter | None:
     """Who sends reports by mail; None: nobody does, or no [[dkim_key]] signs for its domain (RFC 8460 section 3)."""
     given, us = settings.tlsrpt, reporter(settings)
     sender = given.sender or given.contact
-    if us is None or sender is None or not signs_for(settings.dkim_key, us.domain):
+    if us is None or sender is None or settings.unsigned_reports is not None:
         return None
     return Submitter(sender, us.organization, us.contact)
 
@@ -132,6 +131,9 @@ class Reporting:
             except ReportStoreError as error:
                 if works:  # once is enough
                     self._emit(TlsReportsFailed(f"{error}; reports wait until it can"))
+                works = False
+            except Exception as error:  # noqa: BLE001  reported, and mail goes on: it needs no reports
+                self._emit(DefectFound("TLS reports", repr(error)))
                 works = False
             await asyncio.sleep(_EVERY_SECONDS if works else _REST_SECONDS)
 

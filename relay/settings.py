@@ -44,7 +44,7 @@ from relay.setting_types import (
     Written,
     format_size,
 )
-from relay.signing_settings import AlignmentSettings, DkimKeySettings, DkimSettings
+from relay.signing_settings import AlignmentSettings, DkimKeySettings, DkimSettings, signs_for
 from relay.source_settings import SourceSettings
 from relay.submission_settings import (
     ListenerSettings,
@@ -282,6 +282,12 @@ class Settings(Section):
             who = f"proxy_from of [[listener]] {listener.name}"  # it may say that it speaks for a trusted address
             found += [(who, str(network)) for network in listener.proxy_from if is_the_world(network)]
         return tuple(found)
+
+    @property
+    def unsigned_reports(self) -> str | None:
+        """The domain that TLS reports come from, where no [[dkim_key]] signs for it: then none goes by mail."""
+        domain = self.tlsrpt.report_domain
+        return None if domain is None or signs_for(self.dkim_key, domain) else domain
 
     @property
     def overrides(self) -> Overrides:

@@ -36,3 +36,9 @@ class TlsrptSettings(Section):
     spread: Duration = Field(
         default=timedelta(hours=4), description="reports of a day go out in the course of this time after its end (UTC)"
     )
+
+    @property
+    def report_domain(self) -> str | None:
+        """The domain that sends reports by mail, and signs them; None: there are no reports."""
+        sender = self.sender or self.contact
+        return sender.domain if self.organization and sender is not None else None

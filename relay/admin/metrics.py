@@ -1,7 +1,8 @@
 """What is counted: one table from events to numbers, and the numbers as Prometheus reads them (docs/metrics.md).
 
-Labels have few values, all of them ours: never a domain, an address or a stranger's words. Increments are bound once,
-since two events come with every message. Nothing global: a registry belongs to one `Metrics`.
+Labels have few values, all of them ours: never an address, a stranger's words, or a domain that the settings do not
+name. Increments are bound once, since two events come with every message. Nothing global: a registry belongs to one
+`Metrics`.
 """
 
 from __future__ import annotations
@@ -132,6 +133,12 @@ class Metrics:
         trusted = self._gauge(
             "relay_dnssec_trusted", "1: the resolver's word on DNSSEC is believed. 0: it is not, and DANE is off."
         )
+        key_matches = self._gauge(
+            "relay_dkim_key_matches",
+            "Of each key of the settings that was compared: 1: DNS has it. 0: it has not.",
+            "domain",
+            "selector",
+        )
         return {
             events.ServiceStarted: _nothing,
             events.ServiceStopped: _nothing,
@@ -144,7 +151,7 @@ class Metrics:
                 "relay_certificate_refused", "Changed certificate files that could not be used."
             ),
             events.FileRefused: self._plain(
-                "relay_file_refused", "Changed files of users or tokens that could not be used."
+                "relay_file_refused", "Changed files of users, tokens or DKIM keys that could not be used."
             ),
             events.DnssecTrust: lambda event: trusted.set(event.trusted),
             events.MessageAccepted: self._plain("relay_messages_accepted", "Messages taken from clients."),
@@ -165,6 +172,10 @@ class Metrics:
                 "relay_quota_failures", "Times a file of what clients have sent could not be read or written."
             ),
             events.AttemptFinished: self._count_attempt,
+            events.MessageUnsigned: self._plain(
+                "relay_messages_unsigned", "Times a message went out without a DKIM signature that it should have had."
+            ),
+            events.DkimKeyRenewed: _nothing,
             events.DestinationRests: self._plain(
                 "relay_destination_rests", "Times a destination was found to be down and let rest."
             ),
@@ -197,6 +208,9 @@ class Metrics:
                 "relay_login_failed", "Times that a host of a route stopped taking the login."
             ),
             events.LoginWorks: _nothing,
+            events.DkimKeyMatches: lambda event: key_matches.labels(event.domain, event.selector).set(1),
+            events.DkimKeyMismatch: lambda event: key_matches.labels(event.domain, event.selector).set(0),
+            events.DkimKeyUnknown: _nothing,  # what was known before stays
             events.NoticeQueued: lambda event: by_kind[event.kind](),
             events.QueueAction: self._count_action(),
             events.AdminRefused: self._plain(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 
 from relay.delivery.capabilities import Capabilities
 from relay.mail.downgrade import Converter, Plan, Planner, Unconvertible
@@ -24,6 +25,14 @@ class Outgoing:
     read: Callable[[], AsyncGenerator[bytes, None]]
     size: int | None
     eight_bit: bool
+
+    def behind(self, fields: bytes) -> Outgoing:
+        """The same with these header fields, whole and in ASCII, in front of it."""
+        size = None if self.size is None else self.size + len(fields)
+        return Outgoing(lambda: _behind(fields, self.read), size, self.eight_bit)
+
+
+Sign = Callable[[Claim, Outgoing, datetime], Awaitable[Outgoing]]  # the same message with its signatures, made then
 
 
 async def body_for(claim: Claim, can: Capabilities, host: str, read: ReadBody) -> Outgoing | Failed:
@@ -51,3 +60,13 @@ async def _converted(body: Body, plan: Plan, read: ReadBody) -> AsyncGenerator[b
         async for octets in pieces:
             yield converter.feed(octets)
     yield converter.end()
+
+
+async def _behind(fields: bytes, read: Callable[[], AsyncGenerator[bytes, None]]) -> AsyncGenerator[bytes, None]:
+    """In one piece with the first one of the message: a small message still goes out in one write."""
+    async with aclosing(read()) as pieces:
+        async for octets in pieces:
+            yield fields + octets if fields else octets
+            fields = b""
+    if fields:
+        yield fields

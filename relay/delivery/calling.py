@@ -179,7 +179,7 @@ class Caller:
         if verdict.would_refuse is not None:
             self._report(session.observed, verdict, verdict.would_refuse)
         most = self._tools.limits.of(standing.claim.destination).recipients
-        means = Means(self._tools.read, self._tools.clock, most)
+        means = Means(self._tools.read, self._tools.clock, most, self._tools.sign)
         sent = await send_message(standing.claim, list(standing.open.values()), session, verdict, means)
         if sent.idled_out and not fresh:
             session.close()

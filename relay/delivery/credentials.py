@@ -6,9 +6,10 @@ A file is read at each login, so that a renewed token or a changed password coun
 from __future__ import annotations
 
 import re
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from relay.files import readable_by_others
 
 _LARGEST_SECRET = 64 * 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -62,14 +63,8 @@ class Login:
 
     def readable_by_others(self) -> tuple[Path, ...]:
         """Those of the files that every user of this machine can read: worth a warning."""
-        found = []
-        for path in (self.password_file, self.token_file):
-            try:
-                if path is not None and path.stat().st_mode & stat.S_IROTH:
-                    found.append(path)
-            except OSError:
-                continue  # `read` tells
-        return tuple(found)
+        files = (self.password_file, self.token_file)
+        return tuple(path for path in files if path is not None and readable_by_others(path))
 
 
 def _secret(path: Path | None, setting: str) -> str | None:

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from relay.delivery.body import Outgoing, ReadBody, body_for
+from relay.delivery.body import Outgoing, ReadBody, Sign, body_for
 from relay.delivery.capabilities import Capabilities
 from relay.delivery.content import PART_OCTETS
 from relay.delivery.deadline import by_value, is_traced, is_untold, kept_back, with_delay
@@ -47,12 +47,13 @@ class Told:
 class Means:
     """What it takes besides a session: `read` gives the octets of a body.
 
-    `max_recipients`: at once, at most; the host's own limit counts too.
+    `max_recipients`: at once, at most; the host's own limit counts too. `sign`: None where no mail is signed.
     """
 
     read: ReadBody
     clock: Callable[[], datetime]
     max_recipients: int | None = None
+    sign: Sign | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,9 @@ async def send_message(
     body: Outgoing | Failed | Deferred
     try:
         body = unfit(claim, can, host, means.clock()) or await body_for(claim, can, host, means.read)
+        if means.sign is not None and isinstance(body, Outgoing):
+            body = await means.sign(claim, body, means.clock())  # over what this host gets, for all its transactions
+            body = _too_long(body.size, can, host) or body
     except StoreUnavailable as error:
         session.close()
         body = not_read(error)
@@ -241,11 +245,18 @@ def _gains_by_bdat(body: Outgoing, can: Capabilities) -> bool:
 
 def unfit(claim: Claim, can: Capabilities, host: str, now: datetime) -> Failed | None:
     """What this message needs and this host lacks; another host may have it."""
-    if can.size and claim.body.size > can.size:
-        return Failed(TOO_LARGE_5_3_4, f"the message has {claim.body.size} octets and {host} takes {can.size}", host)
+    too_long = _too_long(claim.body.size, can, host)
+    if too_long is not None:
+        return too_long
     if claim.smtputf8 is SmtpUtf8.NEEDED and not can.smtputf8:
         return Failed(SMTPUTF8_5_6_7, f"the message needs SMTPUTF8, which {host} does not offer", host)
     return kept_back(claim, can, host, now)
+
+
+def _too_long(size: int | None, can: Capabilities, host: str) -> Failed | None:
+    if not can.size or size is None or size <= can.size:
+        return None
+    return Failed(TOO_LARGE_5_3_4, f"the message has {size} octets and {host} takes {can.size}", host)
 
 
 def without_552(answers: Sequence[Answer], taken: bool) -> Sequence[Answer]:

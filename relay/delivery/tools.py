@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from relay.delivery.body import ReadBody
+from relay.delivery.body import ReadBody, Sign
 from relay.delivery.logins import Logins
 from relay.delivery.pool import SessionPool
 from relay.delivery.route import Router
@@ -46,6 +46,7 @@ class Tools:
     timeouts: Timeouts = field(default_factory=Timeouts)
     overrides: Overrides = field(default_factory=Overrides)
     limits: DestinationLimits = field(default_factory=DestinationLimits)
+    sign: Sign | None = None  # None: no mail is signed
     count: Count | None = None
     public_addresses: tuple[str, ...] = ()
 

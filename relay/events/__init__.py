@@ -12,6 +12,7 @@ from relay.events.delivery import (
     DestinationRests,
     LoginRefused,
     LoginWorks,
+    MessageUnsigned,
     NoticeQueued,
     OverrideEnded,
     PolicyCacheFailed,
@@ -24,6 +25,7 @@ from relay.events.delivery import (
     TlsMemoryFailed,
     TlsReportsFailed,
 )
+from relay.events.dkim_keys import DkimKeyMatches, DkimKeyMismatch, DkimKeyRenewed, DkimKeyUnknown
 from relay.events.event import Emit, Event, fields
 from relay.events.reports import TlsReportGivenUp, TlsReportSent, TlsReportsUnsigned, TlsReportsUnwanted
 from relay.events.service import (
@@ -66,6 +68,10 @@ __all__ = [
     "DefectFound",
     "DestinationReached",
     "DestinationRests",
+    "DkimKeyMatches",
+    "DkimKeyMismatch",
+    "DkimKeyRenewed",
+    "DkimKeyUnknown",
     "DnssecTrust",
     "Emit",
     "Event",
@@ -78,6 +84,7 @@ __all__ = [
     "LoginWorks",
     "LoginsBarred",
     "MessageAccepted",
+    "MessageUnsigned",
     "NoticeQueued",
     "OpenRelay",
     "OverrideEnded",

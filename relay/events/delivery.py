@@ -27,6 +27,16 @@ class AttemptFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MessageUnsigned(Event):
+    """A message went out without a DKIM signature, or without one of several, though there are keys. See `reason`."""
+
+    name = "message-unsigned"
+    level = "warning"
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DestinationRests(Event):
     """A destination is down: nothing is tried there before `until`. `rests`: how many in a row, since `since`."""
 

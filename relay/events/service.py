@@ -62,7 +62,7 @@ class CertificateRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class FileRefused(Event):
-    """The users file or the tokens file has changed and cannot be used; what it said before stays in force."""
+    """A file of users, tokens or a DKIM key has changed and cannot be used; what it said before stays in force."""
 
     name = "file-refused"
     level = "error"

@@ -45,7 +45,8 @@ class SigningKey:
 
     `public`: the octets that stand in `p=` of the DNS record, not yet in base64: SubjectPublicKeyInfo in DER for RSA
     (RFC 6376 section 3.6.1), the 32 octets of the key for Ed25519 (RFC 8463 section 4). `bits`: the length of the key.
-    `sign`: from octets to their signature, hashed as the algorithm says; pure, but for the time it takes.
+    `sign`: from octets to their signature, hashed as the algorithm says; pure, but for the time it takes. It raises
+    what OpenSSL has against the key.
     """
 
     domain: str
@@ -66,6 +67,13 @@ class SigningKey:
         """Whether it is an RSA key that verifiers take and that is shorter than it should be."""
         return self.algorithm is Algorithm.RSA_SHA256 and self.bits < GOOD_RSA_BITS
 
+    def try_sign(self, octets: bytes) -> bytes | None:
+        """The signature, or None where this key cannot sign."""
+        try:
+            return self.sign(octets)
+        except Exception:  # noqa: BLE001  (the faults of OpenSSL have no class in common)
+            return None
+
 
 @dataclass(frozen=True, slots=True)
 class UnusableKey:
@@ -85,9 +93,11 @@ def load_key(given: DkimKeySettings) -> SigningKey | UnusableKey:
     names = (given.domain, given.selector, given.subdomains)
     if isinstance(private, RSAPrivateKey):
         public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return SigningKey(*names, Algorithm.RSA_SHA256, private.key_size, public, _rsa_signer(private))
-    public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return SigningKey(*names, Algorithm.ED25519_SHA256, 256, public, _ed25519_signer(private))
+        key = SigningKey(*names, Algorithm.RSA_SHA256, private.key_size, public, _rsa_signer(private))
+    else:
+        public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        key = SigningKey(*names, Algorithm.ED25519_SHA256, 256, public, _ed25519_signer(private))
+    return key if key.try_sign(b"") is not None else UnusableKey(f"{given.key_file} holds a key that cannot sign")
 
 
 def _private_key(path: Path) -> RSAPrivateKey | Ed25519PrivateKey:

@@ -59,12 +59,19 @@ class Outgoing:
 
     async def send_due(self) -> None:
         """Send what is due, some at a time, until nothing is. Raises ReportStoreError, and may be called again then."""
-        store = self._desk.store
-        while claimed := await store.claim(self._desk.clock(), LEASE, AT_ONCE):
-            ends = await asyncio.gather(*map(self._send, claimed), return_exceptions=True)
-            for end in ends:
-                if end is not None:
-                    raise end
+        due = await self._desk.store.next_due()
+        if due is None or due > self._desk.clock():
+            return  # as nearly always
+        ends = await asyncio.gather(*(self._send_in_turn() for _ in range(AT_ONCE)), return_exceptions=True)
+        for end in ends:
+            if end is not None:
+                raise end
+
+    async def _send_in_turn(self) -> None:
+        """One after the other, so that a host that does not answer is waited for by nobody but its own turn."""
+        desk = self._desk
+        while claimed := await desk.store.claim(desk.clock(), LEASE, 1):
+            await self._send(claimed[0])
 
     async def _send(self, due: Due) -> None:
         desk = self._desk

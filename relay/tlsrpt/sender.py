@@ -22,11 +22,10 @@ from relay.tlsrpt.counted import Counted
 from relay.tlsrpt.outbox import NewReport
 from relay.tlsrpt.report import Reporter, build_report, compress, encode, report_id
 from relay.tlsrpt.schedule import Schedule, again, is_too_late
-from relay.tlsrpt.store import ReportStore, ReportStoreError
+from relay.tlsrpt.store import ReportStore
 
 AT_ONCE = 8  # lookups
 _PLAN_EVERY = timedelta(minutes=10)  # days end, and counts of them come late
-_STORE_REST = timedelta(minutes=1)  # after the store could not be used
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,6 +58,9 @@ class _Made:
     words: str = ""
 
 
+_NOTHING = _Made(None, "nothing is counted of it")
+
+
 @dataclass(frozen=True, slots=True)
 class _Unwanted:
     """DNS says for sure that the domain wants none; `words` say how."""
@@ -84,28 +86,29 @@ class ReportSender:
 
     async def tell_due(self) -> None:
         """Tell every domain whose moment has come."""
-        await self._plan_ended_days()
-        now = self._tools.clock()
-        due = []
-        while self._plan and self._plan[0][0] <= now:
-            due.append(heapq.heappop(self._plan)[1])
-        results = await _each(due, self._tell_planned)
+        try:
+            await self._plan_ended_days()
+            now = self._tools.clock()
+            due = []
+            while self._plan and self._plan[0][0] <= now:
+                due.append(heapq.heappop(self._plan)[1])
+            results = await _each(due, self._tell_in_time)
+        except BaseException:
+            self._forget_plan()  # it is made anew from what is on disk
+            raise
         if unwanted := sum(isinstance(one, _Unwanted) for one in results):
             self._tools.emit(TlsReportsUnwanted(unwanted))
-        for one in results:
-            if isinstance(one, ReportStoreError):
-                raise one
 
     async def tell_asked(self) -> None:
         """Tell the domains that another process wants to be told at once, of a day that may not be over."""
         store = self._tools.store
         for asked in await store.asked():
             await self._tools.flush()
-            counted = await store.totals(asked.day)
-            told = {domain: Told(None, "nothing is counted of it") for domain in asked.domains}
-            keys = [(asked.day, domain) for domain in asked.domains or counted if domain in counted]
-            for (_, domain), result in zip(keys, await _each(keys, self._tell), strict=True):
-                told[domain] = Told(result.id if isinstance(result, _Made) else None, result.words)
+            keys = [(asked.day, domain) for domain in asked.domains or await store.totals(asked.day)]
+            told = {
+                domain: Told(result.id if isinstance(result, _Made) else None, result.words)
+                for (_, domain), result in zip(keys, await _each(keys, self._tell), strict=True)
+            }
             await store.answer(asked.number, told)
 
     async def _plan_ended_days(self) -> None:
@@ -118,28 +121,24 @@ class ReportSender:
             heapq.heappush(self._plan, (self._tools.schedule.moment(*key), key))
         self._planned_at = now
 
-    async def _tell_planned(self, key: Key) -> _Made | _Unwanted | _Unknown | ReportStoreError:
-        try:
-            result = await self._tell_in_time(key)
-        except ReportStoreError as error:
-            heapq.heappush(self._plan, (self._tools.clock() + _STORE_REST, key))
-            return error
-        if not isinstance(result, _Unknown):
-            del self._planned[key]
-        return result
+    def _forget_plan(self) -> None:
+        self._plan.clear()
+        self._planned.clear()
+        self._planned_at = None
 
     async def _tell_in_time(self, key: Key) -> _Made | _Unwanted | _Unknown:
-        """The same with an end: what can't be looked up is tried again, or given up."""
+        """Tell a domain; what can't be looked up is tried again, or given up."""
+        failures = self._planned.pop(key)
         if is_too_late(key[0], self._tools.clock()):
             return await self._give_up(key, "it is too late: the day ended two days ago")
         result = await self._tell(key)
         if not isinstance(result, _Unknown):
             return result
-        self._planned[key] += 1
-        now = self._tools.clock()
-        until = again(self._tools.schedule.moment(*key), self._planned[key], now)
+        failures += 1
+        until = again(self._tools.schedule.moment(*key), failures, self._tools.clock())
         if until is None:
             return await self._give_up(key, result.words)
+        self._planned[key] = failures
         heapq.heappush(self._plan, (until, key))
         return result
 
@@ -152,6 +151,8 @@ class ReportSender:
     async def _tell(self, key: Key) -> _Made | _Unwanted | _Unknown:
         """Ask where the domain wants to be told, and make the report or forget the counts."""
         day, domain = key
+        if not await self._tools.store.counts(day, domain):
+            return _NOTHING  # it may have been told by hand
         found = await self._record(domain)
         now = self._tools.clock()
         match found:
@@ -160,7 +161,7 @@ class ReportSender:
                 made = await self._tools.store.issue(
                     day, domain, lambda counts: self._report(day, counts, uris, now), now
                 )
-                return _Made(None if made is None else made.id, "; ".join(found.ignored))
+                return _NOTHING if made is None else _Made(made.id, "; ".join(found.ignored))
             case _Unwanted():
                 await self._tools.store.drop(day, domain, found.words, now)
         return found

@@ -25,6 +25,7 @@ from relay.tlsrpt.outbox import Due, Ended, NewReport, Outcome
 
 FILE_NAME = "tlsrpt.sqlite3"
 KEEP = timedelta(days=30)  # what became of reports, and counts that nobody asked for
+KEEP_UNTOLD = timedelta(days=7)  # why a domain was not told: most domains ask for no reports
 _BUSY_SECONDS = 5.0
 _QUICK_CHECK_OCTETS = 16 << 20  # a file up to this size is read through when it is opened
 
@@ -138,7 +139,7 @@ class ReportStore:
 
     async def tidy(self, now: datetime) -> None:
         """Forget what is too old. To be called again and again."""
-        await self._run(lambda connection: tables.tidy(connection, now - KEEP))
+        await self._run(lambda connection: tables.tidy(connection, now - KEEP, now - KEEP_UNTOLD))
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:

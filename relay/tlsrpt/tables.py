@@ -48,7 +48,6 @@ _SCHEMA = (
 _KEY = "day = ? AND domain = ?"
 _ROW = f"{_KEY} AND policy = ? AND result = ? AND reason = ? AND host = ? AND helo = ? AND address = ? AND source = ?"
 _NO_FAULT = ("", "", "", "", "", "")
-_OF_REST = "reason || host || helo || address || source = ''"
 
 Day = tuple[str, str]  # a day and the domain that is told of it
 
@@ -81,12 +80,12 @@ class Adding:
 
     def add(self, day: date, tally: Tally, number: int) -> None:
         """Count that many sessions more."""
-        key = (day.isoformat(), tally.domain)
-        if not self._is_told(key):
-            self.lost += number
+        key, fault = (day.isoformat(), tally.domain), _columns(tally.fault)
+        policy = self._find_policy(tally.policy)
+        if policy is not None and self._more(key, policy, fault, number):  # as nearly always
             return
-        policy = self._policy(key, tally.policy)
-        if policy is None or not self._count(key, policy, _columns(tally.fault), number):
+        allowed = self._policy(key, tally.policy) if self._is_told(key) else None
+        if allowed is None or not self._count(key, allowed, fault, number):
             self.lost += number
 
     def _is_told(self, key: Day) -> bool:
@@ -155,7 +154,7 @@ class Adding:
         return self._connection.execute(sql, (number, *key, policy, *fault)).rowcount > 0
 
     def _faults(self, key: Day, policy: int) -> int:
-        sql = f"SELECT count(*) FROM counted WHERE {_KEY} AND policy = ? AND result != '' AND NOT ({_OF_REST})"  # noqa: S608
+        sql = f"SELECT count(*) FROM counted WHERE {_KEY} AND policy = ? AND result != ''"  # noqa: S608
         return int(self._connection.execute(sql, (*key, policy)).fetchone()[0])
 
 
@@ -253,11 +252,15 @@ def next_due(connection: sqlite3.Connection) -> datetime | None:
     return None if found is None else from_micros(found)
 
 
-def tidy(connection: sqlite3.Connection, before: datetime) -> None:
-    """Forget what became of reports that were made before this, and counts of earlier days that nobody asked for."""
+def tidy(connection: sqlite3.Connection, before: datetime, untold_before: datetime) -> None:
+    """Forget what became of reports that were made before this, and counts of earlier days that nobody asked for.
+
+    `untold_before`: the same for domains that were not told, which are most of them.
+    """
     old = "SELECT number FROM report WHERE ended < ?"
     connection.execute(f"DELETE FROM delivery WHERE report IN ({old})", (to_micros(before),))  # noqa: S608
     connection.execute("DELETE FROM report WHERE ended < ?", (to_micros(before),))
+    connection.execute("DELETE FROM report WHERE ended < ? AND octets IS NULL", (to_micros(untold_before),))
     day = (before.date().isoformat(),)
     connection.execute("DELETE FROM counted WHERE day < ?", day)
     connection.execute("DELETE FROM told WHERE day < ?", day)

@@ -6,9 +6,9 @@ from pathlib import Path
 from types import ModuleType
 
 from relay import events
-from relay.events import Event, delivery, reports, service, submission
+from relay.events import Event, delivery, dkim_keys, reports, service, submission
 
-SUBJECTS = service, submission, delivery, reports
+SUBJECTS = service, submission, delivery, dkim_keys, reports
 PAGE = Path(__file__).parents[2] / "docs" / "events.md"
 
 

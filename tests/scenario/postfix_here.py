@@ -47,6 +47,14 @@ def wait_until(what: str, done: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def takes_connections(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 2).close()
+    except OSError:
+        return False
+    return True
+
+
 def answers(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), 2) as connection:

@@ -16,7 +16,7 @@ from relay.policy.tls_report import Fault, PolicyType, ReportedPolicy, Tally
 from relay.tlsrpt import tables
 from relay.tlsrpt.counted import Counted
 from relay.tlsrpt.outbox import Due, GivenUp, Later, NewReport, Sent, State
-from relay.tlsrpt.store import FILE_NAME, KEEP, ReportStore, ReportStoreError
+from relay.tlsrpt.store import FILE_NAME, KEEP, KEEP_UNTOLD, ReportStore, ReportStoreError
 
 pytestmark = pytest.mark.asyncio
 
@@ -238,6 +238,17 @@ async def test_what_is_old_is_forgotten(tmp_path: Path) -> None:
         assert await desk.store.waiting(date.max) == ()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         assert connection.execute("SELECT count(*) FROM policy").fetchone() == (0,)
+
+
+async def test_why_a_domain_was_not_told_is_forgotten_sooner(tmp_path: Path) -> None:
+    async with opened(tmp_path) as desk:
+        await desk.store.add({(DAY, GOOD): 2, (DAY, Tally("b.example", NONE)): 1})
+        await desk.store.issue(DAY, "a.example", lambda _: report(), NOW)
+        await desk.store.drop(DAY, "b.example", "it has no record", NOW)
+        await desk.store.tidy(NOW + KEEP_UNTOLD)
+        assert [one.domain for one in await desk.store.ended(DAY)] == ["a.example", "b.example"]
+        await desk.store.tidy(NOW + KEEP_UNTOLD + timedelta(seconds=1))
+        assert [one.domain for one in await desk.store.ended(DAY)] == ["a.example"]
 
 
 async def test_a_damaged_file_is_moved_aside(tmp_path: Path) -> None:

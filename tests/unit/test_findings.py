@@ -321,3 +321,12 @@ def test_what_is_kept_back(held: int, rules: int, words: list[str]) -> None:
     found = findings.holding(held, rules)
     assert [one.text for one in found] == words
     assert all(one.level is Level.WARN for one in found)
+
+
+@pytest.mark.parametrize(
+    ("signed", "level", "text"), [(True, Level.OK, "signed"), (False, Level.WARN, "by HTTPS alone")]
+)
+def test_tls_reports(signed: bool, level: Level, text: str) -> None:
+    found = findings.tls_reports("s.test", signed=signed)
+    assert (found.subject, found.level) == ("tls reports", level)
+    assert text in found.text and "s.test" in found.text

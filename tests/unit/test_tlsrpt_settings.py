@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from relay.cli import relay
 from relay.config import ConfigError, load_without_files
 from relay.settings import Settings
 
@@ -40,3 +42,29 @@ def test_mistakes(tmp_path: Path, text: str, problem: str) -> None:
         read(tmp_path, text)
     assert len(caught.value.problems) == 1
     assert problem in caught.value.problems[0]
+
+
+ON = 'organization = "a"\ncontact = "tls@mail.s.test"\n'
+SIGNED = '[[dkim_key]]\ndomain = "s.test"\nselector = "k"\nkey_file = "/k.pem"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "domain"),
+    [
+        ('contact = "tls@s.test"', None),  # no reports
+        (ON, "mail.s.test"),
+        (f"{ON}{SIGNED}", "mail.s.test"),
+        (f"{ON}{SIGNED}subdomains = true", None),
+        (f'{ON}sender = "r@S.test"\n{SIGNED}', None),
+        (f'{ON}sender = "r@notes.test"\n{SIGNED}subdomains = true', "notes.test"),
+    ],
+)
+def test_whether_reports_by_mail_are_signed(tmp_path: Path, text: str, domain: str | None) -> None:
+    assert read(tmp_path, text).unsigned_reports == domain
+
+
+def test_config_check_warns_of_reports_that_are_not_signed(tmp_path: Path) -> None:
+    (tmp_path / "relay.toml").write_text(f"[tlsrpt]\n{ON}")
+    found = CliRunner().invoke(relay, ["config", "check", str(tmp_path / "relay.toml")])
+    assert found.exit_code == 0
+    assert "WARNING: no [[dkim_key]] signs mail from mail.s.test: TLS reports go by HTTPS alone" in found.output

@@ -108,7 +108,7 @@ async def test_all_is_well(tmp_path: Path) -> None:
         assert {one.level for many in found.values() for one in many} == {OK}
         assert list(found) == [
             *("clock", "name", "dns", "dnssec", "authorities"),
-            *("queue", "service", "memory", "overrides", "certificate", "open files", "listeners"),
+            *("queue", "service", "memory", "overrides", "certificate", "dkim", "open files", "listeners"),
         ]
         assert found["dnssec"][0].text.startswith("DANE is on: ")
         assert not there.folder.exists()  # nothing is made

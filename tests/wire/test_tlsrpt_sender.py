@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import gzip
@@ -20,6 +21,7 @@ from report_endpoint import CA, Endpoint
 
 from relay.events import Event, TlsReportGivenUp, TlsReportSent, TlsReportsUnwanted
 from relay.guard import AddressGuard
+from relay.lab.certs import Leaf
 from relay.lab.zones import Fault as DnsFault
 from relay.lab.zones import Zone, Zones
 from relay.lookup.resolver import Resolver
@@ -32,13 +34,13 @@ from relay.queue.store import Earlier, QueueEntry
 from relay.tls import https_context, https_context_unverified
 from relay.tlsrpt.asking import Told
 from relay.tlsrpt.letter import Submitter
-from relay.tlsrpt.outbox import Ended, State
+from relay.tlsrpt.outbox import Ended, NewReport, State
 from relay.tlsrpt.outgoing import LEASE, Desk, Outgoing
 from relay.tlsrpt.post import Poster
-from relay.tlsrpt.report import Reporter
+from relay.tlsrpt.report import Reporter, build_report, compress, encode
 from relay.tlsrpt.schedule import PATIENCE, Schedule
 from relay.tlsrpt.sender import ReportSender, Tools
-from relay.tlsrpt.store import ReportStore
+from relay.tlsrpt.store import FILE_NAME, ReportStore, ReportStoreError
 
 pytestmark = pytest.mark.asyncio
 
@@ -151,7 +153,7 @@ async def world(folder: Path, record: str = "mailto:rua@r.test") -> AsyncIterato
     txt = f'_smtp._tls TXT "v=TLSRPTv1; " "rua={record}"' if record else ""
     zones = Zones({"a.test": Zone(txt, ttl=0), "b.test": Zone(ttl=0), "r.test": Zone("@ A 127.0.0.1", ttl=0)})
     resolver = Resolver([await zones.start()], timedelta(seconds=0.3), monotonic=lambda: float(next(IDS) * 1000))
-    reports = ReportStore(folder, pytest.fail)
+    reports = ReportStore(folder, lambda words: None if "deleted or replaced" in words else pytest.fail(words))
     queue = SqliteStore(folder / "queue")
     await queue.open(MIDNIGHT)
     await reports.open()
@@ -366,6 +368,18 @@ async def test_an_operator_tells_domains_now(tmp_path: Path) -> None:
         assert len(await here.mails()) == 2
 
 
+async def test_what_was_told_by_hand_is_not_told_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        await here.count(None)
+        await here.count(None, domain="b.test")
+        await here.at(MIDNIGHT + timedelta(minutes=1))  # both are planned
+        await here.store.ask(DAY, ())
+        await here.sender.tell_asked()
+        await here.at(MIDNIGHT + timedelta(hours=5))
+        assert [one.domain for one in await here.ended()] == ["a.test", "b.test"]
+        assert here.said(TlsReportsUnwanted) == []
+
+
 async def test_what_an_operator_asks_and_dns_does_not_know(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         await here.count(None)
@@ -376,4 +390,45 @@ async def test_what_an_operator_asks_and_dns_does_not_know(tmp_path: Path) -> No
         assert told is not None and told["a.test"].report is None and "_smtp._tls.a.test" in told["a.test"].words
         here.zones.set_fault("_smtp._tls.a.test", "TXT", None)
         await here.at(MOMENT)  # its counts are there still
+        assert len(await here.mails()) == 1
+
+
+async def test_a_host_that_does_not_answer_keeps_nobody_waiting(tmp_path: Path) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    context = CA.issue(("r.test",), Leaf.GOOD).server_context()
+    async with (
+        await asyncio.start_server(silent, "127.0.0.1", 0, ssl=context) as server,
+        world(tmp_path) as here,
+    ):
+        await here.count(None)
+        mails = tuple(f"mailto:r{number}@r.test" for number in range(20))
+        uris = (f"https://r.test:{server.sockets[0].getsockname()[1]}/", *mails)
+        octets = compress(encode(build_report("1@s.test", DAY, (), REPORTER)))
+        await here.store.issue(DAY, "a.test", lambda _: NewReport("1@s.test", octets, uris, MIDNIGHT), MIDNIGHT)
+        sending = asyncio.create_task(here.outgoing.send_due())
+        while len(here.said(TlsReportSent)) < 20:
+            await asyncio.sleep(0.01)
+        assert not sending.done()
+        sending.cancel()
+        await asyncio.wait([sending])
+        assert len(await here.mails()) == 20
+        here.restart()
+        here.now += LEASE  # as after a stop of the service: it is tried again
+        assert len(await here.store.claim(here.now, LEASE, 9)) == 1
+
+
+async def test_a_file_that_cannot_be_used_stops_nothing_for_good(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        await here.count(None)
+        await here.at(MOMENT - timedelta(seconds=1))  # it is planned
+        (tmp_path / FILE_NAME).rename(tmp_path / "away")
+        (tmp_path / FILE_NAME).mkdir()
+        with pytest.raises(ReportStoreError):
+            await here.at(MOMENT)
+        (tmp_path / FILE_NAME).rmdir()
+        (tmp_path / "away").rename(tmp_path / FILE_NAME)
+        await here.at(MOMENT)
         assert len(await here.mails()) == 1

@@ -72,10 +72,15 @@ COUNTED: list[tuple[Event, dict[str, float]]] = [
     (events.PolicyFetched("d.test", "1", "enforce"), {"relay_policy_fetches_total{fetched}": 1}),
     (events.PolicyFetchFailed("d.test", "why", None), {"relay_policy_fetches_total{failed}": 1}),
     (events.PolicyCacheFailed("why"), {"relay_policy_cache_failures_total": 1}),
+    (events.DkimKeyMatches("d.test", "s1", None), {"relay_dkim_key_matches{d.test,s1}": 1}),
+    (events.DkimKeyMismatch("d.test", "s1", "why", NOW, "sign"), {}),
+    (events.DkimKeyUnknown("d.test", "s1", "why"), {}),
     (events.NoticeQueued("1", "2", "failure", "a@b.test"), {"relay_notices_total{failure}": 1}),
     (events.NoticeQueued("1", "2", "delay", "a@b.test"), {"relay_notices_total{delay}": 1}),
     (events.CertificateRefused("why"), {"relay_certificate_refused_total": 1}),
     (events.FileRefused("why"), {"relay_file_refused_total": 1}),
+    (events.MessageUnsigned("1", "why"), {"relay_messages_unsigned_total": 1}),
+    (events.DkimKeyRenewed("d.test", "s"), {}),
     (events.StoreFailed("why"), {"relay_store_failures_total": 1}),
     (events.DefectFound("here", "why"), {"relay_defects_total": 1}),
     (events.DnssecTrust(True, "why"), {"relay_dnssec_trusted": 1}),
@@ -182,3 +187,15 @@ def test_a_queue_that_cannot_be_read_is_not_shown_as_empty() -> None:
     assert len(shown) == 5 + len(Cause)
     assert all(math.isnan(value) for value in shown.values())
     assert all(map(math.isnan, shown.values()))
+
+
+def test_a_key_that_does_not_match_any_longer_shows_zero() -> None:
+    metrics = Metrics()
+    emit = metrics.counting(lambda _: None)
+    emit(events.DkimKeyMatches("d.test", "s1", None))
+    emit(events.DkimKeyMatches("e.test", "s1", None))
+    emit(events.DkimKeyMismatch("d.test", "s1", "why", NOW, "sign"))
+    assert samples(metrics) == {"relay_dkim_key_matches{e.test,s1}": 1}
+    assert b'relay_dkim_key_matches{domain="d.test",selector="s1"} 0.0' in metrics.text()
+    emit(events.DkimKeyUnknown("e.test", "s1", "why"))  # changes nothing
+    assert samples(metrics) == {"relay_dkim_key_matches{e.test,s1}": 1}
