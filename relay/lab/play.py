@@ -191,10 +191,10 @@ class _Play:
                 passed = until
                 await self._step(number, addresses)
                 if self._recorder.now == _REPORTED_AFTER and any(one.tlsrpt for one in self._scenarios):
-                    self._clock.advance(_REPORTED - passed)
+                    await self._reports(_REPORTED - passed)
                     passed = _REPORTED
-                    await self._reports()
-            return tuple(self._result(scenario) for scenario in self._scenarios)
+            reported = self._reported()
+            return tuple(self._result(scenario, reported[scenario.domain]) for scenario in self._scenarios)
         finally:
             await self._world.stop()
 
@@ -236,20 +236,35 @@ class _Play:
                 self._steps_left -= 1
                 self._clock.advance(_STEP)
 
-    async def _reports(self) -> None:
-        """Wait until the TLS reports that must come have come, and until all is quiet."""
-        for _ in range(_MOST_STEPS):
+    async def _reports(self, until: timedelta) -> None:
+        """See that TLS reports go out: those of the first day, by mail; and after `until` those of both, by HTTPS too.
+
+        An endpoint that has refused one is asked again then. Reports that must not come have had their time, too.
+        """
+        places = [place for one in self._scenarios for place in reports.places(one.expected.reported)]
+        await self._arrivals(places.count(""), 1)
+        self._clock.advance(until)
+        await self._arrivals(len(places), 3)
+
+    async def _arrivals(self, wanted: int, least: int) -> None:
+        """Wait until so many reports have arrived in all, and all has been quiet at least so often."""
+        for number in range(1, _MOST_STEPS + 1):
             await self._loop.quiet(_PATIENCE_SECONDS)
-            if all(one.expected.reported <= self._reported(one)[0] for one in self._scenarios):
+            if number >= least and sum(map(len, self._reported().values())) >= wanted:
                 return
             self._clock.advance(_STEP)
 
-    def _reported(self, scenario: Scenario) -> tuple[frozenset[str], tuple[str, ...]]:
-        """What the domain was told in TLS reports, and what is wrong with them."""
-        sinks = (self._world.sender, *self._world.sinks(scenario))
-        mailed = [reports.from_mail(mail.octets, scenario.domain) for sink in sinks for mail in sink.received]
-        posted = [reports.from_post(request, scenario.domain) for request in self._world.posted(scenario)]
-        return reports.in_words([*filter(None, mailed), *posted], self._first_day)
+    def _reported(self) -> dict[str, list[reports.Written]]:
+        """The TLS reports that have arrived, by the domain that is told."""
+        sinks = [self._world.sender, *(sink for one in self._scenarios for sink in self._world.sinks(one))]
+        found: dict[str, list[reports.Written]] = {one.domain: [] for one in self._scenarios}
+        for mail in (mail for sink in sinks for mail in sink.received):
+            domain = reports.told_by_mail(mail.octets)
+            if domain is not None:
+                found.setdefault(domain, []).append(mail.octets)
+        for one in self._scenarios:
+            found[one.domain] += self._world.posted(one)
+        return found
 
     def _progress_made(self) -> tuple[int, int]:
         recipients = [who for mail in self._sent for who in mail.recipients]
@@ -267,7 +282,7 @@ class _Play:
         done, total = self._progress_made()
         self._progress(f"{self._recorder.now or 'first attempts'}: {done} of {total}")
 
-    def _result(self, scenario: Scenario) -> Result:
+    def _result(self, scenario: Scenario, written: Sequence[reports.Written]) -> Result:
         mails = [mail for mail in self._sent if mail.scenario is scenario]
         recipients = [who for mail in mails for who in mail.recipients]
         last = self._recorder.attempts.get(recipients[-1], [])
@@ -275,7 +290,7 @@ class _Play:
         told = self._told(mails[0])
         warnings = frozenset(name for domain, name in self._recorder.warnings if domain == scenario.domain)
         journeys = tuple(tuple(self._recorder.journeys.get(who, ())) for who in recipients)
-        reported, report_faults = self._reported(scenario)
+        reported, report_faults = reports.in_words(written, scenario.domain, self._first_day)
         seen = Expected(journeys, tls, told, warnings, reported)
         words = _in_words(scenario, seen)
         if any(self._is_delivered(mail) and not self._arrived(mail) for mail in mails):
@@ -330,7 +345,8 @@ def _in_words(scenario: Scenario, outcome: Expected) -> str:
         walked.append(f"the sender was told {outcome.told}")
     words = [*walked, *sorted(outcome.logged)]
     if outcome.reported or scenario.tlsrpt is not None:
-        words.append(f"reported: {', '.join(sorted(outcome.reported)) or 'nothing'}")
+        told = sorted(outcome.reported, key=lambda text: ("day " in text, text))
+        words.append(f"reported: {', '.join(told) or 'nothing'}")
     return "; ".join(words)
 
 

@@ -7,16 +7,15 @@ It shares nothing with the code that writes them: what it asks for is taken from
 from __future__ import annotations
 
 import email
-import email.policy
 import gzip
 import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from email.message import EmailMessage
+from email.message import Message
 from ipaddress import ip_address
 from typing import Any
 
@@ -34,7 +33,10 @@ _BEFORE_SESSIONS = RESULTS[5:]  # no host was connected to
 _WITHOUT_SESSION = ("validation-failure",)  # a host that an MTA-STS policy does not list
 _TLSA = re.compile(r"[0-9]+ [0-9]+ [0-9]+ [0-9A-Fa-f]+")
 _FILE_NAME = re.compile(r"([^!]+)!([^!]+)!([0-9]+)!([0-9]+)(?:![A-Za-z0-9.\-]+)?\.json\.gz")
+_TOLD = re.compile(rb"\r\nTLS-Report-Domain: (\S+)\r\n")
 _SUBJECT = re.compile(r"Report Domain: (\S+) Submitter: (\S+) Report-ID: <(\S+@\S+)>")
+
+Written = bytes | Request  # a report as it comes: a message, or what was posted
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,16 @@ class Arrived:
     faults: tuple[str, ...]
 
 
-def from_mail(octets: bytes, domain: str) -> Arrived | None:
-    """The report about `domain` in a message that reached a mailbox; None: it has no report about it."""
-    if f"\r\nTLS-Report-Domain: {domain}\r\n".encode() not in octets:
-        return None
-    message = email.message_from_bytes(octets, policy=email.policy.SMTP)
+def told_by_mail(octets: bytes) -> str | None:
+    """The domain that a message tells of its TLS; None: it is no report."""
+    found = _TOLD.search(octets)
+    return found[1].decode("latin-1") if found else None
+
+
+def from_mail(octets: bytes) -> Arrived:
+    """The report in a message that reached a mailbox, for which `told_by_mail` has a domain."""
+    domain = told_by_mail(octets) or ""
+    message = email.message_from_bytes(octets)
     parts = [part for part in message.walk() if part.get_content_type() == MEDIA_TYPE]
     if len(parts) != 1:
         return Arrived("", None, {}, False, (f"{len(parts)} parts are {MEDIA_TYPE}",))
@@ -76,26 +83,35 @@ def from_post(request: Request, domain: str) -> Arrived:
     return _blamed(report, faults)
 
 
-def in_words(reports: Sequence[Arrived], first: date) -> tuple[frozenset[str], tuple[str, ...]]:
-    """What they tell, as `Expected.reported` has it, and what is wrong with them. `first`: the lab's first day."""
-    told: set[str] = set()
-    days: Counter[tuple[bool, date | None]] = Counter()
-    for report in reports:
-        number = 0 if report.day is None else (report.day - first).days + 1
-        prefix = f"{'https: ' if report.posted else ''}{f'day {number}: ' if number != 1 else ''}"
-        told |= {f"{prefix}{name}{f' x{count}' if count != 1 else ''}" for name, count in report.told.items()}
-        days[report.posted, report.day] += 1
+def in_words(written: Iterable[Written], domain: str, first: date) -> tuple[frozenset[str], tuple[str, ...]]:
+    """What reports tell `domain`, as `Expected.reported` has it, and what is wrong. `first`: the lab's first day."""
+    reports = [from_mail(one) if isinstance(one, bytes) else from_post(one, domain) for one in written]
+    told = {text for report in reports for text in _in_words(report, first)}
+    places = Counter((report.posted, report.day) for report in reports)
     faults = [fault for report in reports for fault in report.faults]
-    faults += [f"{count} reports of {day} in one place" for (_, day), count in days.items() if count > 1]
+    faults += [f"{count} reports of {day} in one place" for (_, day), count in places.items() if count > 1]
     return frozenset(told), tuple(faults)
+
+
+def _in_words(report: Arrived, first: date) -> Iterator[str]:
+    number = 0 if report.day is None else (report.day - first).days + 1
+    prefix = f"{'https: ' if report.posted else ''}{f'day {number}: ' if number != 1 else ''}"
+    for name, count in report.told.items():
+        yield f"{prefix}{name}{f' x{count}' if count != 1 else ''}"
+
+
+def places(told: Iterable[str]) -> frozenset[str]:
+    """What is in front of texts of `Expected.reported`: one for each report that must come."""
+    return frozenset(text.rpartition(": ")[0] for text in told)
 
 
 def _blamed(report: Arrived, faults: list[str]) -> Arrived:
     return Arrived(report.id, report.day, report.told, report.posted, (*report.faults, *faults))
 
 
-def _faults_of_mail(message: EmailMessage, report: Arrived, file_name: str, domain: str) -> list[str]:
-    subject = _SUBJECT.fullmatch(str(message["Subject"]))
+def _faults_of_mail(message: Message, report: Arrived, file_name: str, domain: str) -> list[str]:
+    subject = " ".join(str(message["Subject"]).split())
+    written = _SUBJECT.fullmatch(subject)
     named = _FILE_NAME.fullmatch(file_name)
     faults = {
         "no DKIM-Signature of the submitter": f"d={SUBMITTER};" not in str(message["DKIM-Signature"]).replace(" ", ""),
@@ -104,8 +120,8 @@ def _faults_of_mail(message: EmailMessage, report: Arrived, file_name: str, doma
         f"TLS-Report-Submitter {message['TLS-Report-Submitter']}": message["TLS-Report-Submitter"] != SUBMITTER,
         f"From {message['From']}": not str(message["From"]).rstrip(">").endswith(f"@{SUBMITTER}"),
         "no TLS-Required: No": message["TLS-Required"] != "No",
-        f"Subject {message['Subject']}": subject is None or subject.group(1, 2) != (domain, SUBMITTER),
-        "its first part is not text": next(message.iter_parts()).get_content_type() != "text/plain",
+        f"Subject {subject}": written is None or written.group(1, 2) != (domain, SUBMITTER),
+        "its first part is not text": [part.get_content_type() for part in message.walk()][1] != "text/plain",
         f"file name {file_name}": named is None
         or named.group(1, 2) != (SUBMITTER, domain)
         or _utc_day(int(named[3]), int(named[4])) != report.day,

@@ -161,6 +161,7 @@ after = "{_TLS_AFTER}"
 defer_for = "{_TLS_DEFER_FOR}"
 [retry]
 tls_policy_expire = ""
+dns_schedule = []
 [tlsrpt]
 organization = "{ORGANIZATION}"
 contact = "{CONTACT}"

@@ -7,13 +7,13 @@ import copy
 import gzip
 import json
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
 from relay.lab.http import Request
-from relay.lab.reports import MEDIA_TYPE, Arrived, from_mail, from_post, in_words
+from relay.lab.reports import MEDIA_TYPE, Arrived, from_mail, from_post, in_words, places, told_by_mail
 
 DAY = date(2026, 3, 1)
 STS = {
@@ -59,17 +59,18 @@ HEADER = {
 FILE_NAME = "relay.lab.test!a.test!1772323200!1772409599!1.json.gz"
 
 
+def request(report: object = REPORT, **changes: Any) -> Request:
+    given = {"method": "POST", "target": "/", "host": "reports.a.test", "fields": {"content-type": MEDIA_TYPE}}
+    return Request(**{**given, "body": gzip.compress(json.dumps(report).encode()), **changes})
+
+
 def posted(report: object = REPORT, **changes: Any) -> Arrived:
-    fields = {"content-type": MEDIA_TYPE}
-    octets = gzip.compress(json.dumps(report).encode())
-    return from_post(
-        Request(**{"method": "POST", "target": "/", "host": "a", "fields": fields, "body": octets, **changes}), "a.test"
-    )
+    return from_post(request(report, **changes), "a.test")
 
 
-def mailed(
+def mail(
     header: dict[str, str] = HEADER, part: str = MEDIA_TYPE, name: str = FILE_NAME, first: str = "text/plain"
-) -> Arrived:
+) -> bytes:
     head = "".join(f"{field}: {text}\r\n" for field, text in header.items())
     enclosed = base64.encodebytes(gzip.compress(json.dumps(REPORT).encode())).decode()
     body = (
@@ -77,9 +78,11 @@ def mailed(
         f'Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename="{name}"\r\n\r\n'
         f"{enclosed}\r\n--b--\r\n"
     )
-    found = from_mail(f"Received: by x\r\n{head}\r\n{body}".encode(), "a.test")
-    assert found is not None
-    return found
+    return f"Received: by x\r\n{head}\r\n{body}".encode()
+
+
+def mailed(*arguments: Any, **changes: Any) -> Arrived:
+    return from_mail(mail(*arguments, **changes))
 
 
 @pytest.mark.parametrize("found", [posted(), mailed()], ids=["posted", "mailed"])
@@ -89,8 +92,9 @@ def test_a_right_one(found: Arrived) -> None:
     assert found.told == {"sts ok": 3, "sts certificate-not-trusted": 2, "tlsa mx ok": 5}
 
 
-def test_mail_that_is_no_report_about_the_domain() -> None:
-    assert from_mail(b"From: a@a.test\r\nSubject: a.test\r\n\r\nTLS-Report-Domain: b.test\r\n", "a.test") is None
+def test_whom_a_mail_tells() -> None:
+    assert told_by_mail(mail()) == "a.test"
+    assert told_by_mail(b"From: a@a.test\r\nSubject: TLS-Report-Domain: a.test\r\n\r\n") is None
 
 
 def changed(header: str, text: str | None) -> dict[str, str]:
@@ -102,7 +106,7 @@ def changed(header: str, text: str | None) -> dict[str, str]:
     [
         (mailed(changed("DKIM-Signature", None)), "no DKIM-Signature of the submitter"),
         (mailed(changed("DKIM-Signature", "v=1; d=b.test; s=lab; b=")), "no DKIM-Signature of the submitter"),
-        (mailed(changed("From", "<tls@b.test>")), "From tls@b.test"),
+        (mailed(changed("From", "<tls@b.test>")), "From <tls@b.test>"),
         (mailed(changed("Subject", "Report")), "Subject Report"),
         (mailed(changed("TLS-Required", None)), "no TLS-Required: No"),
         (mailed(changed("TLS-Report-Submitter", None)), "TLS-Report-Submitter None"),
@@ -181,8 +185,18 @@ def test_faults_of_the_document(where: Callable[[Any], Any], name: str, value: o
 
 
 def test_in_words() -> None:
-    told = {"sts ok": 1, "tlsa mx ok": 2}
-    reports = [Arrived("1", DAY, told, False, ()), Arrived("2", date(2026, 3, 2), {"sts ok": 1}, True, ("odd",))]
-    words = frozenset({"sts ok", "tlsa mx ok x2", "https: day 2: sts ok"})
-    assert in_words(reports, DAY) == (words, ("odd",))
-    assert in_words(reports[:1] * 2, DAY)[1] == ("2 reports of 2026-03-01 in one place",)
+    words = frozenset({"sts ok x3", "sts certificate-not-trusted x2", "tlsa mx ok x5"})
+    yesterday = DAY - timedelta(days=1)
+    assert in_words([mail()], "a.test", DAY) == (words, ())
+    assert in_words([request()], "a.test", DAY) == (frozenset(f"https: {text}" for text in words), ())
+    assert in_words([request()], "a.test", yesterday) == (frozenset(f"https: day 2: {text}" for text in words), ())
+    assert in_words([mail(), request()], "a.test", DAY)[1] == ()
+    assert in_words([mail(), mail()], "a.test", DAY)[1] == ("2 reports of 2026-03-01 in one place",)
+    assert in_words([request()], "b.test", DAY)[1] == ("sts: policy-domain a.test",)
+
+
+def test_how_many_reports_must_come() -> None:
+    assert places(()) == set()
+    assert places(("sts ok", "tlsa mx ok x2", "https: sts ok", "day 2: sts ok", "https: day 2: sts ok")) == {
+        "", "https", "day 2", "https: day 2"
+    }  # fmt: skip
