@@ -164,7 +164,8 @@ class App:
         own_name = own_mx_name(settings, self._hostname, ports_of(inherited))
         worker = self._worker(resolver, finder, memories, roots_pem, own_name)
         look_up = partial(find_destination, resolver)
-        front = reception.front(self._new_id, self._store.new_body, worker.admit, look_up)
+        alignment = reception.watch_alignment(resolver, self._hostname, self._keys, self._metrics.count_alignment)
+        front = reception.front(self._new_id, self._store.new_body, worker.admit, look_up, alignment)
         server = SubmissionServer(settings, self._hostname, front)
         admin = self._admin(worker, server.intake)
         server.bind(inherited)  # both before anything on disk is touched
@@ -272,6 +273,7 @@ class App:
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
         signing = SigningDesk(settings, self._clock, self._emit, self.hung_up)
+        self._keys = signing.keys
         for what, work in signing.work:
             self._spawn(what, work)
         tools = Tools(

@@ -128,17 +128,35 @@ def check(target: str | None, as_json: bool, file: Path | None) -> None:
 
 
 @relay.command("explain")
-@click.argument("target", metavar="ADDRESS|DOMAIN")
+@click.argument("target", metavar="ADDRESS|DOMAIN", required=False)
+@click.option("--from", "author", metavar="DOMAIN", help="instead: will mail with this domain in From pass DMARC?")
 @click.option("--connect", is_flag=True, help="call each mail host, look at its TLS, and hang up before MAIL")
-@click.option("--sender", metavar="ADDRESS", help="of mail from this address; else of mail without a sender (a notice)")
+@click.option("--sender", metavar="ADDRESS", help="of mail from this address; with --from, or domain")
 @click.option("--login", metavar="NAME", help="of mail from a client that logged in under this name")
 @click.option("--json", "as_json", is_flag=True, help="print a JSON object")
 @config_option
-def explain_way(
-    target: str, connect: bool, sender: str | None, login: str | None, as_json: bool, file: Path | None
+def explain_way(  # noqa: PLR0913, PLR0917  (each is an option)
+    target: str | None,
+    author: str | None,
+    connect: bool,
+    sender: str | None,
+    login: str | None,
+    as_json: bool,
+    file: Path | None,
 ) -> None:
-    """Show the way to a domain: its mail hosts, what it publishes, and what follows. Sends nothing."""
+    """Show the way to a domain: its mail hosts, what it publishes, and what follows. Sends nothing.
+
+    Without --sender it is that of mail without one (a notice); with --from, of mail from that domain.
+    """
     import asyncio
+
+    if (target is None) is (author is None):
+        fail(["relay: give the domain that mail goes to, or --from and the domain that it comes from"])
+    if author is not None:
+        if connect or login is not None:
+            fail(["relay: --connect and --login are for the way to a domain, not for --from"])
+        _explain_from(author, sender, as_json, file)
+    assert target is not None  # noqa: S101  (for the type checker)
 
     from relay import explained
     from relay.config import hostname, state_folder
@@ -159,6 +177,30 @@ def explain_way(
     except (OSError, ValueError) as error:  # the file of authorities
         fail([f"relay: {error}"])
     click.echo(explained.as_json(found) if as_json else explained.page(found), nl=as_json)
+
+
+def _explain_from(author: str, sender: str | None, as_json: bool, file: Path | None) -> NoReturn:
+    import asyncio
+
+    from relay import explained_from
+    from relay.config import hostname
+    from relay.explain_from import explain_from
+    from relay.mail.address import AddressError, parse_address, parse_domain
+
+    settings = load_without_files(file)
+    try:
+        domain = parse_domain(author.rpartition("@")[2].removesuffix("."))
+        envelope = author if sender is None else sender
+        if "@" not in envelope and envelope:
+            envelope = f"postmaster@{parse_domain(envelope.removesuffix('.'))}"
+        whose = parse_address(os.fsencode(envelope)) if envelope else None
+        if domain.startswith("["):
+            raise AddressError(f"{domain} is no domain")
+    except AddressError as error:
+        fail([f"relay: {error}"])
+    found = asyncio.run(explain_from(settings, hostname(settings), domain, whose, datetime.now(UTC)))
+    click.echo(explained_from.as_json(found) if as_json else explained_from.page(found), nl=as_json)
+    sys.exit(explained_from.exit_code(found))
 
 
 @relay.command("trace")

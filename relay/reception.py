@@ -14,9 +14,16 @@ from pathlib import Path
 
 from relay.events import CertificateRefused, CertificateRenewed, Emit
 from relay.files import secret_file
+from relay.guard import AddressGuard
+from relay.lookup.alignment import AlignmentFinder
+from relay.lookup.resolver import Resolver
 from relay.mail.message import MessageId, NewMessage
+from relay.policy.alignment import Kind
 from relay.queue.store import BodyWriter
 from relay.settings import Settings
+from relay.signing.keys import KeyTable
+from relay.signing_settings import AlignmentCheck
+from relay.submission.alignment import AlignmentWatch
 from relay.submission.certificate import Certificate
 from relay.submission.domains import DomainChecks, LookUp
 from relay.submission.front import Front
@@ -48,6 +55,7 @@ class Reception:
             self._certificate = Certificate(given.tls_certificate, given.tls_key, given.client_ca_file)
         self._users = Users.load(given.users_file) if given.users_file is not None else None
         self._quotas = Quotas(folder, clock, emit) if settings.clients.have_quotas else None
+        self._alignment: AlignmentWatch | None = None
         self._service = login_service(settings.login, web, emit)
         self._tokens = token_logins(settings.login, web, clock, asyncio.get_running_loop().time, emit)
 
@@ -57,8 +65,9 @@ class Reception:
         new_body: Callable[[MessageId], BodyWriter],
         accept: Callable[[NewMessage], Awaitable[None]],
         look_up: LookUp,
+        alignment: AlignmentWatch | None = None,
     ) -> Front:
-        """What submission is given. `look_up`: where mail of a domain goes."""
+        """What submission is given. `look_up`: where mail of a domain goes; `alignment`: from `watch_alignment`."""
         return Front(
             clock=self._clock,
             new_id=new_id,
@@ -72,7 +81,25 @@ class Reception:
             tokens=self._tokens,
             quotas=self._quotas,
             domains=self._domain_checks(look_up),
+            alignment=alignment,
         )
+
+    def watch_alignment(
+        self, resolver: Resolver, hostname: str, keys: Callable[[], KeyTable], count: Callable[[Kind], None]
+    ) -> AlignmentWatch | None:
+        """Who looks whether mail will pass DMARC; None: nobody. `count` is told of each message."""
+        given = self._settings
+        if given.alignment.check is AlignmentCheck.OFF:
+            return None
+        self._alignment = AlignmentWatch(
+            alignment_finder(given, hostname, resolver, keys).find,
+            given.routes,
+            self._emit,
+            count,
+            asyncio.get_running_loop().time,
+            refuse=given.alignment.check is AlignmentCheck.REFUSE,
+        )
+        return self._alignment
 
     async def open(self) -> None:
         """Read what is kept in the folder, which must be there."""
@@ -82,7 +109,9 @@ class Reception:
             await self._quotas.open()
 
     async def close(self) -> None:
-        """Write down what is in memory alone."""
+        """Write down what is in memory alone, and give up what is being looked up."""
+        if self._alignment is not None:
+            await self._alignment.close()
         if self._quotas is not None:
             await self._quotas.close()
         if self._tokens is not None:
@@ -118,3 +147,12 @@ class Reception:
             of_senders=given.check_sender_domain,
             of_recipients=given.check_recipient_domain,
         )
+
+
+def alignment_finder(
+    settings: Settings, hostname: str, resolver: Resolver, keys: Callable[[], KeyTable]
+) -> AlignmentFinder:
+    """What finds out whether mail of a domain will pass DMARC."""
+    given = settings.delivery
+    guard = AddressGuard(given.allow_private_addresses)
+    return AlignmentFinder(resolver, settings.sources(hostname), given.public_addresses, guard, keys)

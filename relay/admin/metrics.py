@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from relay import events
 from relay.events import Emit, Event
 from relay.mail.outcome import Cause, State, TlsUsed
+from relay.policy.alignment import Kind
 from relay.policy.tls_failure import ReportResult
 from relay.policy.tls_report import PolicyType, Tally
 from relay.queue.control import Act
@@ -72,6 +73,10 @@ class Metrics:
         self._resting = self._gauge("relay_queue_resting_destinations", "Destinations that are down and rest.")
         self._oldest = self._gauge("relay_queue_oldest_seconds", "Age of the oldest message with an open recipient.")
         self._sessions = self._per_session()
+        alignment = self._counter(
+            "relay_alignment", "Messages taken or refused, by whether they will pass DMARC.", "verdict"
+        )
+        self._alignment = {kind: alignment.labels(kind.value).inc for kind in Kind}
         self._counts: dict[type[Event], Count] = self._table()
 
     def counting(self, emit: Emit) -> Emit:
@@ -83,6 +88,10 @@ class Metrics:
             counts.get(type(event), _nothing)(event)
 
         return emit_and_count
+
+    def count_alignment(self, kind: Kind) -> None:
+        """One more message of which it was looked at whether it will pass DMARC. No event: most of them are well."""
+        self._alignment[kind]()
 
     def decided(self) -> frozenset[type[Event]]:
         """The events of which it is settled how they count."""
@@ -165,6 +174,7 @@ class Metrics:
             ),
             events.LoginSourceWorks: _nothing,
             events.ConnectionRefused: lambda event: turned_away.inc(1 + event.more),
+            events.AlignmentWarning: _nothing,  # each message is counted
             events.QuotaReached: self._plain(
                 "relay_quota_reached", "Times a client had sent all that its [[client]] lets it, once an hour for each."
             ),

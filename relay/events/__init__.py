@@ -45,6 +45,7 @@ from relay.events.service import (
     StoreFailed,
 )
 from relay.events.submission import (
+    AlignmentWarning,
     AuthenticationFailed,
     ConnectionRefused,
     LoginsBarred,
@@ -59,6 +60,7 @@ from relay.events.submission import (
 __all__ = [
     "AdminRefused",
     "AdminStarted",
+    "AlignmentWarning",
     "AttemptFinished",
     "AuthenticationFailed",
     "BounceUndeliverable",

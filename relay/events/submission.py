@@ -95,6 +95,25 @@ class LoginSourceWorks(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AlignmentWarning(Event):
+    """Mail that was sent will not pass DMARC, or not everywhere. Told once an hour for each pair of domains.
+
+    `verdict`: fails, partly, or unproven (the domain has no DMARC record, and neither SPF nor DKIM would pass);
+    `policy`: what the domain of From asks receivers to do with it; `remedy`: what to do. docs/alignment.md.
+    """
+
+    name = "alignment-warning"
+    level = "warning"
+    from_domain: str
+    sender_domain: str
+    verdict: str
+    policy: str | None
+    reason: str
+    remedy: str
+    login: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaReached(Event):
     """A client has sent all that its `[[client]]` lets it, and was told to wait: its password may be stolen.
 

@@ -153,6 +153,7 @@ ca_file = "{ca_file}"
 port = {mail_port}
 concurrency = {_CONCURRENCY}
 allow_private_addresses = true
+public_addresses = ["127.0.0.1", "::1"]
 [mta_sts]
 port = {policies.port}
 [tls_memory]

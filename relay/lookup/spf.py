@@ -1,7 +1,7 @@
 """Whether SPF lets an address send for a domain: the walk through the records. RFC 7208 sections 4 and 5.
 
 The grammar and the macros are in `relay.policy.spf`. A stranger writes the records, so all is bounded: ten terms that
-ask DNS, ten names for each MX or PTR, two questions without an answer, and the caller's time limit.
+ask DNS, ten names for each MX or PTR, two questions without an answer, 16 KiB of records, and the caller's time limit.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from relay.policy.spf import (
     can_be_checked,
     expand,
     letters,
+    quoted,
     same_network,
     select_record,
 )
@@ -30,6 +31,7 @@ from relay.policy.spf import (
 MAX_TERMS = 10  # that ask DNS; RFC 7208 section 4.6.4
 MAX_VOID = 2  # questions without an answer, the same section
 MAX_NAMES = 10  # of one MX or PTR, the same section
+MAX_OCTETS = 16 * 1024  # of all records together: whoever writes more makes work, and a receiver may do it
 
 T = TypeVar("T")
 
@@ -77,6 +79,7 @@ class _Check:
         self._identity = identity
         self._terms = 0
         self._void = 0
+        self._octets = 0
         self._names: tuple[str, ...] | None = None  # of the address, proven
 
     async def of(self, domain: str, *, first: bool = True) -> tuple[SpfResult, str]:
@@ -90,7 +93,7 @@ class _Check:
             self.record = record.text
         for directive in record.directives:
             if await self._matches(directive, domain):
-                return directive.result, f"{directive.text!r} of {domain} matches"
+                return directive.result, f"{quoted(directive.text)} of {domain} matches"
         if record.redirect:
             return await self._redirected(record.redirect, domain)
         return SpfResult.NEUTRAL, f"no term of the record of {domain} matches"
@@ -105,7 +108,10 @@ class _Check:
             case Answer():
                 record = select_record(found.records)
                 if isinstance(record, BadSpf):
-                    raise _Ended(SpfResult.PERMERROR, f"the SPF record of {domain}: {record.reason}")
+                    raise _Ended(record.result, f"the SPF record of {domain}: {record.reason}")
+                self._octets += 0 if record is None else len(record.text)
+                if self._octets > MAX_OCTETS:
+                    raise _Ended(SpfResult.TEMPERROR, f"the SPF records have more than {MAX_OCTETS} octets together")
                 return record
 
     async def _redirected(self, spec: str, domain: str) -> tuple[SpfResult, str]:
@@ -190,7 +196,7 @@ class _Check:
     def _count_term(self, text: str) -> None:
         self._terms += 1
         if self._terms > MAX_TERMS:
-            raise _Ended(SpfResult.PERMERROR, f"more than {MAX_TERMS} terms ask DNS, {text!r} is one too many")
+            raise _Ended(SpfResult.PERMERROR, f"more than {MAX_TERMS} terms ask DNS, {quoted(text)} is one too many")
 
     def _count_void(self) -> None:
         self._void += 1

@@ -14,7 +14,8 @@ _FIRST = re.compile(_FIELD)
 # With a line end before it: a fixed beginning lets `re` look for it at C speed.
 _NO_FIELD = re.compile(rb"\n(?!" + _FIELD + rb"|[ \t])")
 _NAMED = re.compile(
-    rb"\n(bcc|date|from|message-id|received|resent-bcc|resent-from|return-path|sender|tls-required)[ \t]*:"
+    rb"\n(bcc|date|dkim-signature|from|message-id|received|resent-bcc|resent-from|return-path|sender|tls-required)"
+    rb"[ \t]*:"
 )
 _BLANK_LINE = re.compile(rb"\n[ \t]+(?:\r|\Z)")
 _BRACKETED = re.compile(rb"<([^<>]*)>")

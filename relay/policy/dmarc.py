@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 MAX_QUERIES = 8  # for one domain, however many labels it has
-_MAX_RECORD_OCTETS = 16 * 1024
+_MAX_RECORD_OCTETS = 8 * 1024
 _VERSION = re.compile(rb"v[ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")
 
 

@@ -10,13 +10,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from urllib.parse import quote
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-MAX_RECORD_OCTETS = 16 * 1024  # RFC 7208 section 3.4 wants 450; more is work that a stranger makes for us
+MAX_RECORD_OCTETS = 8 * 1024  # RFC 7208 section 3.4 wants 450; more is work that a stranger makes for us
 MAX_DOMAIN = 253  # characters of a name that a macro gives; RFC 7208 section 7.3
 _VERSION = b"v=spf1"
+_MOST_SHOWN = 100  # characters of a term
 _MOST_DIGITS = 4  # of a number of parts: no value has so many
 
 # RFC 7208 §7.1 and §12. In a domain-spec the letters c, r and t have no place (§7.2).
@@ -92,9 +94,13 @@ class SpfRecord:
 
 @dataclass(frozen=True, slots=True)
 class BadSpf:
-    """A record, or records, of which nothing can be said; `reason` is a clause for a person."""
+    """A record, or records, of which nothing can be said; `reason` is a clause for a person.
+
+    `result`: what it gives; one that is only too long for us may be good for others.
+    """
 
     reason: str
+    result: SpfResult = SpfResult.PERMERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +139,11 @@ def select_record(records: Iterable[bytes]) -> SpfRecord | BadSpf | None:
     return parse_record(found[0])
 
 
+@lru_cache(maxsize=16)  # each of our addresses is looked for in the same records
 def parse_record(octets: bytes) -> SpfRecord | BadSpf:
     """Read a record that begins with its version. All of it is looked at, as RFC 7208 section 4.6 has it."""
     if len(octets) > MAX_RECORD_OCTETS:
-        return BadSpf(f"the record is longer than {MAX_RECORD_OCTETS} octets")
+        return BadSpf(f"the record is longer than {MAX_RECORD_OCTETS} octets", SpfResult.TEMPERROR)
     try:
         text = octets.decode("ascii")
     except UnicodeDecodeError:
@@ -169,6 +176,11 @@ def expand(spec: str, macros: Macros) -> str:
     return name.removesuffix(".")
 
 
+def quoted(term: str) -> str:
+    """A term for a person, cut to what fits a line."""
+    return repr(term if len(term) <= _MOST_SHOWN else f"{term[:_MOST_SHOWN]}...")
+
+
 def letters(spec: str) -> frozenset[str]:
     """The macro letters in a domain-spec, in lower case."""
     return frozenset(found[1].lower() for found in _MACRO.finditer(spec) if found[1]) if "%" in spec else frozenset()
@@ -190,10 +202,10 @@ def can_be_checked(domain: str) -> bool:
 
 def _modifier_problem(name: str, value: str, known: dict[str, str]) -> str | None:
     if name not in ("redirect", "exp"):
-        return None if _ANY_MACRO_STRING.match(value) else f"the modifier {name} has a mistake in its value"
+        return None if _ANY_MACRO_STRING.match(value) else f"the modifier {quoted(name)} has a mistake in its value"
     if name in known:
         return f"{name} is there twice"
-    return None if _is_domain_spec(value) else f"{name}={value} names no possible domain"
+    return None if _is_domain_spec(value) else f"{quoted(f'{name}={value}')} names no possible domain"
 
 
 def _directive(term: str) -> Directive | BadSpf:
@@ -203,9 +215,9 @@ def _directive(term: str) -> Directive | BadSpf:
     except ValueError:
         mechanism = None
     if found is None or mechanism is None:
-        return BadSpf(f"{term!r} is no term of SPF")
+        return BadSpf(f"{quoted(term)} is no term of SPF")
     result, rest = QUALIFIERS[found[1]], found[3]
-    bad = BadSpf(f"{term!r} has a mistake in it")
+    bad = BadSpf(f"{quoted(term)} has a mistake in it")
     match mechanism:
         case Mechanism.ALL:
             return bad if rest else Directive(result, mechanism, term)

@@ -123,14 +123,12 @@ def of_session(evidence: Evidence, seen: ObservedSession, verdict: Verdict | Non
 def of_host(evidence: Evidence, refuse: Refuse) -> tuple[Tally, ...]:
     """The failures for which a host is not called, or which are known before it is."""
     found: list[tuple[ReportedPolicy, Fault]] = []
-    match evidence.tlsa:
-        case TlsaLookupFailed():
-            found.append(_lookup_failed(evidence, evidence.tlsa))
-        case NoTlsa(reason) if refuse.result is ReportResult.DANE_REQUIRED:
-            policy = ReportedPolicy(PolicyType.TLSA, evidence.host.name)
-            found.append((policy, Fault(ReportResult.DANE_REQUIRED, _clean(reason))))
-        case NoTlsa() | UnusableTlsa() | UsableTlsa():
-            pass
+    tlsa = evidence.tlsa
+    if isinstance(tlsa, TlsaLookupFailed):
+        found.append(_lookup_failed(evidence, tlsa))
+    elif isinstance(tlsa, NoTlsa) and refuse.result is ReportResult.DANE_REQUIRED:
+        policy = ReportedPolicy(PolicyType.TLSA, evidence.host.name)
+        found.append((policy, Fault(ReportResult.DANE_REQUIRED, _clean(tlsa.reason))))
     policy_in_force = _in_force(evidence.sts)
     if policy_in_force is not None and not lists(policy_in_force, evidence.host.name):
         found.append((_sts_policy(evidence.domain, policy_in_force), _not_listed(policy_in_force)))
@@ -163,19 +161,16 @@ def _of_tlsa(
 ) -> Iterator[tuple[ReportedPolicy, Fault | None]]:
     """The session under the host's TLSA records; nothing where it has none, or where it can't be told."""
     tlsa = evidence.tlsa
-    match tlsa:
-        case NoTlsa():
-            return
-        case TlsaLookupFailed():
-            yield _lookup_failed(evidence, tlsa)
-        case UnusableTlsa(base, records):
-            fault = _tls_fault(seen) or Fault(ReportResult.TLSA_INVALID, _clean(_why_unusable(records)))
-            yield _tlsa_policy(base, records, ()), fault
-        case UsableTlsa(base, _, records, others):
-            if _is_broken_off(seen):
-                return
-            failed = None if satisfied else _tls_fault(seen) or _mismatch(tlsa, seen.tls, trust)
-            yield _tlsa_policy(base, records, others), failed
+    if isinstance(tlsa, NoTlsa):
+        return
+    if isinstance(tlsa, TlsaLookupFailed):
+        yield _lookup_failed(evidence, tlsa)
+    elif isinstance(tlsa, UnusableTlsa):
+        fault = _tls_fault(seen) or Fault(ReportResult.TLSA_INVALID, _clean(_why_unusable(tlsa.records)))
+        yield _tlsa_policy(tlsa.base, tlsa.records, ()), fault
+    elif not _is_broken_off(seen):
+        failed = None if satisfied else _tls_fault(seen) or _mismatch(tlsa, seen.tls, trust)
+        yield _tlsa_policy(tlsa.base, tlsa.records, tlsa.others), failed
 
 
 def _of_sts(

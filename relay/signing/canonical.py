@@ -11,8 +11,8 @@ import hashlib
 CRLF = b"\r\n"
 _MANY_LINES = 16 * 1024  # empty lines that are hashed at once
 
-# By name in lower case: the whole fields in canonical form, each with its CRLF, from top to bottom.
-Fields = dict[bytes, list[bytes]]
+# The names of fields in lower case, and the whole fields in canonical form, each with its CRLF: from top to bottom.
+Fields = tuple[list[bytes], list[bytes]]
 
 
 class BodyHash:
@@ -112,34 +112,33 @@ def _relaxed_fields(header: bytes, wanted: frozenset[bytes]) -> Fields:
     """RFC 6376 section 3.4.2."""
     if b"\t" in header:
         header = header.replace(b"\t", b" ")
-    fields: Fields = {}
+    names, fields = list[bytes](), list[bytes]()
     for line in _single_spaced(header.replace(b"\r\n ", b" ")).split(CRLF):
         name, colon, value = line.partition(b":")
         name = name.lower()
-        if name.endswith(b" "):
-            name = name[:-1]
-        if name in wanted and colon:
-            octets = name + b":" + value.strip(b" ") + CRLF
-            if name in fields:
-                fields[name].append(octets)
-            else:
-                fields[name] = [octets]
-    return fields
+        if name not in wanted:
+            name = name.rstrip(b" ")
+            if name not in wanted:
+                continue
+        if colon:
+            names.append(name)
+            fields.append(name + b":" + value.strip(b" ") + CRLF)
+    return names, fields
 
 
 def _simple_fields(header: bytes, wanted: frozenset[bytes]) -> Fields:
     """RFC 6376 section 3.4.1."""
-    fields: Fields = {}
-    open_field: list[bytes] | None = None  # whose last one goes on in the next line, if that is folded
+    names, fields = list[bytes](), list[bytes]()
+    goes_on = False  # a folded line belongs to the last one of `fields`
     for line in header.split(CRLF):
         if line.startswith((b" ", b"\t")):
-            if open_field is not None:
-                open_field[-1] += line + CRLF
+            if goes_on:
+                fields[-1] += line + CRLF
             continue
         name, colon, _ = line.partition(b":")
         name = name.rstrip(b" \t").lower()
-        open_field = None
-        if colon and name in wanted:
-            open_field = fields.setdefault(name, [])
-            open_field.append(line + CRLF)
-    return fields
+        goes_on = bool(colon) and name in wanted
+        if goes_on:
+            names.append(name)
+            fields.append(line + CRLF)
+    return names, fields

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-
-from relay.signing.canonical import Fields
 
 # What readers show or act on: also signed once more than they are there, so that nobody can add one (RFC 6376 §8.15).
 OVERSIGNED = (
@@ -55,39 +54,46 @@ MAX_COLUMNS = 78  # RFC 5322 §2.1.1
 _MANY_NAMES = 64
 
 
-def chosen(fields: Fields) -> tuple[tuple[bytes, ...], bytes]:
-    """The names for `h=`, and the fields that they stand for, put together in that order.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is signed of a header, by the place of each field among those that are SIGNED, from top to bottom.
+
+    `tag`: `h=` with its semicolon, folded, for a line of its own that begins with a space. `order`: the places of the
+    fields in the order of `h=`. `froms`: the places of From.
+    """
+
+    tag: bytes
+    order: tuple[int, ...]
+    froms: tuple[int, ...]
+
+
+def choice(names: tuple[bytes, ...]) -> Choice:
+    """For a header with fields of these names, from top to bottom.
 
     RFC 6376 section 5.4.2: of several fields of one name the last is signed first. Section 5.4: a name that stands
     for no field any more signs that there is none.
     """
-    names: list[bytes] = []
-    octets: list[bytes] = []
-    for name in OVERSIGNED:
-        names.append(name)
-        if name in fields:
-            found = fields[name]
-            names += [name] * len(found)
-            octets += found[::-1]
-    for name, found in fields.items():
-        if name not in _OVERSIGNED:
-            names += [name] * len(found)
-            octets += found[::-1]
-    return tuple(names), b"".join(octets)
+    return _usual_choice(names) if len(names) <= _MANY_NAMES else _choice(names)
 
 
-def names_tag(names: tuple[bytes, ...]) -> bytes:
-    """The tag `h=` with its semicolon, folded, for a line of its own that begins with a space."""
-    return _usual_names_tag(names) if len(names) <= _MANY_NAMES else _names_tag(names)
+def _choice(names: tuple[bytes, ...]) -> Choice:
+    places: dict[bytes, list[int]] = {name: [] for name in OVERSIGNED}
+    for place in reversed(range(len(names))):
+        places.setdefault(names[place], []).append(place)
+    signed, order = list[bytes](), list[int]()
+    for name, found in places.items():
+        signed += [name] * (len(found) + (name in _OVERSIGNED))
+        order += found
+    return Choice(_names_tag(signed), tuple(order), tuple(places[b"from"]))
 
 
-def _names_tag(names: tuple[bytes, ...]) -> bytes:
+_usual_choice = lru_cache(maxsize=256)(_choice)  # mail of one origin has the same fields
+
+
+def _names_tag(names: list[bytes]) -> bytes:
     lines = [b" h="]
     for name in names:
         if len(lines[-1]) + len(name) + 1 > MAX_COLUMNS:
             lines.append(b" ")
         lines[-1] += name + b":"
     return b"\r\n".join(lines)[1:-1] + b";"
-
-
-_usual_names_tag = lru_cache(maxsize=256)(_names_tag)  # mail of one origin has the same fields

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
-from relay.mail.address import AddressError
-from relay.mail.mailboxes import parse_mailboxes
+from relay.signing.authors import domains_of
 from relay.signing.canonical import BodyHash, fields_of
-from relay.signing.fields import MAX_COLUMNS, SIGNED, chosen, names_tag
+from relay.signing.fields import MAX_COLUMNS, SIGNED, choice
 from relay.signing.keys import KeyTable, SigningKey
 from relay.signing_settings import Canonicalization
 
@@ -65,6 +64,8 @@ class Signer:
 
     def keys_of(self, domains: Sequence[str]) -> tuple[SigningKey, ...]:
         """The keys that sign for these domains of a From field now, each once."""
+        if len(domains) == 1:
+            return tuple(filter(self.usable, self.keys.keys_for(domains[0])))
         once = list(dict.fromkeys(domains))[:MAX_DOMAINS]
         found = dict.fromkeys(key for domain in once for key in self.keys.keys_for(domain))
         return tuple(filter(self.usable, found))
@@ -80,7 +81,7 @@ class SigningMessage:
         self._start: bytearray | None = None  # of a header that has not ended yet
         self._in_header = True
         self._keys: tuple[SigningKey, ...] = ()
-        self._names: tuple[bytes, ...] = ()
+        self._names_tag = b""
         self._chosen = b""
         self._problem: str | None = None
 
@@ -101,7 +102,7 @@ class SigningMessage:
         variable = b"\r\n t=%d; bh=%b;\r\n %b\r\n b=" % (
             int(now.timestamp()),
             base64.b64encode(self._body.digest()),
-            names_tag(self._names),
+            self._names_tag,
         )
         fields, signed, failed = [], [], []
         for key in self._keys:
@@ -148,10 +149,14 @@ class SigningMessage:
         self._start = None
         if _OTHER_BLANKS.search(header):
             self._form = _SIMPLE_HEADER[self._form]
-        fields = fields_of(header, self._relaxed, SIGNED)
+        names, fields = fields_of(header, self._relaxed, SIGNED)
+        if len(names) > MAX_FIELDS:
+            self._problem = f"it has more than {MAX_FIELDS} fields to sign"
+            return
+        chosen = choice(tuple(names))
         domains: list[str] = []
-        for octets in fields.get(b"from", ()):
-            found = _domains_of(octets.partition(b":")[2])
+        for place in chosen.froms:
+            found = domains_of(fields[place].partition(b":")[2])
             if isinstance(found, str):
                 self._problem = f"From cannot be read: {found}"
             else:
@@ -159,26 +164,8 @@ class SigningMessage:
         keys = self._signer.keys_of(domains) if domains else ()
         if not keys:
             return
-        self._names, self._chosen = chosen(fields)
-        if len(self._names) > MAX_FIELDS:
-            self._problem = f"it has more than {MAX_FIELDS} fields to sign"
-        else:
-            self._keys = keys
-
-
-def _domains_of(value: bytes) -> tuple[str, ...] | str:
-    """The domains of a From field; or what is wrong with it, in words."""
-    return _usual_domains_of(value) if len(value) <= 998 else _read_domains(value)
-
-
-def _read_domains(value: bytes) -> tuple[str, ...] | str:
-    try:
-        return tuple(dict.fromkeys(address.domain for address in parse_mailboxes(value).addresses))
-    except AddressError as error:
-        return str(error)
-
-
-_usual_domains_of = lru_cache(maxsize=1024)(_read_domains)  # few write most of the mail
+        self._names_tag, self._keys = chosen.tag, keys
+        self._chosen = b"".join([fields[place] for place in chosen.order])
 
 
 @lru_cache(maxsize=1024)

@@ -12,6 +12,7 @@ from relay.mail.message import MessageId, NewMessage
 from relay.policy.clients import Peer
 from relay.queue.store import BodyWriter
 from relay.submission import replies
+from relay.submission.alignment import AlignmentWatch
 from relay.submission.callback import LoginService
 from relay.submission.domains import DomainChecks
 from relay.submission.jwks import TokenLogins
@@ -27,7 +28,8 @@ class Front:
     `new_body` begins a message's octets and `accept` puts the message into the queue: both as `QueueStore` has them.
     Who may log in: `users`, those that `service` knows, those with an access token that `tokens` takes.
     `refusal` says why mail of this sender, under this login, to this recipient is not taken, or None when it is.
-    `quotas` must be there when some client has a quota, `domains` when DNS is to be asked for those of addresses.
+    `quotas` must be there when some client has a quota, `domains` when DNS is to be asked for those of addresses,
+    `alignment` when it is to be looked at whether mail will pass DMARC.
     """
 
     clock: Callable[[], datetime]
@@ -42,6 +44,7 @@ class Front:
     tokens: TokenLogins | None = None
     quotas: Quotas | None = None
     domains: DomainChecks | None = None
+    alignment: AlignmentWatch | None = None
 
 
 def refused(peer: Peer, reply: str, about: str) -> SubmissionRefused:

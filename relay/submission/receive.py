@@ -31,6 +31,7 @@ from relay.mail.status import Reply
 from relay.policy.clients import LineEnds
 from relay.settings import LongLines, SubmissionSettings
 from relay.submission import replies
+from relay.submission.alignment import Submitted
 from relay.submission.content import Content, Rules
 from relay.submission.data import DataReader
 from relay.submission.front import Front, refused
@@ -201,6 +202,9 @@ class Incoming:
             if self._transaction.spending is not None:
                 await self._transaction.spending.accept()
             self._tell(stored)
+            watch = self._receiver.front.alignment
+            if watch is not None and not watch.refuse:
+                watch.note(self._submitted)
         except Exception as error:  # noqa: BLE001  it is ours: a client that hears otherwise sends it once more
             self._receiver.front.emit(DefectFound("submission", repr(error)))
         return replies.queued(self._keeper.name)
@@ -234,14 +238,28 @@ class Incoming:
         keeper = self._keeper
         try:
             await self._store(self._content.end())
-            if self.problem is None:
+            refusal = self.problem or await self._refusal()
+            if refusal is None:
                 message = await self._message()
                 await self._receiver.front.accept(message)
                 return message
+            await keeper.drop()
+            return refusal
         except Exception as error:  # noqa: BLE001  whatever it was, the client hears that it is not stored
             await keeper.fail(error)
         await keeper.drop()
         return self.problem or replies.INTERNAL_ERROR
+
+    async def _refusal(self) -> Reply | None:
+        """Why it is refused for what would become of it at the receivers, when that is to be looked at first."""
+        watch = self._receiver.front.alignment
+        return await watch.refusal(self._submitted) if watch is not None and watch.refuse else None
+
+    @property
+    def _submitted(self) -> Submitted:
+        transaction = self._transaction
+        recipients = tuple(transaction.recipients.values())
+        return Submitted(self._content.header, transaction.mail.sender, recipients, self._client.peer.login)
 
     async def _message(self) -> NewMessage:
         """What is put into the queue. Raises StoreUnavailable."""

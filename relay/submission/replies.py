@@ -196,6 +196,12 @@ def author_refused(problem: str) -> Reply:
     return _reply(550, f"5.7.1 Author not allowed: {printable(problem)}")
 
 
+def would_fail_dmarc(domain: str, request: str, reason: str) -> Reply:
+    """A message that receivers are asked to keep from its readers. RFC 7372 section 3.3."""
+    what = f"{domain} asks receivers to {request} mail that fails DMARC, as this would"
+    return _reply(550, f"5.7.26 {printable(f'{what} ({reason})', _MAX_TEXT - 10)}")
+
+
 def wire(reply: Reply) -> bytes:
     """The reply as it goes out: ASCII only, no line over 512 octets, no control characters."""
     return _wire(reply.code, reply.lines)

@@ -53,15 +53,16 @@ def message(size: int) -> bytes:
     return (HEADER + b"\r\n" + body)[: size - 2] + b"\r\n"
 
 
-def median_us(call: Callable[[], object]) -> float:
-    """CPU of one call."""
-    times = []
+def medians_us(*calls: Callable[[], object]) -> list[float]:
+    """CPU of one of each of the calls, measured in turn: what slows the machine down slows all of them."""
+    times: list[list[float]] = [[] for _ in calls]
     for _ in range(ROUNDS):
-        start = time.process_time_ns()
-        for _ in range(CALLS):
-            call()
-        times.append((time.process_time_ns() - start) / CALLS / 1000)
-    return statistics.median(times)
+        for call, taken in zip(calls, times, strict=True):
+            start = time.process_time_ns()
+            for _ in range(CALLS):
+                call()
+            taken.append((time.process_time_ns() - start) / CALLS / 1000)
+    return [statistics.median(taken) for taken in times]
 
 
 def key_of(private: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey, folder: str) -> SigningKey:
@@ -99,8 +100,7 @@ def compare(key: SigningKey) -> None:
     signer = Signer(KeyTable([key]))
     for size in (2_000, 5_000, 100_000):
         octets = message(size)
-        raw = median_us(partial(key.sign, octets_signed(key, octets)))
-        whole = median_us(partial(sign, signer, octets))
+        raw, whole = medians_us(partial(key.sign, octets_signed(key, octets)), partial(sign, signer, octets))
         told = f"raw {raw:6.1f}  signature {whole:6.1f}  ratio {whole / raw:4.2f}"
         print(f"{key.algorithm.value:>14} {size // 1000:>4} KB  {told}")
 

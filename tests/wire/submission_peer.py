@@ -22,6 +22,7 @@ from relay.policy.clients import Headers
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import BodyWriter
 from relay.settings import HostPort, ListenerSettings, Settings, SubmissionSettings
+from relay.submission.alignment import AlignmentWatch
 from relay.submission.callback import LoginService
 from relay.submission.domains import DomainChecks
 from relay.submission.jwks import TokenLogins
@@ -184,6 +185,7 @@ class Wanted:
     asking: ssl.SSLContext | None = None  # for listeners that ask for a certificate
     inherited: InheritedSockets = field(default_factory=dict)
     domains: DomainChecks | None = None
+    alignment: Callable[[Callable[[Event], None]], AlignmentWatch] | None = None  # given the place to report to
     loopback_trusted: bool = True
     clock: Callable[[], datetime] = lambda: NOW
     refusal: Callable[[Address | None, str | None, Address], str | None] = lambda _sender, _login, _recipient: None
@@ -236,6 +238,7 @@ async def running(folder: Path, wanted: Wanted | None = None) -> AsyncGenerator[
         tokens=wanted.tokens,
         quotas=quotas,
         domains=wanted.domains,
+        alignment=None if wanted.alignment is None else wanted.alignment(emit),
     )
     server = SubmissionServer(settings, HOSTNAME, front)
     try:

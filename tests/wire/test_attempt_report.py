@@ -18,6 +18,7 @@ from relay.lab.site import SitePage
 from relay.lab.zones import Fault
 from relay.mail.message import TlsDemand
 from relay.policy.override import Override, OverrideLevel, OverrideMode, Overrides
+from relay.policy.routing import Entry, Hop, Place, Routes
 from relay.policy.sts import StsMode
 from relay.policy.tls_failure import ReportResult
 from relay.policy.tls_report import PolicyType, Tally
@@ -297,3 +298,24 @@ async def test_a_next_hop_is_told_at_its_own_name() -> None:
         there.publish("smart.test", f'@ A {address}\n_mta-sts TXT "v=STSv1; id=1;"\nmta-sts A 127.0.0.1')
         assert await there.send("b@a.test", "c@b.test") == ["delivered 2.0.0 smart.test verified"] * 2
         assert told(tallies, "smart.test") == ["sts . ok"]
+
+
+@pytest.mark.asyncio
+async def test_a_route_by_mail_hosts_is_told_at_its_names() -> None:
+    """The first one's answer is forged; whose it was is known all the same."""
+
+    def routes(port: int) -> Routes:
+        hop = Hop("smart", (Place("one.test", port), Place("two.test", port)), mx=True)
+        return Routes((Entry("smart", hop, ("*",)),))
+
+    async with world(routes=routes) as there:
+        tallies: list[Tally] = []
+        there.tools = replace(there.tools, count=tallies.extend)
+        await there.domain("one.test", OK, leaf=Leaf.GOOD, dane=True)
+        await there.domain("two.test", OK, leaf=Leaf.GOOD, dane=True)
+        there.zones.set_fault("one.test", "MX", Fault.BOGUS)
+        assert await there.send("b@a.test") == ["delivered 2.0.0 mx1.two.test verified"]
+        assert [(one.domain, one.policy.type.value, one.fault and one.fault.result.value) for one in tallies] == [
+            ("one.test", "no-policy-found", "dnssec-invalid"),
+            ("two.test", "tlsa", None),
+        ]

@@ -145,6 +145,10 @@ async def test_mail_of_others_goes_as_it_is(tmp_path: Path) -> None:
         await there.attempt(make_claim("b@a.test", body=body))
         assert sink.received[0].octets == body
         assert there.events == []
+        path = tmp_path / "body"
+        path.write_bytes(body + b"Hi.\r\n" * 100_000)
+        await there.attempt(replace(make_claim("b@a.test"), body=FileBody(path, path.stat().st_size)))
+        assert sink.received[1].octets == path.read_bytes()
 
 
 async def test_without_keys_nothing_is_read_for_signatures() -> None:

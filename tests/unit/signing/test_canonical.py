@@ -83,8 +83,8 @@ def test_any_body_in_any_pieces(pieces: list[bytes]) -> None:
 
 def test_the_header_of_the_rfc() -> None:
     names = frozenset({b"a", b"b"})
-    assert fields_of(EXAMPLE_HEADER, True, names) == {b"a": [b"a:X\r\n"], b"b": [b"b:Y Z\r\n"]}
-    assert fields_of(EXAMPLE_HEADER, False, names) == {b"a": [b"A: X\r\n"], b"b": [b"B : Y\t\r\n\tZ  \r\n"]}
+    assert fields_of(EXAMPLE_HEADER, True, names) == ([b"a", b"b"], [b"a:X\r\n", b"b:Y Z\r\n"])
+    assert fields_of(EXAMPLE_HEADER, False, names) == ([b"a", b"b"], [b"A: X\r\n", b"B : Y\t\r\n\tZ  \r\n"])
 
 
 FIELDS = [  # header, relaxed, simple
@@ -104,7 +104,7 @@ FIELDS = [  # header, relaxed, simple
 @pytest.mark.parametrize(("header", "relaxed", "simple"), FIELDS)
 def test_fields(header: bytes, relaxed: list[bytes], simple: list[bytes]) -> None:
     for canonical, expected in ((True, relaxed), (False, simple)):
-        assert fields_of(header, canonical, frozenset({b"from"})).get(b"from", []) == expected
+        assert fields_of(header, canonical, frozenset({b"from"})) == ([b"from"] * len(expected), expected)
 
 
 @given(OCTETS.map(lambda octets: octets.replace(b"a", b"From: a").replace(b"b:", b"\r\nto: b")))
@@ -114,8 +114,5 @@ def test_any_header(octets: bytes) -> None:
     if octets.startswith(b"\r\n"):
         header = b""
     names = frozenset({b"from", b"to"})
-    for name in names:
-        expected = [field for field in fields if name_of(field) == name and b":" in field]
-        expected = [field for field in expected if not field.startswith((b" ", b"\t"))]
-        found = fields_of(header, True, names).get(name, [])
-        assert found == [relaxed_field(field) + b"\r\n" for field in expected]
+    expected = [field for field in fields if name_of(field) in names and b":" in field and field[:1] not in b" \t"]
+    assert fields_of(header, True, names)[1] == [relaxed_field(field) + b"\r\n" for field in expected]

@@ -1,0 +1,44 @@
+"""Builds what `relay explain --from` needs, from the same parts and settings as the service. It asks DNS alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from relay.lookup.alignment import Asked
+from relay.lookup.resolver import Resolver
+from relay.mail.address import Address
+from relay.policy.alignment import Alignment, Facts, judge
+from relay.policy.routing import PREFIX
+from relay.reception import alignment_finder
+from relay.settings import Settings
+from relay.signing.keys import KeyTable, SigningKey, load_key
+
+_ANYBODY = Address("", "invalid", "invalid")  # a recipient whom only a route for all can mean
+
+
+@dataclass(frozen=True, slots=True)
+class FromExplained:
+    """What is known, what follows, and which keys of the settings cannot be used, in sentences."""
+
+    now: datetime
+    facts: Facts
+    found: Alignment
+    unusable_keys: tuple[str, ...]
+
+
+async def explain_from(
+    settings: Settings, hostname: str, domain: str, sender: Address | None, now: datetime
+) -> FromExplained:
+    """Whether mail with this domain in From, from this envelope sender, will pass DMARC."""
+    loaded = [load_key(given) for given in settings.dkim_key]
+    keys = KeyTable([key for key in loaded if isinstance(key, SigningKey)])
+    smart_host = settings.routes.destination(sender, None, _ANYBODY).startswith(PREFIX)
+    resolver = Resolver(settings.dns.nameservers, settings.dns.timeout)
+    try:
+        finder = alignment_finder(settings, hostname, resolver, lambda: keys)
+        facts = await finder.find(Asked(domain, sender, smart_host))
+    finally:
+        await resolver.close()
+    unusable = tuple([key.reason for key in loaded if not isinstance(key, SigningKey)])
+    return FromExplained(now, facts, judge(facts), unusable)
