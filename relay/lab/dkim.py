@@ -1,4 +1,4 @@
-"""The lab's DKIM key: what Relay signs with, and what DNS has of it. RFC 8463 (Ed25519)."""
+"""The lab's DKIM key: what Relay signs with, and what DNS has of it. RFC 8463 (Ed25519), RFC 8460 section 3 (`s=`)."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ def make_key(path: Path) -> str:
     path.touch(0o600)
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return f"v=DKIM1; k=ed25519; p={base64.b64encode(public).decode()}"
+    return f"v=DKIM1; k=ed25519; s=email:tlsrpt; p={base64.b64encode(public).decode()}"

@@ -113,8 +113,10 @@ def _faults_of_mail(message: Message, report: Arrived, file_name: str, domain: s
     subject = " ".join(str(message["Subject"]).split())
     written = _SUBJECT.fullmatch(subject)
     named = _FILE_NAME.fullmatch(file_name)
+    signature = "".join(str(message["DKIM-Signature"]).split())
     faults = {
-        "no DKIM-Signature of the submitter": f"d={SUBMITTER};" not in str(message["DKIM-Signature"]).replace(" ", ""),
+        "no DKIM-Signature of the submitter": f";d={SUBMITTER};" not in signature,
+        "a DKIM-Signature with l=": ";l=" in signature,  # RFC 8460 section 3
         f"it is {message.get_content_type()}": message.get_content_type() != "multipart/report",
         "no report-type=tlsrpt": message.get_param("report-type") != "tlsrpt",
         f"TLS-Report-Submitter {message['TLS-Report-Submitter']}": message["TLS-Report-Submitter"] != SUBMITTER,

@@ -106,6 +106,7 @@ def changed(header: str, text: str | None) -> dict[str, str]:
     [
         (mailed(changed("DKIM-Signature", None)), "no DKIM-Signature of the submitter"),
         (mailed(changed("DKIM-Signature", "v=1; d=b.test; s=lab; b=")), "no DKIM-Signature of the submitter"),
+        (mailed(changed("DKIM-Signature", HEADER["DKIM-Signature"] + "; l=9")), "a DKIM-Signature with l="),
         (mailed(changed("From", "<tls@b.test>")), "From <tls@b.test>"),
         (mailed(changed("Subject", "Report")), "Subject Report"),
         (mailed(changed("TLS-Required", None)), "no TLS-Required: No"),
