@@ -50,6 +50,10 @@ TOLD: Mapping[str, tuple[str, ...]] = {
     "no-policy-garbage": ("no-policy-found validation-failure",),
     "no-policy-stall": ("no-policy-found validation-failure",),
     "greylisted": ("no-policy-found ok x2",),
+    "one-of-two-refused": _NONE_OK,
+    "lost-after-final-dot": ("no-policy-found ok x2",),
+    "route-mx": _NONE_OK,
+    "tls-lost": ("no-policy-found ok x2", "day 2: no-policy-found starttls-not-supported"),
     "null-mx": (),
     "host-down": _NONE_OK,  # a host that is down has no TLS to tell of
     # MTA-STS: sessions.
@@ -102,6 +106,7 @@ TOLD: Mapping[str, tuple[str, ...]] = {
         "sts ok", "sts sts-policy-fetch-error", "sts certificate-expired",
         "day 2: sts sts-policy-fetch-error", "day 2: sts certificate-expired",
     ),
+    "sts-then-cert-healed-late": ("sts certificate-expired x2", "day 2: sts ok"),
     "sts-then-none": ("sts certificate-expired", "no-policy-found ok"),
     # DANE: the policy domain is that of the host.
     "dane-good": _TLSA_OK,
@@ -119,19 +124,25 @@ TOLD: Mapping[str, tuple[str, ...]] = {
     "dane-unsigned-zone": _NONE_OK,
     "dane-servfail": _kept_back("tlsa mx dnssec-invalid"),
     "dane-bogus": _kept_back("tlsa mx dnssec-invalid"),
+    "dane-bogus-host-second": ("no-policy-found dnssec-invalid", "tlsa mx2 ok"),
     "dane-domain": ("tlsa ok",),
     "dane-alias-target": _TLSA_OK,
     "dane-alias-original": ("tlsa mail ok",),
+    "override-dane-only-unusable": _kept_back("tlsa mx tlsa-invalid"),
     "override-dane-only-none": _kept_back("tlsa mx dane-required"),
     # DANE and MTA-STS: each for itself.
     "dane-sts-both-good": (*_TLSA_OK, *_STS_OK),
     "dane-mismatch-sts-good": _kept_back("tlsa mx validation-failure", "sts ok"),
+    "dane-good-sts-bad": _kept_back("tlsa mx ok", "sts certificate-not-trusted"),
+    "dane-good-sts-not-listed": _kept_back("sts validation-failure"),  # no session, so nothing of the records
     "dane-good-sts-testing": (*_TLSA_OK, "sts certificate-not-trusted"),
+    "dane-unusable-sts-bad": _kept_back("tlsa mx tlsa-invalid", "sts certificate-not-trusted"),
     "dane-sts-one-host-each": ("tlsa mx validation-failure", "sts certificate-expired", "sts ok x2"),
     # What the sender or the operator asks for changes nothing of what is published.
     "tls-waived-sts-bad-cert": ("sts certificate-expired",),
     "tls-waived-dane": ("tlsa mx validation-failure",),
     "requiretls-dane": _TLSA_OK,
+    "requiretls-not-offered": _STS_OK,
     "override-opportunistic": ("sts certificate-expired",),
     "override-none": (),  # STARTTLS is left alone: nothing was seen of it
     "override-verify-self-signed": (),  # the demand that broke off the handshake is our own
