@@ -15,7 +15,7 @@ import aiohttp
 
 from relay.guard import AddressGuard
 from relay.https_fault import https_fault
-from relay.lookup.guarded import GuardedResolver
+from relay.lookup.guarded import USER_AGENT, GuardedResolver
 from relay.lookup.resolver import Resolver
 from relay.policy.sts import (
     MAX_POLICY_OCTETS,
@@ -81,7 +81,7 @@ class PolicyFetcher:
         async with (
             aiohttp.ClientSession(
                 connector=connector,
-                headers={"Accept": "text/plain", "Accept-Encoding": "identity"},
+                headers={"Accept": "text/plain", "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # `fetch` has one for all
                 trust_env=False,  # no proxies, no .netrc

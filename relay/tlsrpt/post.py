@@ -17,7 +17,7 @@ from yarl import URL
 
 from relay.guard import AddressGuard
 from relay.https_fault import https_fault
-from relay.lookup.guarded import GuardedResolver
+from relay.lookup.guarded import USER_AGENT, GuardedResolver
 from relay.lookup.resolver import Resolver
 from relay.policy.tlsrpt_record import HttpsTo
 
@@ -94,7 +94,7 @@ class Poster:
         async with (
             aiohttp.ClientSession(
                 connector=connector,
-                headers={"Content-Type": MEDIA_TYPE, "Accept-Encoding": "identity"},
+                headers={"Content-Type": MEDIA_TYPE, "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # `post` has one for all
                 trust_env=False,  # no proxies, no .netrc
