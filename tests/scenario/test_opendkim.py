@@ -50,7 +50,7 @@ def with_one_space(octets: bytes) -> bool:
 
 @pytest.mark.parametrize("canonicalization", Canonicalization)
 def test_every_signature_verifies(canonicalization: Canonicalization, tmp_path: Path) -> None:
-    """In all forms: every message if all blanks are forgiven, or else some of them."""
+    """In all forms: every message in the usual one, a third of them in the others."""
     by = signer(canonicalization)
     chosen = {name: normalise(octets) for name, octets in MESSAGES.items()}
     if canonicalization is not Canonicalization.RELAXED_RELAXED:
