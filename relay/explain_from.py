@@ -12,7 +12,7 @@ from relay.policy.alignment import Alignment, Facts, judge
 from relay.policy.routing import PREFIX
 from relay.reception import alignment_finder
 from relay.settings import Settings
-from relay.signing.keys import KeyTable, SigningKey, load_key
+from relay.signing.keys import load_keys
 
 _ANYBODY = Address("", "invalid", "invalid")  # a recipient whom only a route for all can mean
 
@@ -31,8 +31,7 @@ async def explain_from(
     settings: Settings, hostname: str, domain: str, sender: Address | None, now: datetime
 ) -> FromExplained:
     """Whether mail with this domain in From, from this envelope sender, will pass DMARC."""
-    loaded = [load_key(given) for given in settings.dkim_key]
-    keys = KeyTable([key for key in loaded if isinstance(key, SigningKey)])
+    keys, unusable = load_keys(settings.dkim_key)
     smart_host = settings.routes.destination(sender, None, _ANYBODY).startswith(PREFIX)
     resolver = Resolver(settings.dns.nameservers, settings.dns.timeout)
     try:
@@ -40,5 +39,4 @@ async def explain_from(
         facts = await finder.find(Asked(domain, sender, smart_host))
     finally:
         await resolver.close()
-    unusable = tuple([key.reason for key in loaded if not isinstance(key, SigningKey)])
-    return FromExplained(now, facts, judge(facts), unusable)
+    return FromExplained(now, facts, judge(facts), tuple([key.reason for key in unusable]))

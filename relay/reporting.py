@@ -37,9 +37,9 @@ _REST_SECONDS = 60.0  # after the store could not be used
 def reporter(settings: Settings) -> Reporter | None:
     """Who reports; None: nobody does."""
     given = settings.tlsrpt
-    if not given.organization or given.contact is None:
+    if given.report_domain is None or given.contact is None:
         return None
-    return Reporter(given.organization, str(given.contact), (given.sender or given.contact).domain)
+    return Reporter(given.organization, str(given.contact), given.report_domain)
 
 
 def mailer(settings: Settings) -> Submitter | None:

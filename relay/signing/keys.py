@@ -155,3 +155,10 @@ class KeyTable:
             domain = domain.partition(".")[2]
             found = tuple(key for key in self._by_domain.get(domain, ()) if key.subdomains)
         return found
+
+
+def load_keys(given: Iterable[DkimKeySettings]) -> tuple[KeyTable, tuple[UnusableKey, ...]]:
+    """The keys of all tables [[dkim_key]] that can be used, and what is wrong with the others. As `load_key`."""
+    loaded = [load_key(one) for one in given]
+    table = KeyTable(one for one in loaded if isinstance(one, SigningKey))
+    return table, tuple([one for one in loaded if isinstance(one, UnusableKey)])
