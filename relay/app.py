@@ -115,7 +115,7 @@ class App:
         self._reporting = Reporting(settings, folder, clock, self._emit, self._metrics.count_session)
         self._stack = AsyncExitStack()
         self.failed = asyncio.Event()  # a part that must run for ever has ended
-        self.hung_up = asyncio.Event()  # SIGHUP: look at the files now
+        self._hearers: list[asyncio.Event] = []
 
     async def start(self) -> tuple[HostPort, ...]:
         """Begin to take and deliver mail. Returns the addresses where mail is taken."""
@@ -129,6 +129,16 @@ class App:
         """Take nothing more, finish what is under way within the grace time, and put everything away."""
         await self._stack.aclose()
         self._emit(ServiceStopped())
+
+    def hang_up(self) -> None:
+        """SIGHUP: look at the files now."""
+        for event in self._hearers:
+            event.set()
+
+    def _hearer(self) -> asyncio.Event:
+        """What `hang_up` sets: one for each part, for of several that share one the first clears it for all."""
+        self._hearers.append(asyncio.Event())
+        return self._hearers[-1]
 
     async def _start(self) -> tuple[HostPort, ...]:
         settings = self._settings
@@ -173,7 +183,7 @@ class App:
         self._spawn_chores(resolver, finder, memories, reception)
         self._spawn("TLS reports", partial(self._reporting.send, self._ways(resolver, roots_pem)))
         self._stack.push_async_callback(server.stop, STOP_GRACE)
-        self._spawn("certificate", partial(reception.renew, server, self.hung_up))
+        self._spawn("certificate", partial(reception.renew, server, self._hearer()))
         addresses = await server.start()
         admin.stage = Stage.SERVING
         self._stack.callback(admin.leave)
@@ -262,7 +272,7 @@ class App:
         settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
-        signing = SigningDesk(settings, self._clock, self._emit, self.hung_up)
+        signing = SigningDesk(settings, self._clock, self._emit, self._hearer)
         self._keys = signing.keys
         for what, work in signing.work:
             self._spawn(what, work)
@@ -342,7 +352,7 @@ async def _serve(app: App) -> int:
     loop = asyncio.get_running_loop()
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, app.hung_up.set)
+    loop.add_signal_handler(signal.SIGHUP, app.hang_up)
     await app.start()
     waits = [asyncio.create_task(event.wait()) for event in (stopping, app.failed)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
