@@ -101,7 +101,7 @@ class Reporting:
     async def close(self) -> None:
         """Write down what is in memory alone."""
         if self._is_on:
-            await self._counts.close()
+            await self._counts.write()
             await self._store.close()
 
     async def tidy(self) -> None:
@@ -147,7 +147,7 @@ class Reporting:
                 unique=lambda: str(ways.new_id()),
                 clock=self._clock,
                 emit=self._emit,
-                flush=self._counts.close,
+                flush=self._counts.write,
             )
         )
 
