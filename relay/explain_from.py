@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from relay.lookup.alignment import Asked
 from relay.lookup.resolver import Resolver
 from relay.mail.address import Address
-from relay.policy.alignment import Alignment, Facts, judge
+from relay.policy.alignment import WARNED, Alignment, Facts, Kind, judge
 from relay.policy.routing import PREFIX
 from relay.reception import alignment_finder
 from relay.settings import Settings
@@ -39,4 +39,7 @@ async def explain_from(
         facts = await finder.find(Asked(domain, sender, smart_host))
     finally:
         await resolver.close()
-    return FromExplained(now, facts, judge(facts), tuple([key.reason for key in unusable]))
+    found = judge(facts)
+    if found.kind in WARNED and any(key.domain == domain for key in unusable):
+        found = replace(found, kind=Kind.UNKNOWN)  # the service may be able to read it
+    return FromExplained(now, facts, found, tuple([key.reason for key in unusable]))

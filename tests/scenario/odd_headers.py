@@ -285,6 +285,8 @@ def _long() -> dict[str, bytes]:
             b"Cc: " + b",\r\n\t".join(b"Name %d <n%d@real.test>" % (n, n) for n in range(500)) + b"\r\n"
         ),
         "subject-folded-10k": message(b"Subject:" + b"\r\n word word word word" * 500 + b"\r\n"),
+        "subject-one-line-1500": message(b"Subject: " + b"fifteen " * 187 + b"\r\n"),
+        "references-one-line-5000": message(b"References: " + b"<a@b.test> " * 450 + b"\r\n"),
         "subject-900": message(b"Subject: " + b"nine" * 225 + b"\r\n"),
         "header-60k": message(b"".join(b"X-%d: " % n + b"v" * 900 + b"\r\n" for n in range(60))),
     }
