@@ -35,7 +35,7 @@ async def test_a_warning_and_a_refusal(tmp_path: Path) -> None:
         "route": [{"name": "away", "action": "discard", "recipient_domains": ["t.test"]}],
     }
     try:
-        async with running(tmp_path / "warn", **sections) as here:
+        async with running(tmp_path / "warn", alignment={"check": "warn"}, **sections) as here:
             for domain in (b"ours.test", b"lost.test"):
                 assert (await here.send(b"From: a@%s\r\n\r\nx\r\n" % domain)).startswith(b"250 ")
             await here.until(lambda: len(here.seen(AlignmentWarning)) == 2)
