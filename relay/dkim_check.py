@@ -16,5 +16,9 @@ async def look_at_keys(settings: Settings, resolver: Resolver) -> list[Finding]:
     keys, unusable = load_keys(settings.dkim_key)
     checked = await check_keys(resolver, keys, settings.tlsrpt.report_domain)
     exposed = [given.key_file for given in settings.dkim_key if readable_by_others(given.key_file)]
-    found = dkim_findings.keys(checked, [one.reason for one in unusable])
-    return [*found, *dkim_findings.short(keys.all), *map(dkim_findings.exposed, exposed)]
+    return [
+        *dkim_findings.keys(checked, [one.reason for one in unusable]),
+        *dkim_findings.short(keys.all),
+        *map(dkim_findings.exposed, exposed),
+        *dkim_findings.any_author(settings.client, keys.all),
+    ]
