@@ -31,11 +31,10 @@ class SigningDesk:
         self.sign: Sign | None = None
         self.keys: Callable[[], KeyTable] = KeyTable
         self.work: tuple[tuple[str, Callable[[], Coroutine[Any, Any, None]]], ...] = ()
-        signing = signing_of(settings, emit)
+        watch = KeyWatch(settings, clock, emit)
+        signing = signing_of(settings, emit, watch.usable)
         if signing is None:
             return
-        watch = KeyWatch(settings, clock, emit)
-        signing.signer.usable = watch.usable
         self.sign = signing.sign
         self.keys = lambda: signing.signer.keys
         self.work = (
