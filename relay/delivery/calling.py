@@ -83,9 +83,9 @@ class Caller:
         if session is None:
             return
         verdict = self._judged(session.observed, need)
-        if session.observed.handshake is None:  # else it is counted
-            self._count(call, session.observed, verdict)
         try:
+            if session.observed.handshake is None:  # else it is counted
+                self._count(call, session.observed, verdict)
             # It may write to disk, so before the message: nothing must take time between its 250 and our commit.
             await self._remember(session.observed, need, verdict)
             if isinstance(verdict, Refuse) or await self._logged_in(session, need, verdict):

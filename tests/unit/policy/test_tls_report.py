@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from judged import (
     CA,
@@ -320,7 +320,7 @@ def test_the_reason_is_short_and_printable_whatever_a_host_says() -> None:
 # Laws
 
 
-@many
+@settings(many, max_examples=80)  # each verifies its chain twice
 @given(evidences, sessions)
 def test_what_the_verdict_has_proven_needs_no_second_look(e: Evidence, s: ObservedSession) -> None:
     assert of_session(e, s, decide(e, s, TRUST), TRUST) == of_session(e, s, None, TRUST)
