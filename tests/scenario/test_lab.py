@@ -234,7 +234,7 @@ def test_every_scenario_is_as_expected() -> None:
     assert set(result["scenarios"][0]) == {"name", "publishes", "expected", "seen", "code", "tls", "seconds", "ok"}
     assert "Traceback" not in done.stderr
     assert "never retrieved" not in done.stderr
-    assert after.ru_utime - before.ru_utime < 30  # of computing: others may be at work on this machine
+    assert after.ru_utime - before.ru_utime < 40  # of computing: others may be at work on this machine
 
 
 @pytest.mark.parametrize(("fault", "names"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
