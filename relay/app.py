@@ -60,7 +60,7 @@ from relay.mail.record import Attempted
 from relay.policy.chain import Roots
 from relay.queue.sqlite import SqliteStore
 from relay.queue.store import StoreUnavailable
-from relay.reception import Reception, keys_to_sign_with
+from relay.reception import Reception
 from relay.reporting import Reporting, Ways
 from relay.rerouting import chosen_route
 from relay.settings import HostPort, Settings
@@ -164,8 +164,7 @@ class App:
         own_name = own_mx_name(settings, self._hostname, ports_of(inherited))
         worker = self._worker(resolver, finder, memories, roots_pem, own_name)
         look_up = partial(find_destination, resolver)
-        keys = keys_to_sign_with(settings)
-        alignment = reception.watch_alignment(resolver, self._hostname, lambda: keys, self._metrics.count_alignment)
+        alignment = reception.watch_alignment(resolver, self._hostname, self._keys, self._metrics.count_alignment)
         front = reception.front(self._new_id, self._store.new_body, worker.admit, look_up, alignment)
         server = SubmissionServer(settings, self._hostname, front)
         admin = self._admin(worker, server.intake)
@@ -274,6 +273,7 @@ class App:
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
         signing = SigningDesk(settings, self._clock, self._emit, self.hung_up)
+        self._keys = signing.keys
         for what, work in signing.work:
             self._spawn(what, work)
         tools = Tools(

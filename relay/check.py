@@ -23,6 +23,7 @@ from relay.delivery.credentials import Login
 from relay.delivery.wire import wording
 from relay.disk_table import aside
 from relay.dkim_check import look_at_keys
+from relay.dmarc_check import look_at_domains
 from relay.finding import Finding, fail, ok, warn
 from relay.findings import Address, Called, DnssecSeen, FolderSeen
 from relay.guard import AddressGuard
@@ -256,6 +257,10 @@ async def _dkim(at: Scene) -> list[Finding]:
     return await look_at_keys(at.settings, at.resolver)
 
 
+async def _dmarc(at: Scene) -> list[Finding]:
+    return await look_at_domains(at.settings, at.hostname, at.now)
+
+
 async def _reports(at: Scene) -> list[Finding]:
     domain = at.settings.tlsrpt.report_domain
     return [] if domain is None else [findings.tls_reports(domain, signed=at.settings.unsigned_reports is None)]
@@ -399,6 +404,7 @@ CHECKS: tuple[Callable[[Scene], Awaitable[list[Finding]]], ...] = (
     _users,
     _logins,
     _dkim,
+    _dmarc,
     _reports,
     _open_files,
     _listeners,

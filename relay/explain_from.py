@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from relay.lookup.alignment import Asked
 from relay.lookup.resolver import Resolver
 from relay.mail.address import Address
-from relay.policy.alignment import Alignment, Facts, judge
+from relay.policy.alignment import WARNED, Alignment, Facts, Kind, judge
 from relay.policy.routing import PREFIX
 from relay.reception import alignment_finder
 from relay.settings import Settings
@@ -31,8 +31,8 @@ async def explain_from(
     settings: Settings, hostname: str, domain: str, sender: Address | None, now: datetime
 ) -> FromExplained:
     """Whether mail with this domain in From, from this envelope sender, will pass DMARC."""
-    loaded = [load_key(given) for given in settings.dkim_key]
-    keys = KeyTable([key for key in loaded if isinstance(key, SigningKey)])
+    loaded = [(given, load_key(given)) for given in settings.dkim_key]
+    keys = KeyTable([key for _, key in loaded if isinstance(key, SigningKey)])
     smart_host = settings.routes.destination(sender, None, _ANYBODY).startswith(PREFIX)
     resolver = Resolver(settings.dns.nameservers, settings.dns.timeout)
     try:
@@ -40,5 +40,8 @@ async def explain_from(
         facts = await finder.find(Asked(domain, sender, smart_host))
     finally:
         await resolver.close()
-    unusable = tuple([key.reason for key in loaded if not isinstance(key, SigningKey)])
-    return FromExplained(now, facts, judge(facts), unusable)
+    found = judge(facts)
+    unusable = [(given, key.reason) for given, key in loaded if not isinstance(key, SigningKey)]
+    if found.kind in WARNED and any(given.domain == domain for given, _ in unusable):
+        found = replace(found, kind=Kind.UNKNOWN)  # the service may be able to read it
+    return FromExplained(now, facts, found, tuple([reason for _, reason in unusable]))

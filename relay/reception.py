@@ -21,7 +21,7 @@ from relay.mail.message import MessageId, NewMessage
 from relay.policy.alignment import Kind
 from relay.queue.store import BodyWriter
 from relay.settings import Settings
-from relay.signing.keys import KeyTable, SigningKey, load_key
+from relay.signing.keys import KeyTable
 from relay.signing_settings import AlignmentCheck
 from relay.submission.alignment import AlignmentWatch
 from relay.submission.certificate import Certificate
@@ -156,9 +156,3 @@ def alignment_finder(
     given = settings.delivery
     guard = AddressGuard(given.allow_private_addresses)
     return AlignmentFinder(resolver, settings.sources(hostname), given.public_addresses, guard, keys)
-
-
-def keys_to_sign_with(settings: Settings) -> KeyTable:
-    """The keys of the settings whose files can be used. It reads them, and waits for the disk."""
-    loaded = (load_key(given) for given in settings.dkim_key)
-    return KeyTable([key for key in loaded if isinstance(key, SigningKey)])

@@ -13,16 +13,20 @@ from relay.delivery.signing import signing_of
 from relay.events import Emit
 from relay.key_watch import KeyWatch
 from relay.settings import Settings
+from relay.signing.keys import KeyTable
 
 
 class SigningDesk:
-    """`sign`: for deliveries; None: no mail is signed. `work`: what is to run for ever, each with its name.
+    """`sign`: for deliveries; None: no mail is signed. `keys` gives those in force.
+
+    `work`: what is to run for ever, each with its name.
 
     `clock` gives aware UTC; `hung_up`: look at files and DNS now. Raises ValueError for a key that cannot be used.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime], emit: Emit, hung_up: asyncio.Event) -> None:
         self.sign: Sign | None = None
+        self.keys: Callable[[], KeyTable] = KeyTable
         self.work: tuple[tuple[str, Callable[[], Coroutine[Any, Any, None]]], ...] = ()
         signing = signing_of(settings, emit)
         if signing is None:
@@ -30,7 +34,8 @@ class SigningDesk:
         watch = KeyWatch(settings, clock, emit)
         signing.signer.usable = watch.usable
         self.sign = signing.sign
+        self.keys = lambda: signing.signer.keys
         self.work = (
             ("keys that sign", partial(signing.renew, hung_up)),
-            ("keys that sign, in DNS", partial(watch.run, lambda: signing.signer.keys, hung_up)),
+            ("keys that sign, in DNS", partial(watch.run, self.keys, hung_up)),
         )

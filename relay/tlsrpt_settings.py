@@ -34,7 +34,8 @@ class TlsrptSettings(Section):
         default=None, description="who sends reports by mail, in a domain with a `[[dkim_key]]`; empty: `contact`"
     )
     spread: Duration = Field(
-        default=timedelta(hours=4), description="reports of a day go out in the course of this time after its end (UTC)"
+        default=timedelta(hours=4),
+        description="reports of a day go out in the course of this time after its end (UTC), a day at most",
     )
 
     @property

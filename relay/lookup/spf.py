@@ -1,7 +1,7 @@
 """Whether SPF lets an address send for a domain: the walk through the records. RFC 7208 sections 4 and 5.
 
 The grammar and the macros are in `relay.policy.spf`. A stranger writes the records, so all is bounded: ten terms that
-ask DNS, ten names for each MX or PTR, two questions without an answer, and the caller's time limit.
+ask DNS, ten names for each MX or PTR, two questions without an answer, 16 KiB of records, and the caller's time limit.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from relay.policy.spf import (
 MAX_TERMS = 10  # that ask DNS; RFC 7208 section 4.6.4
 MAX_VOID = 2  # questions without an answer, the same section
 MAX_NAMES = 10  # of one MX or PTR, the same section
+MAX_OCTETS = 16 * 1024  # of all records together: whoever writes more makes work, and a receiver may do it
 
 T = TypeVar("T")
 
@@ -78,6 +79,7 @@ class _Check:
         self._identity = identity
         self._terms = 0
         self._void = 0
+        self._octets = 0
         self._names: tuple[str, ...] | None = None  # of the address, proven
 
     async def of(self, domain: str, *, first: bool = True) -> tuple[SpfResult, str]:
@@ -107,6 +109,9 @@ class _Check:
                 record = select_record(found.records)
                 if isinstance(record, BadSpf):
                     raise _Ended(record.result, f"the SPF record of {domain}: {record.reason}")
+                self._octets += 0 if record is None else len(record.text)
+                if self._octets > MAX_OCTETS:
+                    raise _Ended(SpfResult.TEMPERROR, f"the SPF records have more than {MAX_OCTETS} octets together")
                 return record
 
     async def _redirected(self, spec: str, domain: str) -> tuple[SpfResult, str]:

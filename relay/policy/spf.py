@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from urllib.parse import quote
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -138,6 +139,7 @@ def select_record(records: Iterable[bytes]) -> SpfRecord | BadSpf | None:
     return parse_record(found[0])
 
 
+@lru_cache(maxsize=16)  # each of our addresses is looked for in the same records
 def parse_record(octets: bytes) -> SpfRecord | BadSpf:
     """Read a record that begins with its version. All of it is looked at, as RFC 7208 section 4.6 has it."""
     if len(octets) > MAX_RECORD_OCTETS:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
-from relay.mail.address import AddressError
-from relay.mail.mailboxes import parse_mailboxes
+from relay.signing.authors import domains_of
 from relay.signing.canonical import BodyHash, fields_of
 from relay.signing.fields import MAX_COLUMNS, SIGNED, choice
 from relay.signing.keys import KeyTable, SigningKey
@@ -157,7 +156,7 @@ class SigningMessage:
         chosen = choice(tuple(names))
         domains: list[str] = []
         for place in chosen.froms:
-            found = _domains_of(fields[place].partition(b":")[2])
+            found = domains_of(fields[place].partition(b":")[2])
             if isinstance(found, str):
                 self._problem = f"From cannot be read: {found}"
             else:
@@ -167,21 +166,6 @@ class SigningMessage:
             return
         self._names_tag, self._keys = chosen.tag, keys
         self._chosen = b"".join([fields[place] for place in chosen.order])
-
-
-def _domains_of(value: bytes) -> tuple[str, ...] | str:
-    """The domains of a From field; or what is wrong with it, in words."""
-    return _usual_domains_of(value) if len(value) <= 998 else _read_domains(value)
-
-
-def _read_domains(value: bytes) -> tuple[str, ...] | str:
-    try:
-        return tuple(dict.fromkeys(address.domain for address in parse_mailboxes(value).addresses))
-    except AddressError as error:
-        return str(error)
-
-
-_usual_domains_of = lru_cache(maxsize=1024)(_read_domains)  # few write most of the mail
 
 
 @lru_cache(maxsize=1024)

@@ -12,17 +12,17 @@ import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 
 from relay.events import AlignmentWarning, DefectFound, Emit
 from relay.lookup.alignment import Asked
-from relay.mail.address import Address, AddressError
+from relay.mail.address import Address
 from relay.mail.header import Header
-from relay.mail.mailboxes import parse_mailboxes
 from relay.mail.status import Reply
 from relay.policy.alignment import WARNED, Alignment, Facts, Kind, is_aligned, judge
 from relay.policy.dmarc import Dmarc, DmarcUnknown, NoDmarc
 from relay.policy.routing import PREFIX, Routes
+from relay.signing.authors import domains_of
 from relay.submission import replies
 
 MAX_PAIRS = 1000
@@ -34,7 +34,6 @@ WARN_AGAIN_SECONDS = 3600.0
 PATIENCE_SECONDS = 10.0  # of a client whose message may be refused
 _MOST_SIGNATURES = 10
 _MOST_REMEDIES = 4
-_LONGEST_REMEMBERED = 1000  # octets of a From field
 # RFC 6376 §3.5: a tag of a list, with white space anywhere around it.
 _SIGNER = re.compile(rb"(?:\A|;)\s*d\s*=\s*([A-Za-z0-9._\-]{1,253})\s*(?:;|\Z)")
 
@@ -226,19 +225,9 @@ def author_domain(value: bytes) -> str | None:
 
     RFC 9989 section 5.3.1.
     """
-    return _remembered_domain(value) if len(value) <= _LONGEST_REMEMBERED else _author_domain(value)
-
-
-def _author_domain(value: bytes) -> str | None:
-    try:
-        domains = {address.domain for address in parse_mailboxes(value).addresses}
-    except AddressError:
-        return None
-    domain = domains.pop() if len(domains) == 1 else ""
+    domains = domains_of(value)
+    domain = domains[0] if isinstance(domains, tuple) and len(domains) == 1 else ""
     return None if not domain or domain.startswith("[") else domain
-
-
-_remembered_domain = lru_cache(maxsize=1000)(_author_domain)
 
 
 def _kept(facts: Facts, found: Alignment, expires: float) -> _Kept:

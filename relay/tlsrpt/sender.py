@@ -167,6 +167,8 @@ class ReportSender:
         return found
 
     async def _record(self, domain: str) -> TlsrptRecord | _Unwanted | _Unknown:
+        if domain.startswith("["):
+            return _Unwanted("it is an address, and has no record")
         found = await self._tools.resolver.txt(f"{LABELS}.{domain}")
         if isinstance(found, LookupFailed):
             return _Unknown(found.reason)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import random
 
-from odd_headers import BODY, SUBJECT, headers, message
+from odd_headers import BODY, FROM, SUBJECT, headers, message
 
 PIECES = (64 * 1024, 256 * 1024)  # in which bodies are read, and of which BDAT is made
 _MIME = b"MIME-Version: 1.0\r\n"
@@ -39,6 +39,24 @@ def bare() -> dict[str, bytes]:
     made["bare-lf-in-header"] = message(b"Subject: one\n\ttwo\n \r\n three\r\nX-Y: z\n")
     made["bare-nul-in-header"] = message(b"Subject: one\0 two\r\n")
     return made
+
+
+def mended() -> dict[str, bytes]:
+    """Messages whose header Relay completes, or ends before a line that is no field; the envelope sender signs some."""
+    return bare() | {
+        "no-from": b"To: bob@real.test\r\n" + SUBJECT + b"\r\n" + BODY,
+        "no-header": b"\r\n" + BODY,
+        "no-header-no-blank-line": b"only text\r\nof two lines\r\n",
+        "no-octets": b"",
+        "stray-line": FROM + SUBJECT + b"this is no field\r\nX-Y: z\r\n\r\n" + BODY,
+        "stray-line-last": FROM + SUBJECT + b"this is no field\r\n",
+        "stray-colon": FROM + SUBJECT + b": x\r\n\r\n" + BODY,
+        "stray-blank-in-name": FROM + SUBJECT + b"X Y: z\r\n\r\n" + BODY,
+        "stray-eight-bit-name": FROM + "Größe: 1\r\n".encode() + SUBJECT + b"\r\n" + BODY,
+        "stray-mbox-line": FROM + b">From someone\r\n" + SUBJECT + b"\r\n" + BODY,
+        "blank-line-of-blanks": FROM + SUBJECT + b" \t\r\nnot yet the body\r\n\r\n" + BODY,
+        "fold-first": b" folded\r\n" + FROM + SUBJECT + b"\r\n" + BODY,
+    }
 
 
 def largest() -> bytes:
@@ -76,6 +94,9 @@ def _bodies() -> dict[str, bytes]:
         "like-a-header": b"From: x@other.test\r\nSubject: other\r\nDKIM-Signature: v=1\r\n\r\nreal body\r\n",
         "like-smtp": b"DATA\r\nMAIL FROM:<x@y.test>\r\nQUIT\r\n.RSET\r\n",
         "lines-998": (b"x" * 998 + b"\r\n") * 5,
+        "line-5000": b"x" * 5000 + b"\r\ny\r\n",
+        "line-3000-blanks": b"x  " * 1000 + b"\r\n" + b"y \t" * 1000 + b"\r\n",
+        "line-100000": b"0123456789abcde " * 6250 + b"\r\n",
         "lines-998-blanks": (b"x " * 499 + b"\r\n") * 5,
         "line-of-blanks-998": (b" " * 998 + b"\r\n") * 3 + b"x\r\n",
         "controls": bytes(code for code in range(1, 32) if code not in (10, 13)) + b"\x7f\r\n",
@@ -103,7 +124,8 @@ def _long_bodies() -> dict[str, bytes]:
     """Bodies that end near the end of a piece, and blanks and line ends that two pieces share."""
     made = {}
     for size in PIECES:
-        for by in (-2, -1, 0, 1, 2):
+        smaller = size == PIECES[0]
+        for by in (-2, -1, 0, 1, 2) if smaller else (-1, 0, 1):
             made[f"body-of-{size + by}"] = message(SUBJECT, body=_lines(size + by))
         start = len(message(SUBJECT, body=b""))
         for name, octets in {
@@ -113,7 +135,7 @@ def _long_bodies() -> dict[str, bytes]:
             "blank-line": b"\r\n \r\n\t\r\n",
             "dots": b"\r\n.\r\n..\r\n",
         }.items():
-            for before in (1, 2, 3):
+            for before in (1, 2, 3) if smaller else (2,):
                 # So that the piece of the whole message ends `before` octets into it.
                 filled = _lines(size - start - before - 2)[:-2] + b"xx"
                 made[f"at-{size}-{name}-{before}"] = message(SUBJECT, body=filled + octets + b"end\r\n")

@@ -34,6 +34,8 @@ class Service:
 [submission]
 listen = ["127.0.0.1:{self.port}"]
 {submission}
+[alignment]
+check = "off"
 [queue]
 path = "{self.queue}"
 {settings}""")

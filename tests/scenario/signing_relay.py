@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from app_here import Here, running
-from dkim_oracle import key_tables
+from dkim_oracle import DOMAINS, RECORDS, SELECTORS, key_tables
 
 from relay.lab.sink import Sink
+from relay.lab.zones import Security, Zone, Zones
 
 SESSIONS = 8
 
@@ -29,8 +30,22 @@ async def signing_relay(folder: Path, hosts: Mapping[str, int], canonicalization
         "dkim": {"canonicalization": canonicalization},
         "dkim_key": key_tables(),
     }
-    async with running(folder, **sections) as here:
-        yield here
+    zones = Zones({domain: Zone(_txt_records(domain), Security.UNSIGNED) for domain in DOMAINS})
+    nameserver = await zones.start()  # the keys are compared with DNS
+    try:
+        async with running(folder, **sections, dns={"nameservers": [str(nameserver)]}) as here:
+            yield here
+    finally:
+        await zones.stop()
+
+
+def _txt_records(domain: str) -> str:
+    """In zone-file form; a string in DNS has at most 255 octets."""
+    lines = []
+    for selector in SELECTORS:
+        text = RECORDS[f"{selector}._domainkey.{domain}"]
+        lines.append(f'{selector}._domainkey TXT "{text[:250]}" "{text[250:]}"\n')
+    return "".join(lines)
 
 
 async def submit_all(port: int, messages: Mapping[str, bytes], domains: Mapping[str, Sequence[str]]) -> None:

@@ -90,6 +90,8 @@ name = "machines"
 certificates = ["machine.test"]
 [queue]
 path = "{folder}/state"
+[alignment]
+check = "off"
 [delivery]
 next_hop = "127.0.0.1:{free_port()}"
 allow_private_addresses = true

@@ -70,6 +70,7 @@ class Life:
                 "hostname": "relay.test",
                 "submission": {"listen": ["127.0.0.1:0"]},
                 "dns": {"trust_ad": "no"},
+                "alignment": {"check": "off"},
                 "delivery": {"next_hop": f"{next_hop.host}:{next_hop.port}", "allow_private_addresses": True},
                 "retry": {"schedule": ["1s"]},
             }

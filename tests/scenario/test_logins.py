@@ -44,6 +44,7 @@ async def service(folder: Path, events: list[Event], login: dict[str, Any]) -> A
         "login": login,
         "client": [client],
         "dns": {"trust_ad": "no"},
+        "alignment": {"check": "off"},
     }
     app = App(Settings.model_validate(given), folder / "state", "relay.test", utc_now, events.append)
     (address,) = await app.start()

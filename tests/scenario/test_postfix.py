@@ -46,6 +46,8 @@ listen = ["127.0.0.1:{self.port}"]
 path = "{folder}/state"
 [tls]
 ca_file = "{folder}/ca.pem"
+[alignment]
+check = "off"
 [delivery]
 next_hop = "127.0.0.1:{next_hop}"
 allow_private_addresses = true

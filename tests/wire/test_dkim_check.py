@@ -16,13 +16,15 @@ from relay.check import look
 from relay.cli import relay
 from relay.config import load_without_files
 from relay.dkim_page import record
-from relay.finding import Level
+from relay.dmarc_check import look_at_domains
+from relay.finding import Level, ok
 from relay.lab.zones import Fault, Zone, Zones
 from relay.settings import HostPort
 from relay.signing.keygen import KeyType, new_key
 from relay.signing.keys import SigningKey, load_key
 from relay.signing_settings import DkimKeySettings
 
+NOW = datetime(2026, 3, 4, tzinfo=UTC)
 HEAD = "[dns]\nnameservers = [{dns}]\ntimeout = '1s'\n[tlsrpt]\norganization = 'Us'\ncontact = 'tls@two.test'\n"
 TABLE = "[[dkim_key]]\ndomain = '{domain}'\nselector = 's1'\nkey_file = '{file}'\n"
 
@@ -60,6 +62,23 @@ async def place(folder: Path) -> AsyncIterator[Place]:
         yield Place(folder, zones, await zones.start())
     finally:
         await zones.stop()
+
+
+@pytest.mark.asyncio
+async def test_what_relay_check_says_of_dmarc(tmp_path: Path) -> None:
+    async with place(tmp_path) as there:
+        there.zones.replace("one.test", "TXT", '"v=spf1 ip4:192.0.2.10 -all"')
+        there.zones.replace("_dmarc.one.test", "TXT", '"v=DMARC1; p=reject"')
+        there.zones.replace("s1._domainkey.two.test", "TXT")
+        given = load_without_files(there.settings, {})
+        delivery = given.delivery.model_copy(update={"public_addresses": ("192.0.2.10",)})
+        settings = given.model_copy(update={"delivery": delivery})
+        one, two = await look_at_domains(settings, "relay.test", NOW)
+        assert one == ok("dmarc", "one.test: SPF will pass")
+        assert (two.level, two.text.partition(";")[0]) == (Level.WARN, "two.test: there is no DMARC record")
+        there.zones.replace("_dmarc.two.test", "TXT", '"v=DMARC1; p=reject"')
+        _, two = await look_at_domains(settings, "relay.test", NOW)
+        assert two.level is Level.FAIL and (two.remedy or "").startswith("publish SPF of two.test, a TXT record")
 
 
 @pytest.mark.asyncio

@@ -126,6 +126,14 @@ async def test_what_is_not_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_key_that_only_the_service_can_read_may_sign(tmp_path: Path) -> None:
+    async with asking(tmp_path, public_addresses=["192.0.2.10"]) as (_, settings):
+        found = await look(settings, "other.test", "a@other.test")
+        assert (found.found.kind, explained_from.exit_code(found)) == (Kind.UNKNOWN, 2)
+        assert f"            {tmp_path}/gone.pem cannot be read: " in explained_from.page(found)
+
+
+@pytest.mark.asyncio
 async def test_the_whole_is_limited_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alignment, "LIMIT_SECONDS", 0.1)
     async with asking(tmp_path) as (zones, settings):

@@ -171,6 +171,18 @@ async def test_a_result_that_depends_on_the_mailbox_says_so() -> None:
 
 
 @pytest.mark.asyncio
+async def test_records_that_are_long_together_are_not_read() -> None:
+    long = '" "'.join(["ip4:203.0.113.0/24 " * 13] * 30)
+    lines = [f'l{n} TXT "v=spf1 " "{long}" "include:l{n + 1}.spf.test -all"' for n in range(5)]
+    async with resolving(Zones({"spf.test": Zone("\n".join(lines))})) as resolver:
+        found = await check_host(resolver, "192.0.2.1", Identity("ann", "l0.spf.test", "mx.example.org"))
+        assert (found.result, found.reason) == (
+            SpfResult.TEMPERROR,
+            "the SPF records have more than 16384 octets together",
+        )
+
+
+@pytest.mark.asyncio
 async def test_a_record_that_fans_out_is_bounded() -> None:
     zones = Zones({"spf.test": Zone(OWN)})
     async with resolving(zones) as resolver:

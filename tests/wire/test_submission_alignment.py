@@ -20,7 +20,10 @@ from relay.guard import AddressGuard
 from relay.lab.zones import Fault, Zone, Zones
 from relay.lookup.alignment import AlignmentFinder, Asked
 from relay.lookup.resolver import Resolver
+from relay.mail.address import parse_address
+from relay.mail.handed import Accepted, Declined, HandedIn
 from relay.mail.header import Header
+from relay.mail.message import NOTHING_ASKED, MessageDsn
 from relay.policy.alignment import Facts, Kind
 from relay.policy.dmarc import NoDmarc
 from relay.policy.routing import ANY, Entry, Hop, Place, Routes
@@ -220,6 +223,22 @@ async def test_only_a_certain_loss_is_refused(tmp_path: Path) -> None:
             assert (await send(client, "a@bad.test", header="DKIM-Signature: d=bad.test\r\n")).startswith("250 ")
         assert len(await there.server.stored()) == 14
         assert there.counted.total() == 16 and there.counted[Kind.FAILS] == 4
+
+
+async def test_mail_by_http_is_looked_at_too(tmp_path: Path) -> None:
+    async def octets(domain: str) -> AsyncIterator[bytes]:
+        yield f"From: a@{domain}\r\nSubject: x\r\n\r\nx\r\n".encode()
+
+    async with world(tmp_path, refuse=True) as there:
+        intake, to = there.server.server.intake, parse_address(b"b@remote.test")
+        for domain in ("bad.test", "good.test"):
+            handed = HandedIn(parse_address(f"a@{domain}".encode()), (to,), MessageDsn(), NOTHING_ASKED)
+            answer = await intake.submit("127.0.0.1", "ann", handed, octets(domain), lambda: None)
+            if domain == "bad.test":
+                assert isinstance(answer, Declined) and str(answer.reply.status) == "5.7.26"
+            else:
+                assert isinstance(answer, Accepted)
+        assert there.counted == {Kind.FAILS: 1, Kind.PASSES: 1}
 
 
 async def test_mail_for_a_smart_host_has_its_addresses(tmp_path: Path) -> None:

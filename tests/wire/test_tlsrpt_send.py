@@ -108,6 +108,11 @@ async def test_domains_are_told_now(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (arrived,) = await here.sink.wait_for(1)
         message = email.message_from_bytes(arrived.octets.partition(b"\r\n.\r\n")[0], policy=email.policy.default)
         assert isinstance(message, EmailMessage)
+        signature = "".join(str(message["DKIM-Signature"]).split())  # RFC 8460 §3: it must be there
+        assert ";d=s.test;s=k;" in signature
+        assert {"from", "subject", "tls-report-domain", "tls-report-submitter"} <= set(
+            signature.lower().partition(";h=")[2].partition(";")[0].split(":")
+        )
         [_, attached] = message.iter_parts()
         report = json.loads(gzip.decompress(attached.get_content()))
         assert report["report-id"] == told["report"]

@@ -238,6 +238,14 @@ async def test_a_domain_without_a_record_is_forgotten(tmp_path: Path) -> None:
         assert here.events == [TlsReportsUnwanted(1)]
 
 
+async def test_an_address_in_place_of_a_domain_is_asked_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        await here.count(None, domain="[192.0.2.1]")
+        await here.at(MIDNIGHT + timedelta(hours=5))
+        assert [(one.id, one.words) for one in await here.ended()] == [(None, "it is an address, and has no record")]
+        assert not here.zones.asked
+
+
 @pytest.mark.parametrize("fault", [DnsFault.SERVFAIL, DnsFault.BOGUS, DnsFault.TIMEOUT])
 async def test_what_cannot_be_looked_up_is_asked_again(tmp_path: Path, fault: DnsFault) -> None:
     async with world(tmp_path) as here:

@@ -88,7 +88,7 @@ def test_any_octets_are_a_record_or_are_told_why_not(text: bytes) -> None:
     except RecordSyntaxError as error:
         assert str(error).isprintable()
     else:
-        assert parse_key_record(text + b";" if not text.rstrip(b" \t").endswith(b";") else text) == record
+        assert parse_key_record(text + b";" if not text.rstrip(b" \t\r\n").endswith(b";") else text) == record
 
 
 @given(st.sampled_from(["rsa", "ed25519"]), st.binary(max_size=700))

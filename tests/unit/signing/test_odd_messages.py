@@ -12,6 +12,7 @@ from dkim_oracle import KEYS, RECORDS, failures, signatures, signed, signer
 from odd_headers import message
 from odd_messages import bare, messages
 
+from relay.policy.dkim_record import key_record_text
 from relay.signing_settings import Canonicalization
 from relay.submission.lines import normalise
 
@@ -27,6 +28,11 @@ def test_there_are_many() -> None:
     assert len(MESSAGES) > 300
 
 
+def test_the_records_are_those_that_relay_prints() -> None:
+    printed = {key.record_name: key_record_text(key.algorithm.key_type, key.public) for key in RELAXED.keys.all}
+    assert printed == RECORDS
+
+
 @pytest.mark.parametrize("canonicalization", Canonicalization)
 def test_every_signature_verifies(canonicalization: Canonicalization) -> None:
     """The large ones go through a whole Relay, in tests/scenario."""
@@ -39,7 +45,7 @@ def test_every_signature_verifies(canonicalization: Canonicalization) -> None:
 @pytest.mark.parametrize("canonicalization", [Canonicalization.RELAXED_RELAXED, Canonicalization.SIMPLE_SIMPLE])
 def test_it_does_not_matter_where_pieces_end(canonicalization: Canonicalization) -> None:
     by = SIGNERS[canonicalization]
-    for name, octets in SMALL.items():
+    for name, octets in list(SMALL.items())[::2]:
         if len(octets) < 1000:
             assert signed(octets, by, piece=1) == signed(octets, by), name
 
