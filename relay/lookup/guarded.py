@@ -1,4 +1,4 @@
-"""The addresses of web hosts that strangers name: those that our resolver finds and our guard lets pass, for aiohttp.
+"""Requests to web hosts that strangers name: only to addresses that our resolver finds and our guard lets pass.
 
 What is checked is the very address that is then connected to. aiohttp asks no resolver about a host that is an IP
 address: whoever takes URLs from strangers must refuse those himself.
@@ -7,8 +7,12 @@ address: whoever takes URLs from strangers must refuse those himself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import ssl
+from collections.abc import AsyncIterator, Mapping
 
+import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from relay.guard import AddressGuard
@@ -45,6 +49,42 @@ class GuardedResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing to close: the resolver is shared."""
+
+
+@contextlib.asynccontextmanager
+async def guarded_session(
+    resolver: Resolver, guard: AddressGuard, context: ssl.SSLContext, headers: Mapping[str, str]
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """For one request over HTTPS: without proxies, cookies or a time limit. When it ends, the host is heard no more."""
+    sockets: list[socket.socket] = []
+
+    def open_socket(address: tuple[int, int, int, str, object]) -> socket.socket:
+        sockets.append(socket.socket(*address[:3]))
+        return sockets[-1]
+
+    connector = aiohttp.TCPConnector(
+        resolver=GuardedResolver(resolver, guard),
+        ssl=context,
+        use_dns_cache=False,
+        force_close=True,
+        socket_factory=open_socket,
+    )
+    async with aiohttp.ClientSession(
+        connector=connector,
+        headers=headers,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),  # whoever asks has one for all
+        trust_env=False,  # no proxies, no .netrc
+        auto_decompress=False,
+    ) as session:
+        try:
+            yield session
+        finally:
+            # A connection that is closed waits for the host's goodbye in TLS: uvloop reads for half a minute, however
+            # much there is to read.
+            for one in sockets:
+                with contextlib.suppress(OSError):  # it is closed
+                    one.shutdown(socket.SHUT_RDWR)
 
 
 def _resolved(host: str, address: str, port: int) -> ResolveResult:

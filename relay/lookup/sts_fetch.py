@@ -15,7 +15,7 @@ import aiohttp
 
 from relay.guard import AddressGuard
 from relay.https_fault import https_fault
-from relay.lookup.guarded import GuardedResolver
+from relay.lookup.guarded import guarded_session
 from relay.lookup.resolver import Resolver
 from relay.policy.sts import (
     MAX_POLICY_OCTETS,
@@ -72,22 +72,11 @@ class PolicyFetcher:
             return StsFetchFailed(f"the policy could not be fetched from {host}: {_why(error)}", problem)
 
     async def _download(self, host: str) -> bytes:
-        connector = aiohttp.TCPConnector(
-            resolver=GuardedResolver(self._resolver, self._guard),
-            ssl=self._context,
-            use_dns_cache=False,
-            force_close=True,
-        )
+        headers = {"Accept": "text/plain", "Accept-Encoding": "identity"}
+        url = f"https://{host}:{self._port}/.well-known/mta-sts.txt"
         async with (
-            aiohttp.ClientSession(
-                connector=connector,
-                headers={"Accept": "text/plain", "Accept-Encoding": "identity"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),  # `fetch` has one for all
-                trust_env=False,  # no proxies, no .netrc
-                auto_decompress=False,
-            ) as session,
-            session.get(f"https://{host}:{self._port}/.well-known/mta-sts.txt", allow_redirects=False) as response,
+            guarded_session(self._resolver, self._guard, self._context, headers) as session,
+            session.get(url, allow_redirects=False) as response,
         ):
             _check_head(response)
             return await _read(response)
