@@ -14,7 +14,6 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from relay.guard import AddressGuard
 from relay.lookup.resolver import Answer, LookupFailed, Resolver
 
-USER_AGENT = "Relay"  # aiohttp would name its version and Python's
 _MOST_ADDRESSES = 6
 
 

@@ -14,13 +14,8 @@ from datetime import timedelta
 import aiohttp
 
 from relay.guard import AddressGuard
-<<<<<<< HEAD
-from relay.https_fault import https_fault
-from relay.lookup.guarded import USER_AGENT, GuardedResolver
-=======
 from relay.https_session import https_fault, https_session
 from relay.lookup.guarded import GuardedResolver
->>>>>>> w-review
 from relay.lookup.resolver import Resolver
 from relay.policy.sts import (
     MAX_POLICY_OCTETS,
@@ -79,18 +74,7 @@ class PolicyFetcher:
     async def _download(self, host: str) -> bytes:
         resolver = GuardedResolver(self._resolver, self._guard)
         async with (
-<<<<<<< HEAD
-            aiohttp.ClientSession(
-                connector=connector,
-                headers={"Accept": "text/plain", "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),  # `fetch` has one for all
-                trust_env=False,  # no proxies, no .netrc
-                auto_decompress=False,
-            ) as session,
-=======
             https_session(self._context, {"Accept": "text/plain"}, resolver) as session,
->>>>>>> w-review
             session.get(f"https://{host}:{self._port}/.well-known/mta-sts.txt", allow_redirects=False) as response,
         ):
             _check_head(response)

@@ -16,13 +16,8 @@ import aiohttp
 from yarl import URL
 
 from relay.guard import AddressGuard
-<<<<<<< HEAD
-from relay.https_fault import https_fault
-from relay.lookup.guarded import USER_AGENT, GuardedResolver
-=======
 from relay.https_session import https_fault, https_session
 from relay.lookup.guarded import GuardedResolver
->>>>>>> w-review
 from relay.lookup.resolver import Resolver
 from relay.policy.tlsrpt_record import HttpsTo
 
@@ -92,18 +87,7 @@ class Poster:
     async def _send(self, place: HttpsTo, report: bytes, context: ssl.SSLContext) -> int:
         resolver = GuardedResolver(self._resolver, self._guard)
         async with (
-<<<<<<< HEAD
-            aiohttp.ClientSession(
-                connector=connector,
-                headers={"Content-Type": MEDIA_TYPE, "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),  # `post` has one for all
-                trust_env=False,  # no proxies, no .netrc
-                auto_decompress=False,
-            ) as session,
-=======
             https_session(context, {"Content-Type": MEDIA_TYPE}, resolver) as session,
->>>>>>> w-review
             session.post(URL(place.uri, encoded=True), data=report, allow_redirects=False) as response,
         ):
             return response.status  # what comes behind the head is not read
