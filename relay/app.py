@@ -11,6 +11,7 @@ import os
 import random
 import resource
 import signal
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
@@ -144,7 +145,8 @@ class App:
         settings = self._settings
         shrink_tls_buffers()
         roots_pem = load_roots(settings.tls.ca_file)
-        reception = Reception(settings, self._folder, self._clock, self._emit, https_context(roots_pem))
+        web = https_context(roots_pem)
+        reception = Reception(settings, self._folder, self._clock, self._emit, web)
         inherited = inherited_sockets(os.environ, os.getpid())
         # The stack puts the parts away from the last to the first: no new mail, deliveries to their end, then the rest.
         self._stack.push_async_callback(self._store.close)
@@ -153,7 +155,7 @@ class App:
         self._stack.push_async_callback(resolver.close)
         cache = StsCache(self._folder, lambda reason: self._emit(PolicyCacheFailed(reason)))
         self._stack.push_async_callback(cache.close)
-        finder = self._finder(resolver, cache, roots_pem)
+        finder = self._finder(resolver, cache, web)
         memories = TlsMemories(
             self._folder, settings.tls_memory.rules, lambda reason: self._emit(TlsMemoryFailed(reason))
         )
@@ -181,7 +183,7 @@ class App:
         running = asyncio.create_task(self._watch("delivery", worker.run))
         self._stack.push_async_callback(self._end, worker, running)
         self._spawn_chores(resolver, finder, memories, reception)
-        self._spawn("TLS reports", partial(self._reporting.send, self._ways(resolver, roots_pem)))
+        self._spawn("TLS reports", partial(self._reporting.send, self._ways(resolver, web)))
         self._stack.push_async_callback(server.stop, STOP_GRACE)
         self._spawn("certificate", partial(reception.renew, server, self._hearer()))
         addresses = await server.start()
@@ -203,11 +205,11 @@ class App:
         self._spawn("policy refresh", partial(chores.refresh_policies, finder, random.random))
         self._spawn("resolver self-test", partial(chores.assess_again, resolver, settings.dns, emit))
 
-    def _ways(self, resolver: Resolver, roots_pem: bytes) -> Ways:
+    def _ways(self, resolver: Resolver, web: ssl.SSLContext) -> Ways:
         return Ways(
             resolver=resolver,
             guard=self._guard,
-            roots_pem=roots_pem,
+            web=web,
             hostname=self._hostname,
             new_id=self._new_id,
             put=self._store.put,
@@ -260,8 +262,8 @@ class App:
         if allowed != resource.RLIM_INFINITY and allowed < wanted:
             self._emit(FewFiles(allowed, wanted))
 
-    def _finder(self, resolver: Resolver, cache: StsCache, roots_pem: bytes) -> StsFinder:
-        fetcher = PolicyFetcher(resolver, self._settings.mta_sts.port, self._guard, https_context(roots_pem))
+    def _finder(self, resolver: Resolver, cache: StsCache, web: ssl.SSLContext) -> StsFinder:
+        fetcher = PolicyFetcher(resolver, self._settings.mta_sts.port, self._guard, web)
         finder = StsFinder(resolver, cache, fetcher, self._clock, self._emit)
         self._stack.push_async_callback(finder.close)
         return finder

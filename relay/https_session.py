@@ -5,28 +5,51 @@ For MTA-STS policies, TLS reports and logins.
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
+_USER_AGENT = "Relay"  # aiohttp would name its version and Python's
 
-def https_session(
+
+@contextlib.asynccontextmanager
+async def https_session(
     context: ssl.SSLContext, headers: Mapping[str, str], resolver: AbstractResolver | None = None
-) -> aiohttp.ClientSession:
+) -> AsyncIterator[aiohttp.ClientSession]:
     """A session for one request: it remembers nothing, knows no proxies, and waits for as long as the caller lets it.
 
-    `resolver`: finds addresses instead of the system. Redirects are for the caller to turn off: `allow_redirects`.
+    `resolver`: finds addresses instead of the system. Redirects are for the caller to turn off: `allow_redirects`. When
+    it ends the host is heard no more, whatever it still sends.
     """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(resolver=resolver, ssl=context, use_dns_cache=False, force_close=True),
-        headers={**headers, "Accept-Encoding": "identity"},
+    sockets: list[socket.socket] = []
+
+    def open_socket(address: tuple[int, int, int, str, object]) -> socket.socket:
+        sockets.append(socket.socket(*address[:3]))
+        return sockets[-1]
+
+    connector = aiohttp.TCPConnector(
+        resolver=resolver, ssl=context, use_dns_cache=False, force_close=True, socket_factory=open_socket
+    )
+    async with aiohttp.ClientSession(
+        connector=connector,
+        headers={**headers, "Accept-Encoding": "identity", "User-Agent": _USER_AGENT},
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         trust_env=False,  # no proxies, no .netrc
         auto_decompress=False,
-    )
+    ) as session:
+        try:
+            yield session
+        finally:
+            # A connection that is closed waits for the host's goodbye in TLS: uvloop reads for half a minute, however
+            # much there is to read.
+            for one in sockets:
+                with contextlib.suppress(OSError):  # it is closed
+                    one.shutdown(socket.SHUT_RDWR)
 
 
 def https_fault(error: Exception) -> str:

@@ -242,6 +242,7 @@ async def test_what_is_asked() -> None:
     request = host.requests[0].decode()
     assert request.startswith("GET /.well-known/mta-sts.txt HTTP/1.1\r\nHost: mta-sts.a.test:")
     assert "Accept-Encoding: identity\r\n" in request
+    assert "User-Agent: Relay\r\n" in request
     assert "\r\nCookie:" not in request
     assert "\r\nAuthorization:" not in request
     assert host.names == ["mta-sts.a.test"]  # SNI

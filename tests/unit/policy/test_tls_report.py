@@ -160,6 +160,8 @@ SESSIONS = [
          [f"{DANE} ok", f"{STS} certificate-expired"]),
     Case("dane, and sts mode none", evidence(tlsa(), sts(StsMode.NONE)), session(), [f"{DANE} ok"]),
     Case("dane unusable, sts good", evidence(UNUSABLE, sts()), session(), [f"{DANE} tlsa-invalid", f"{STS} ok"]),
+    Case("dane unusable, sts broke it off", evidence(UNUSABLE, sts()), broken(P.CERTIFICATE, 18),
+         [f"{DANE} tlsa-invalid", f"{STS} certificate-not-trusted"]),
     Case("dane, broken off for another's sake", evidence(tlsa(), override=override(L.VERIFY)),
          broken(P.CERTIFICATE, 10), []),
     # whatever is asked of the session
@@ -196,6 +198,8 @@ HOSTS = [
     ("records forged, not listed", evidence(TLSA_FAILED, sts(TESTING, "x.test")),
      [f"{DANE} dnssec-invalid", f"{STS} validation-failure"]),
     ("dane-only and none", evidence(override=override(L.DANE_ONLY)), [f"{DANE} dane-required"]),
+    ("dane-only and none that can be used", evidence(UNUSABLE, override=override(L.DANE_ONLY)),
+     [f"{DANE} tlsa-invalid"]),
     ("dane-only beside sts", evidence(sts=sts(), override=override(L.DANE_ONLY, OverrideMode.RAISE)),
      [f"{DANE} dane-required"]),
     ("requiretls and no certain name", evidence(demand=TlsDemand.REQUIRED), []),
