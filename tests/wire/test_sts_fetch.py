@@ -362,6 +362,16 @@ async def test_hosts_without_addresses(records: str, security: Security, reason:
 
 
 @pytest.mark.asyncio
+async def test_forged_addresses_of_one_family_spoil_those_of_the_other() -> None:
+    host = PolicyHost()
+    async with dns("mta-sts A 127.0.0.1") as (zones, resolver), host.running() as port:
+        zones.set_fault("mta-sts.a.test", "AAAA", Fault.BOGUS)
+        found = await PolicyFetcher(resolver, port, AddressGuard(True), CONTEXT).fetch("a.test")
+    assert found == unfetched("the DNS answer for mta-sts.a.test (AAAA) failed DNSSEC validation")
+    assert not host.requests
+
+
+@pytest.mark.asyncio
 async def test_an_alias_is_followed_and_must_not_change_the_name() -> None:
     async with dns("mta-sts CNAME elsewhere\nelsewhere A 127.0.0.1") as (_, resolver):
         for name, good in (("mta-sts.a.test", True), ("elsewhere.a.test", False)):
