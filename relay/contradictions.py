@@ -33,7 +33,7 @@ from relay.settings import (
     Settings,
     format_duration,
 )
-from relay.signing.keys import UnusableKey, load_key
+from relay.signing.keys import UnusableKey, load_key, with_remedy
 
 CLIENT = ("", "client")
 Name = tuple[str, str]  # section and key; the section of `hostname` is the empty text
@@ -356,7 +356,7 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
     for key in settings.dkim_key:
         fault = _fault_of_file(key.key_file) or _fault_of_key(key)
         if fault is not None:
-            yield (("", "dkim_key"),), f"the key {key.selector} of {key.domain}: key_file: {_with_keygen(fault, key)}"
+            yield (("", "dkim_key"),), f"the key {key.selector} of {key.domain}: key_file: {with_remedy(fault, key)}"
 
 
 def _fault_of_token(path: Path) -> str | None:
@@ -375,14 +375,6 @@ def _fault_of_secret(route: RouteSettings) -> str | None:
 def _fault_of_key(given: DkimKeySettings) -> str | None:
     found = load_key(given)
     return found.reason if isinstance(found, UnusableKey) else None
-
-
-def _with_keygen(fault: str, given: DkimKeySettings) -> str:
-    """The fault of a key's file, and what mends it where that is a command of ours."""
-    if not fault.endswith(os.strerror(errno.ENOENT)):
-        return fault
-    names = f"--domain {given.domain} --selector {given.selector}"
-    return f"{fault}; `relay dkim keygen {names} --out {given.key_file}` makes it"
 
 
 def _fault_of_file(path: Path) -> str | None:
