@@ -5,14 +5,19 @@ For MTA-STS policies, TLS reports and logins.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import socket
+import functools
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from aiohttp.client_proto import ResponseHandler
 
+_MOST_HEADS = 20  # in one connection; one is enough for honest hosts, a few 100 and 103 may come before it
+_HEAD = b"HTTP/1."
 _USER_AGENT = "Relay"  # aiohttp would name its version and Python's
 
 
@@ -25,15 +30,7 @@ async def https_session(
     `resolver`: finds addresses instead of the system. Redirects are for the caller to turn off: `allow_redirects`. When
     it ends the host is heard no more, whatever it still sends.
     """
-    sockets: list[socket.socket] = []
-
-    def open_socket(address: tuple[int, int, int, str, object]) -> socket.socket:
-        sockets.append(socket.socket(*address[:3]))
-        return sockets[-1]
-
-    connector = aiohttp.TCPConnector(
-        resolver=resolver, ssl=context, use_dns_cache=False, force_close=True, socket_factory=open_socket
-    )
+    connector = _Connector(resolver=resolver, ssl=context, use_dns_cache=False, force_close=True)
     async with aiohttp.ClientSession(
         connector=connector,
         headers={**headers, "Accept-Encoding": "identity", "User-Agent": _USER_AGENT},
@@ -45,11 +42,50 @@ async def https_session(
         try:
             yield session
         finally:
-            # A connection that is closed waits for the host's goodbye in TLS: uvloop reads for half a minute, however
-            # much there is to read.
-            for one in sockets:
-                with contextlib.suppress(OSError):  # it is closed
-                    one.shutdown(socket.SHUT_RDWR)
+            connector.abort()
+
+
+class _Handler(ResponseHandler):
+    """A connection that ends when its host begins one answer after the other.
+
+    aiohttp takes any number of answers 1xx (RFC 9110 section 15.2), all that came at once, and the whole service waits.
+    `opened`: where it puts its transport.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, opened: list[asyncio.WriteTransport]) -> None:
+        super().__init__(loop)
+        self._heads = 0
+        self._opened = opened
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._opened.append(cast(asyncio.WriteTransport, transport))  # uvloop's are none by type
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._heads += data.count(_HEAD)
+        if self._heads <= _MOST_HEADS:
+            super().data_received(data)
+        elif self.transport is not None:
+            self.set_exception(aiohttp.ClientPayloadError("too many answers"))
+            self.transport.abort()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Makes connections of this kind. There is no public way to say which: tests/wire/test_guarded.py would notice."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._opened: list[asyncio.WriteTransport] = []
+        self._factory: Any = functools.partial(_Handler, loop=self._loop, opened=self._opened)
+
+    def abort(self) -> None:
+        """Leave the hosts at once.
+
+        A connection that is only closed waits for the host's goodbye in TLS: uvloop reads for half a minute, however
+        much there is to read.
+        """
+        for transport in self._opened:
+            transport.abort()
 
 
 def https_fault(error: Exception) -> str:

@@ -82,6 +82,19 @@ async def post(resolver: Resolver, port: int) -> None:
     await poster.post(HttpsTo(f"https://r.test:{port}/", "r.test"), b"report")
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("exchange", [fetch, post])
+async def test_a_host_that_begins_one_answer_after_the_other_holds_nothing_up(
+    exchange: Callable[[Resolver, int], Awaitable[None]],
+) -> None:
+    """A million of them would come in the time that one request may take, and each takes its share of the loop's."""
+    with talker(b"HTTP/1.1 100 Continue\r\n\r\n" * 200_000) as (port, _):
+        async with dns() as resolver:
+            began = time.process_time()
+            await exchange(resolver, port)
+            assert time.process_time() - began < 0.7  # it is more than 1.1 without a limit
+
+
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
 @pytest.mark.parametrize("exchange", [fetch, post])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
