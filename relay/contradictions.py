@@ -33,7 +33,8 @@ from relay.settings import (
     Settings,
     format_duration,
 )
-from relay.signing.keys import UnusableKey, load_key
+from relay.signing.keys import UnusableKey, load_key, with_remedy
+from relay.tlsrpt_settings import MOST_SPREAD
 
 CLIENT = ("", "client")
 Name = tuple[str, str]  # section and key; the section of `hostname` is the empty text
@@ -64,7 +65,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     yield from _limits_of_no_route(settings)
     yield from _kept_back_too_long(settings)
     yield from _login_of_sendmail(settings)
-    yield from _reports_of_nobody(settings)
+    yield from _reports_amiss(settings)
 
 
 def _certificate_amiss(settings: Settings) -> Iterator[Finding]:
@@ -222,11 +223,14 @@ def _kept_back_too_long(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _reports_of_nobody(settings: Settings) -> Iterator[Finding]:
-    """TLS reports whose readers can ask nobody. RFC 8460 section 4.4 wants an address in each."""
+def _reports_amiss(settings: Settings) -> Iterator[Finding]:
+    """TLS reports whose readers can ask nobody (RFC 8460 section 4.4 wants an address), or that come too late."""
     organization, contact = ("tlsrpt", "organization"), ("tlsrpt", "contact")
     if settings.tlsrpt.organization and settings.tlsrpt.contact is None:
         yield (organization, contact), "needs tlsrpt.contact beside it: readers of reports must have somebody to ask"
+    if settings.tlsrpt.spread > MOST_SPREAD:
+        what = f"must be at most {format_duration(MOST_SPREAD)}: the next day's reports are due by then"
+        yield (("tlsrpt", "spread"),), what
 
 
 def _overrides_twice(settings: Settings) -> Iterator[Finding]:
@@ -356,7 +360,7 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
     for key in settings.dkim_key:
         fault = _fault_of_file(key.key_file) or _fault_of_key(key)
         if fault is not None:
-            yield (("", "dkim_key"),), f"the key {key.selector} of {key.domain}: key_file: {_with_keygen(fault, key)}"
+            yield (("", "dkim_key"),), f"the key {key.selector} of {key.domain}: key_file: {with_remedy(fault, key)}"
 
 
 def _fault_of_token(path: Path) -> str | None:
@@ -375,14 +379,6 @@ def _fault_of_secret(route: RouteSettings) -> str | None:
 def _fault_of_key(given: DkimKeySettings) -> str | None:
     found = load_key(given)
     return found.reason if isinstance(found, UnusableKey) else None
-
-
-def _with_keygen(fault: str, given: DkimKeySettings) -> str:
-    """The fault of a key's file, and what mends it where that is a command of ours."""
-    if not fault.endswith(os.strerror(errno.ENOENT)):
-        return fault
-    names = f"--domain {given.domain} --selector {given.selector}"
-    return f"{fault}; `relay dkim keygen {names} --out {given.key_file}` makes it"
 
 
 def _fault_of_file(path: Path) -> str | None:

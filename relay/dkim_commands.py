@@ -154,11 +154,11 @@ def _tell_who_reads(path: Path) -> None:
 
 
 def _key(given: DkimKeySettings) -> SigningKey:
-    from relay.signing.keys import UnusableKey, load_key
+    from relay.signing.keys import UnusableKey, load_key, with_remedy
 
     found = load_key(given)
     if isinstance(found, UnusableKey):
-        fail([f"relay: {found.reason}"])
+        fail([f"relay: {with_remedy(found.reason, given)}"])
     return found
 
 
