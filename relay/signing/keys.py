@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -81,17 +82,23 @@ class SigningKey:
 class UnusableKey:
     """There is no key. `reason` names the file and what is wrong with it; nothing of what is in it."""
 
+    domain: str
+    selector: str
     reason: str
+
+    def __str__(self) -> str:
+        return f"the key {self.selector} of {self.domain}: {self.reason}"
 
 
 def load_key(given: DkimKeySettings) -> SigningKey | UnusableKey:
     """The key of one table [[dkim_key]], as its file has it now. It reads a small file, and waits for the disk."""
+    unusable = partial(UnusableKey, given.domain, given.selector)
     try:
         private = _private_key(given.key_file)
     except OSError as error:
-        return UnusableKey(f"{given.key_file} cannot be read: {error.strerror}")
+        return unusable(f"{given.key_file} cannot be read: {error.strerror}")
     except ValueError as error:
-        return UnusableKey(f"{given.key_file} {error}")
+        return unusable(f"{given.key_file} {error}")
     names = (given.domain, given.selector, given.subdomains)
     if isinstance(private, RSAPrivateKey):
         public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -99,7 +106,7 @@ def load_key(given: DkimKeySettings) -> SigningKey | UnusableKey:
     else:
         public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         key = SigningKey(*names, Algorithm.ED25519_SHA256, 256, public, _ed25519_signer(private))
-    return key if key.try_sign(b"") is not None else UnusableKey(f"{given.key_file} holds a key that cannot sign")
+    return key if key.try_sign(b"") is not None else unusable(f"{given.key_file} holds a key that cannot sign")
 
 
 def with_remedy(reason: str, given: DkimKeySettings) -> str:
@@ -167,3 +174,10 @@ class KeyTable:
             domain = domain.partition(".")[2]
             found = tuple(key for key in self._by_domain.get(domain, ()) if key.subdomains)
         return found
+
+
+def load_keys(given: Iterable[DkimKeySettings]) -> tuple[KeyTable, tuple[UnusableKey, ...]]:
+    """The keys of all tables [[dkim_key]] that can be used, and what is wrong with the others. As `load_key`."""
+    loaded = [load_key(one) for one in given]
+    table = KeyTable(one for one in loaded if isinstance(one, SigningKey))
+    return table, tuple([one for one in loaded if isinstance(one, UnusableKey)])

@@ -95,7 +95,7 @@ def test_nothing_secret_is_shown(tmp_path: Path) -> None:
     ids=["empty", "text", "cut off", "public", "encrypted", "encrypted RSA", "EC", "Ed448", "large"],
 )
 def test_what_is_no_key_is_told_with_its_file(tmp_path: Path, octets: bytes, what: str) -> None:
-    assert loaded(tmp_path, octets) == UnusableKey(f"{tmp_path}/key.pem {what}")
+    assert loaded(tmp_path, octets) == UnusableKey("example.org", "s1", f"{tmp_path}/key.pem {what}")
 
 
 def test_a_key_that_verifiers_do_not_take(tmp_path: Path) -> None:
