@@ -34,6 +34,7 @@ from relay.settings import (
     format_duration,
 )
 from relay.signing.keys import UnusableKey, load_key, with_remedy
+from relay.tlsrpt_settings import MOST_SPREAD
 
 CLIENT = ("", "client")
 Name = tuple[str, str]  # section and key; the section of `hostname` is the empty text
@@ -64,7 +65,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     yield from _limits_of_no_route(settings)
     yield from _kept_back_too_long(settings)
     yield from _login_of_sendmail(settings)
-    yield from _reports_of_nobody(settings)
+    yield from _reports_amiss(settings)
 
 
 def _certificate_amiss(settings: Settings) -> Iterator[Finding]:
@@ -222,11 +223,14 @@ def _kept_back_too_long(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _reports_of_nobody(settings: Settings) -> Iterator[Finding]:
-    """TLS reports whose readers can ask nobody. RFC 8460 section 4.4 wants an address in each."""
+def _reports_amiss(settings: Settings) -> Iterator[Finding]:
+    """TLS reports whose readers can ask nobody (RFC 8460 section 4.4 wants an address), or that come too late."""
     organization, contact = ("tlsrpt", "organization"), ("tlsrpt", "contact")
     if settings.tlsrpt.organization and settings.tlsrpt.contact is None:
         yield (organization, contact), "needs tlsrpt.contact beside it: readers of reports must have somebody to ask"
+    if settings.tlsrpt.spread > MOST_SPREAD:
+        what = f"must be at most {format_duration(MOST_SPREAD)}: the next day's reports are due by then"
+        yield (("tlsrpt", "spread"),), what
 
 
 def _overrides_twice(settings: Settings) -> Iterator[Finding]:

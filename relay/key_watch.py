@@ -52,17 +52,17 @@ class KeyWatch:
         known = self._known.get(key.record_name)
         return known is None or known.key != key or may_verify(known.found)
 
-    async def run(self, keys: Callable[[], KeyTable], hung_up: asyncio.Event) -> None:
+    async def run(self, keys: Callable[[], KeyTable], read: asyncio.Event) -> None:
         """Compare the keys in force now, when they are others, and again and again; none: there is nothing to do.
 
-        `hung_up`: do so now.
+        `read`: do so now, for the files of the keys were read.
         """
         loop_time, looked_at, due, asked = asyncio.get_running_loop().time, None, 0.0, False
         while table := keys():
             if table is not looked_at or asked or loop_time() >= due:
                 wait = LOOK_EVERY_SECONDS if await self.look(table) else LOOK_ANEW_SECONDS
                 looked_at, due = table, loop_time() + wait
-            asked = await _within(SEE_KEYS_EVERY_SECONDS, hung_up)
+            asked = await _within(SEE_KEYS_EVERY_SECONDS, read)
 
     async def look(self, keys: KeyTable) -> bool:
         """Compare each key once, and tell what is new. Returns whether DNS has all of them."""

@@ -36,8 +36,9 @@ class SigningDesk:
         if signing is None:
             return
         self.sign = signing.sign
+        read = asyncio.Event()  # first the files, then DNS: the other way round the old keys would be compared
         self.keys = lambda: signing.signer.keys
         self.work = (
-            ("keys that sign", partial(signing.renew, hearer())),
-            ("keys that sign, in DNS", partial(watch.run, self.keys, hearer())),
+            ("keys that sign", partial(signing.renew, hearer(), read.set)),
+            ("keys that sign, in DNS", partial(watch.run, self.keys, read)),
         )

@@ -21,12 +21,6 @@ def _name(value: str) -> str:
     return value.strip()
 
 
-def _spread(value: timedelta) -> timedelta:
-    if value > MOST_SPREAD:
-        raise ValueError("must be at most 1d: the next day's reports are due by then")
-    return value
-
-
 OptionalName = Annotated[str, AfterValidator(_name), Written("text")]
 
 
@@ -40,7 +34,7 @@ class TlsrptSettings(Section):
     sender: OptionalMailbox = Field(
         default=None, description="who sends reports by mail, in a domain with a `[[dkim_key]]`; empty: `contact`"
     )
-    spread: Annotated[Duration, AfterValidator(_spread)] = Field(
+    spread: Duration = Field(
         default=timedelta(hours=4),
         description="reports of a day go out in the course of this time after its end (UTC); at most 1d",
     )

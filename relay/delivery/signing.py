@@ -43,12 +43,16 @@ class Signing:
             self._emit(MessageUnsigned(str(claim.id), signed.problem))
         return body.behind(signed.fields) if signed.fields else body
 
-    async def renew(self, hung_up: asyncio.Event) -> None:
-        """Take new keys when there are some, for ever. `hung_up`: look at the files now."""
+    async def renew(self, hung_up: asyncio.Event, read: Callable[[], None]) -> None:
+        """Take new keys when there are some, for ever. `hung_up`: look at the files now.
+
+        `read` is called when that is done, and when there were new ones: the keys in force are to be compared with DNS.
+        """
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_AT_KEYS_EVERY_SECONDS):
                     await hung_up.wait()
+            asked = hung_up.is_set()
             hung_up.clear()
             changes = await asyncio.to_thread(self._files.refresh)
             for problem in changes.problems:
@@ -56,6 +60,8 @@ class Signing:
             self.signer.keys = self._files.table
             for key in changes.renewed:
                 self._emit(DkimKeyRenewed(key.domain, key.selector))
+            if asked or changes.renewed:
+                read()
 
 
 def signing_of(settings: Settings, emit: Emit, usable: Callable[[SigningKey], bool]) -> Signing | None:

@@ -74,11 +74,12 @@ def test_the_settings_file_can_be_used_as_it_is() -> None:
 
 
 def test_what_is_commented_out_in_the_settings_file_can_be_used_too(tmp_path: Path) -> None:
-    text, taken_in = re.subn(r"^#(?=[a-z_]+ = )", "", SETTINGS_FILE.read_text(), flags=re.MULTILINE)
+    text, taken_in = re.subn(r"^#(?=[a-z_]+ = |\[\[)", "", SETTINGS_FILE.read_text(), flags=re.MULTILINE)
     assert taken_in > 5
     (tmp_path / "relay.toml").write_text(text)
     settings = load_without_files(tmp_path / "relay.toml", {})
     assert settings.submission.listen_tls and settings.submission.users_file
+    assert settings.dkim_key and settings.tlsrpt.report_domain and settings.unsigned_reports is None
 
 
 def test_the_unit_names_the_places_that_the_others_name() -> None:

@@ -206,8 +206,8 @@ async def test_a_new_key_counts_at_once_and_a_bad_one_leaves_the_old_in_force(tm
     new = Ed25519PrivateKey.generate()
     (tmp_path / "e.pem").write_bytes(new.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     (tmp_path / "r.pem").write_bytes(b"nonsense")
-    hung_up = asyncio.Event()
-    renewing = asyncio.create_task(signing.renew(hung_up))
+    hung_up, read = asyncio.Event(), asyncio.Event()
+    renewing = asyncio.create_task(signing.renew(hung_up, read.set))
     for _ in range(2):  # what is wrong is told once
         hung_up.set()
         async with asyncio.timeout(10):
@@ -216,6 +216,7 @@ async def test_a_new_key_counts_at_once_and_a_bad_one_leaves_the_old_in_force(tm
     renewing.cancel()
     await asyncio.wait([renewing])
     what = "does not hold a private key in PEM form (PKCS#8, or RSA's own)"
+    assert read.is_set()
     assert events == [
         FileRefused(f"the key r of sender.test: {tmp_path}/r.pem {what}"),
         DkimKeyRenewed("sender.test", "e"),

@@ -126,7 +126,11 @@ def test_settings_with_unusable_keys_do_not_pass(tmp_path: Path) -> None:
             f"the key bad of example.org: key_file: {bad} "
             "does not hold a private key in PEM form (PKCS#8, or RSA's own)",
         ),
-        (place, f"the key gone of example.org: key_file: {tmp_path}/gone cannot be read: No such file or directory"),
+        (
+            place,
+            f"the key gone of example.org: key_file: {tmp_path}/gone cannot be read: No such file or directory; "
+            f"`relay dkim keygen --domain example.org --selector gone --out {tmp_path}/gone` makes it",
+        ),
         (place, f"the key folder of example.org: key_file: {tmp_path} is not a file"),
     ]
 
