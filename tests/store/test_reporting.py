@@ -16,6 +16,7 @@ from relay.guard import AddressGuard
 from relay.policy.tls_report import PolicyType, ReportedPolicy, Tally
 from relay.reporting import Reporting, Ways, reporter
 from relay.settings import Settings
+from relay.tls import https_context
 from relay.tlsrpt.reader import of_day, of_domain
 from relay.tlsrpt.report import Reporter
 from relay.tlsrpt.store import FILE_NAME, KEEP
@@ -81,7 +82,9 @@ async def test_a_defect_is_told_of_and_stops_neither_the_service_nor_the_rest(
     reporting = part(tmp_path, settings(**ON, spread="1s"), events, NOW + timedelta(days=1))
     await reporting.open()
     await reporting._store.add({(NOW.date(), GOOD): 1})
-    ways = Ways(cast("Any", None), AddressGuard(True), CA.pem, "r.example", *cast("Any", [None] * 3))  # no resolver
+    ways = Ways(
+        cast("Any", None), AddressGuard(True), https_context(CA.pem), "r.example", *cast("Any", [None] * 3)
+    )  # no resolver
     running = asyncio.create_task(reporting.send(ways))
     async with asyncio.timeout(5):
         while sum(isinstance(event, DefectFound) for event in events) < 2:
