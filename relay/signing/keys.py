@@ -6,7 +6,9 @@ A key is a value that knows its place in DNS and can sign; the private half neve
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -105,6 +107,16 @@ def load_key(given: DkimKeySettings) -> SigningKey | UnusableKey:
         public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         key = SigningKey(*names, Algorithm.ED25519_SHA256, 256, public, _ed25519_signer(private))
     return key if key.try_sign(b"") is not None else unusable(f"{given.key_file} holds a key that cannot sign")
+
+
+def with_remedy(reason: str, given: DkimKeySettings) -> str:
+    """Why there is no key, and what mends it where that is one command."""
+    if reason.endswith(os.strerror(errno.ENOENT)):
+        names = f"--domain {given.domain} --selector {given.selector}"
+        return f"{reason}; `relay dkim keygen {names} --out {given.key_file}` makes it"
+    if reason.endswith(os.strerror(errno.EACCES)):
+        return f"{reason}; run this as the user of the service, and let the file and its folder be that user's (chown)"
+    return reason
 
 
 def _private_key(path: Path) -> RSAPrivateKey | Ed25519PrivateKey:
