@@ -53,7 +53,7 @@ class Attempt:
             claim,
             source=tools.sources.choose(None if claim.sender is None else claim.sender.domain),
             domain=claim.recipients[0].address.domain,
-            counting=Counting(None if claim.report else tools.count, tools.public_addresses),
+            counting=Counting(None if claim.report else tools.count, tools.emit, tools.public_addresses),
         )
         self._caller = Caller(self._standing, tools)
         # RFC 8689 §5: a bounce is not to be lost for want of REQUIRETLS, only to be sent with it where that is offered.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
+from relay.events import DefectFound, Emit
 from relay.mail.outcome import Deferred, Failed
 from relay.policy import tls_report
 from relay.policy.chain import Trust
@@ -32,35 +33,47 @@ class Counting:
     """
 
     count: Callable[[Sequence[Tally]], None] | None
+    emit: Emit
     public_addresses: tuple[str, ...] = ()
     _told: set[_Failure] = field(default_factory=set)
 
     def session(self, evidence: Evidence, seen: ObservedSession, verdict: Verdict | None, trust: Trust) -> None:
         """A new session that came as far as STARTTLS or its absence; `verdict`: as in `tls_report.of_session`."""
-        if self.count is not None and _has_reports(evidence.domain):
-            public = replace(seen, source=self._public(seen.source))
-            self.count(tls_report.of_session(evidence, public, verdict, trust))
+
+        def work() -> Sequence[Tally]:
+            return tls_report.of_session(evidence, replace(seen, source=self._public(seen.source)), verdict, trust)
+
+        self._tell(evidence.domain, work)
 
     def refused(self, evidence: Evidence, refuse: Refuse) -> None:
         """A host that is not called."""
-        if self.count is not None and _has_reports(evidence.domain):
-            self._once(tls_report.of_host(evidence, refuse))
+        self._tell(evidence.domain, lambda: self._new(tls_report.of_host(evidence, refuse)))
 
     def policy(self, domain: str, sts: StsResult) -> None:
         """The MTA-STS policy that is in force for a route, or why there is none."""
-        if self.count is not None and _has_reports(domain):
-            self._once(tls_report.of_policy(domain, sts))
+        self._tell(domain, lambda: self._new(tls_report.of_policy(domain, sts)))
 
     def not_found(self, domain: str, why: Deferred | Failed, host: str = "") -> None:
         """Mail hosts, or the addresses of one, that DNS does not give. It counts when the answer was no true one."""
-        if self.count is not None and _has_reports(domain) and why.status == DNS_UNDECIDED_4_7_5:
-            self._once((tls_report.of_bogus_answer(domain, why.reason, host),))
+        if why.status == DNS_UNDECIDED_4_7_5:
+            self._tell(domain, lambda: self._new((tls_report.of_bogus_answer(domain, why.reason, host),)))
 
-    def _once(self, tallies: Sequence[Tally]) -> None:
+    def _tell(self, domain: str, work: Callable[[], Sequence[Tally]]) -> None:
+        """A defect in it must not keep mail back, or have it sent once more."""
+        if self.count is None or not _has_reports(domain):
+            return
+        try:
+            tallies = work()
+            if tallies:
+                self.count(tallies)
+        except Exception as error:  # noqa: BLE001  reported
+            self.emit(DefectFound("TLS reports", repr(error)))
+
+    def _new(self, tallies: Sequence[Tally]) -> Sequence[Tally]:
+        """Those that were not told in this attempt."""
         new = [one for one in tallies if _failure(one) not in self._told]
         self._told.update(map(_failure, new))
-        if new and self.count is not None:
-            self.count(new)
+        return new
 
     def _public(self, own: str) -> str:
         """How others see us where we send from `own`."""

@@ -82,7 +82,8 @@ async def test_a_defect_is_told_of_and_stops_neither_the_service_nor_the_rest(
     reporting = part(tmp_path, settings(**ON, spread="1s"), events, NOW + timedelta(days=1))
     await reporting.open()
     await reporting._store.add({(NOW.date(), GOOD): 1})
-    ways = Ways(cast("Any", None), AddressGuard(True), https_context(CA.pem), "r.example", *cast("Any", [None] * 3))
+    web, nothing = https_context(CA.pem), cast("Any", None)  # a defect: there is no resolver
+    ways = Ways(nothing, AddressGuard(True), web, "r.example", nothing, nothing, nothing)
     running = asyncio.create_task(reporting.send(ways))
     async with asyncio.timeout(5):
         while sum(isinstance(event, DefectFound) for event in events) < 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -12,6 +12,7 @@ import pytest
 from attempt_world import CA, DOWN, IPV6, NOW, World, make_claim, world
 
 from relay.delivery.transaction import Timeouts
+from relay.events import DefectFound
 from relay.lab.certs import Leaf, tlsa_data
 from relay.lab.sink import Break, How, SinkScript, Stage
 from relay.lab.site import SitePage
@@ -298,6 +299,25 @@ async def test_a_policy_in_force_whose_renewal_fails() -> None:
             assert await there.send("b@a.test") == ["delivered 2.0.0 mx1.a.test verified"]
             assert told(tallies, "a.test") == counts
             tallies.clear()
+
+
+@pytest.mark.asyncio
+async def test_a_defect_in_counting_costs_no_mail() -> None:
+    """Neither the first message over a session nor, when it has been taken already, the next one."""
+
+    def fail(tallies: Sequence[Tally]) -> None:
+        raise RuntimeError("a defect")
+
+    async with world() as there:
+        (sink,) = await there.domain("a.test", OK, leaf=Leaf.GOOD)
+        there.publish("c.test", "@ MX 10 mx1.a.test.")
+        there.tools = replace(there.tools, count=fail)
+        assert await there.send("b@a.test") == ["delivered 2.0.0 mx1.a.test encrypted"]
+        assert await there.send("b@c.test") == ["delivered 2.0.0 mx1.a.test encrypted"]
+        assert (sink.sessions.connections, len(sink.received)) == (1, 2)
+        assert [event for event in there.events if isinstance(event, DefectFound)] == [
+            DefectFound("TLS reports", "RuntimeError('a defect')")
+        ] * 2
 
 
 @pytest.mark.asyncio

@@ -254,6 +254,9 @@ def test_each_domain_of_from_signs_once(folder: Path) -> None:
     assert [found[2] for found in verify(signed.fields + message, public(table))] == ["pass"] * 3
     many = b", ".join(b"a@%d.example.com" % number for number in range(MAX_DOMAINS))
     assert sign(Signer(table), b"From: " + many + b", a@example.net\r\n\r\n") == Signed()
+    others = b"From: a@example.com\r\n" * MAX_DOMAINS
+    assert sign(Signer(table), b"From: a@example.net\r\n" + others + b"\r\n") == Signed()
+    assert sign(Signer(table), others + b"From: a@example.net\r\n\r\n").keys
 
 
 def test_only_usable_keys_sign(keys: KeyTable) -> None:
