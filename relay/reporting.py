@@ -38,9 +38,9 @@ _REST_SECONDS = 60.0  # after the store could not be used
 def reporter(settings: Settings) -> Reporter | None:
     """Who reports; None: nobody does."""
     given = settings.tlsrpt
-    if not given.organization or given.contact is None:
+    if given.report_domain is None or given.contact is None:
         return None
-    return Reporter(given.organization, str(given.contact), (given.sender or given.contact).domain)
+    return Reporter(given.organization, str(given.contact), given.report_domain)
 
 
 def mailer(settings: Settings) -> Submitter | None:
@@ -102,7 +102,7 @@ class Reporting:
     async def close(self) -> None:
         """Write down what is in memory alone."""
         if self._is_on:
-            await self._counts.close()
+            await self._counts.write()
             await self._store.close()
 
     async def tidy(self) -> None:
@@ -148,7 +148,7 @@ class Reporting:
                 unique=lambda: str(ways.new_id()),
                 clock=self._clock,
                 emit=self._emit,
-                flush=self._counts.close,
+                flush=self._counts.write,
             )
         )
 

@@ -35,7 +35,18 @@ class AlignmentCheck(Enum):
     REFUSE = "refuse"
 
 
-Selector = Annotated[str, AfterValidator(host_name), Written("selector")]
+def selector_name(value: str) -> str:
+    """A selector in lower case: labels, as a host name has them. RFC 6376 section 3.1. Raises ValueError."""
+    try:
+        name = host_name(value)
+    except ValueError:
+        name = ""
+    if not name or "_domainkey" in name.split("."):
+        raise ValueError('must be a selector such as relay1, without the "._domainkey." of its record')
+    return name
+
+
+Selector = Annotated[str, AfterValidator(selector_name), Written("selector")]
 
 
 class DkimSettings(Section):

@@ -45,7 +45,7 @@ class Signed:
 class Signer:
     """Signs messages with the keys of their From domains.
 
-    `keys` may be replaced at any time: a message keeps those that it began with. `usable`: which of them may sign now.
+    `keys` may be replaced at any time: a message keeps those that it began with. `usable`: whether one may sign now.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Signer:
     ) -> None:
         self.keys = keys
         self.canonicalization = canonicalization
-        self.usable = usable
+        self._usable = usable
 
     def message(self) -> SigningMessage:
         """Begin with a message."""
@@ -65,10 +65,10 @@ class Signer:
     def keys_of(self, domains: Sequence[str]) -> tuple[SigningKey, ...]:
         """The keys that sign for these domains of a From field now, each once."""
         if len(domains) == 1:
-            return tuple(filter(self.usable, self.keys.keys_for(domains[0])))
+            return tuple(filter(self._usable, self.keys.keys_for(domains[0])))
         once = list(dict.fromkeys(domains))[:MAX_DOMAINS]
         found = dict.fromkeys(key for domain in once for key in self.keys.keys_for(domain))
-        return tuple(filter(self.usable, found))
+        return tuple(filter(self._usable, found))
 
 
 class SigningMessage:

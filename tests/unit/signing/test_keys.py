@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from relay.contradictions import contradictions, unusable_files
 from relay.settings import Settings
-from relay.signing.keys import Algorithm, KeyTable, SigningKey, UnusableKey, load_key
+from relay.signing.keys import Algorithm, KeyTable, SigningKey, UnusableKey, load_key, with_remedy
 from relay.signing_settings import DkimKeySettings
 
 PKCS8, TRADITIONAL = serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL
@@ -95,7 +95,7 @@ def test_nothing_secret_is_shown(tmp_path: Path) -> None:
     ids=["empty", "text", "cut off", "public", "encrypted", "encrypted RSA", "EC", "Ed448", "large"],
 )
 def test_what_is_no_key_is_told_with_its_file(tmp_path: Path, octets: bytes, what: str) -> None:
-    assert loaded(tmp_path, octets) == UnusableKey(f"{tmp_path}/key.pem {what}")
+    assert loaded(tmp_path, octets) == UnusableKey("example.org", "s1", f"{tmp_path}/key.pem {what}")
 
 
 def test_a_key_that_verifiers_do_not_take(tmp_path: Path) -> None:
@@ -164,3 +164,12 @@ def test_which_keys_sign() -> None:
     assert selectors("org") == selectors("example.net") == selectors("notexample.org") == selectors("") == ""
     assert table
     assert not KeyTable()
+
+
+def test_what_mends_a_key_that_cannot_be_had(tmp_path: Path) -> None:
+    given = DkimKeySettings(domain="a.test", selector="s1", key_file=tmp_path / "k.pem")
+    made = f"`relay dkim keygen --domain a.test --selector s1 --out {tmp_path}/k.pem` makes it"
+    assert with_remedy("k.pem cannot be read: No such file or directory", given).endswith(f"directory; {made}")
+    said = "run this as the user of the service, and let the file and its folder be that user's (chown)"
+    assert with_remedy("k.pem cannot be read: Permission denied", given).endswith(f"denied; {said}")
+    assert with_remedy("k.pem is encrypted", given) == "k.pem is encrypted"
