@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from relay.cli import relay
 from relay.delivery import attempt, calling, plan
 from relay.lab.catalogue import ALL
 from relay.lab.command import chosen
@@ -268,7 +270,8 @@ def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_list_and_unknown_names() -> None:
-    assert [line.split()[0] for line in lab("--list").stdout.splitlines()] == [scenario.name for scenario in ALL]
-    unknown = lab("--only", "nonsense")
-    assert unknown.returncode == 2
+    listed = CliRunner().invoke(relay, ["lab", "--list"])
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == [scenario.name for scenario in ALL]
+    unknown = CliRunner().invoke(relay, ["lab", "--only", "nonsense"])
+    assert unknown.exit_code == 2
     assert "nonsense" in unknown.stderr

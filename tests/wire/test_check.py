@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 
+from relay import cli
 from relay.app import App
 from relay.check import CHECKS, look, parse_target
 from relay.events import Event, OpenRelay
@@ -434,30 +436,40 @@ def test_every_check_is_there_once() -> None:
 
 
 def relay(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
-    ours = {
+    command = [sys.executable, "-m", "relay", "check", *arguments]
+    return subprocess.run(
+        command,
+        env={**environ, **given(folder), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def given(folder: Path) -> dict[str, str]:
+    return {
         "RELAY_STATE": str(folder),
         "RELAY_SUBMISSION__LISTEN": "127.0.0.1:0",
         "RELAY_DNS__NAMESERVERS": "127.0.0.1:9",
         "RELAY_DNS__TIMEOUT": "1s",
         "RELAY_HOSTNAME": "relay.test",
     }
-    command = [sys.executable, "-m", "relay", "check", *arguments]
-    return subprocess.run(
-        command, env={**environ, **ours, **variables}, capture_output=True, text=True, check=False, timeout=60
-    )
 
 
 def test_the_command_and_its_exit_codes(tmp_path: Path) -> None:
     failing = relay(tmp_path / "state")
     assert (failing.returncode, failing.stderr) == (1, "")
     assert "\nfail  dns " in failing.stdout and "--connect DOMAIN" in failing.stdout
-    as_json = relay(tmp_path / "state", "--json")
-    assert (as_json.returncode, json.loads(as_json.stdout)["level"]) == (1, "fail")
+    here = CliRunner(env=given(tmp_path / "state"))
+    as_json = here.invoke(cli.relay, ["check", "--json"])
+    assert (as_json.exit_code, json.loads(as_json.stdout)["level"]) == (1, "fail")
     broken = relay(tmp_path / "state", RELAY_DELIVERY__PORT="x")
     assert (broken.returncode, broken.stdout, len(broken.stderr.splitlines())) == (2, "", 1)
-    wrong = relay(tmp_path / "state", "--connect", "a b")
-    assert (wrong.returncode, wrong.stdout, len(wrong.stderr.splitlines())) == (2, "", 1)
+    wrong = here.invoke(cli.relay, ["check", "--connect", "a b"])
+    assert (wrong.exit_code, wrong.stdout, len(wrong.stderr.splitlines())) == (2, "", 1)
 
 
 @pytest.mark.asyncio
