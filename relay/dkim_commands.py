@@ -86,10 +86,11 @@ def dkim_check(as_json: bool, file: Path | None) -> None:
 
 def _name(text: str | None, option: str) -> str | None:
     """A domain or selector in the form that the settings have."""
-    from relay.setting_types import host_name
+    from relay.setting_types import dns_name, host_name
 
+    read = dns_name if option == "--selector" else host_name
     try:
-        return None if text is None else host_name(text)
+        return None if text is None else read(text)
     except ValueError as error:
         fail([f"relay: {option}: {error}"])
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from relay.setting_types import GivenPath, HostName, Section, Written, host_name
+from relay.setting_types import GivenPath, HostName, Section, Written, dns_name
 
 
 class Canonicalization(Enum):
@@ -35,7 +35,8 @@ class AlignmentCheck(Enum):
     REFUSE = "refuse"
 
 
-Selector = Annotated[str, AfterValidator(host_name), Written("selector")]
+# RFC 6376 §3.1: labels of any name; many are a date, as 20260101, and no address.
+Selector = Annotated[str, AfterValidator(dns_name), Written("selector")]
 
 
 class DkimSettings(Section):

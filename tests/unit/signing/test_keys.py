@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from pydantic import ValidationError
 
 from relay.contradictions import contradictions, unusable_files
 from relay.settings import Settings
@@ -37,6 +38,18 @@ def loaded(folder: Path, octets: bytes) -> SigningKey | UnusableKey:
     path = folder / "key.pem"
     path.write_bytes(octets)
     return load_key(given(path))
+
+
+@pytest.mark.parametrize("selector", ["20260101", "1", "rsa.2026", "s1._x"])
+def test_a_selector_of_digits_is_no_address(selector: str) -> None:
+    """RFC 6376 section 3.1: any labels."""
+    assert DkimKeySettings(domain="example.org", selector=selector, key_file=Path("/key.pem")).selector == selector
+
+
+@pytest.mark.parametrize("selector", ["", "a..b", "a b", "[127.0.0.1]", "-", "a" * 64])
+def test_what_is_no_selector(selector: str) -> None:
+    with pytest.raises(ValidationError, match="is not a name as DNS has them"):
+        DkimKeySettings(domain="example.org", selector=selector, key_file=Path("/key.pem"))
 
 
 @pytest.mark.parametrize("form", [PKCS8, TRADITIONAL])
