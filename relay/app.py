@@ -11,6 +11,7 @@ import os
 import random
 import resource
 import signal
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from relay import __version__
+from relay import __version__, chores
 from relay.admin.api import Api, Desk
 from relay.admin.mail import Mail
 from relay.admin.metrics import Metrics
@@ -34,18 +35,14 @@ from relay.delivery.tools import Tools
 from relay.delivery.worker import Limits, Worker
 from relay.events import (
     DefectFound,
-    DnssecTrust,
     Emit,
     FewFiles,
     OpenRelay,
-    OverrideEnded,
     PolicyCacheFailed,
     ServiceStarted,
     ServiceStopped,
-    StoreFailed,
     TlsMemoryFailed,
 )
-from relay.freed_memory import give_back
 from relay.guard import AddressGuard
 from relay.listen import inherited_sockets, ports_of
 from relay.log import log_lines
@@ -59,7 +56,6 @@ from relay.mail.message import Claim, MessageId
 from relay.mail.record import Attempted
 from relay.policy.chain import Roots
 from relay.queue.sqlite import SqliteStore
-from relay.queue.store import StoreUnavailable
 from relay.reception import Reception
 from relay.reporting import Reporting, Ways
 from relay.rerouting import chosen_route
@@ -70,12 +66,6 @@ from relay.submission.server import SubmissionServer
 from relay.tls import ClientContexts, https_context, load_roots, shrink_tls_buffers
 
 STOP_GRACE = timedelta(seconds=25)
-SELF_TEST_EVERY_SECONDS = 300.0
-SELF_TEST_ANEW_SECONDS = 30.0  # while it is not passed: the resolver may have come up after us
-TIDY_EVERY_SECONDS = 600.0
-GIVE_BACK_EVERY_SECONDS = 60.0
-REFRESH_POLICIES_EVERY_SECONDS = 600.0
-WATCH_OVERRIDES_EVERY_SECONDS = 60.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _OTHER_FILES = 100  # the queue, the log, DNS, policy hosts
 
@@ -126,7 +116,7 @@ class App:
         self._reporting = Reporting(settings, folder, clock, self._emit, self._metrics.count_session)
         self._stack = AsyncExitStack()
         self.failed = asyncio.Event()  # a part that must run for ever has ended
-        self.hung_up = asyncio.Event()  # SIGHUP: look at the files now
+        self._hearers: list[asyncio.Event] = []
 
     async def start(self) -> tuple[HostPort, ...]:
         """Begin to take and deliver mail. Returns the addresses where mail is taken."""
@@ -141,11 +131,22 @@ class App:
         await self._stack.aclose()
         self._emit(ServiceStopped())
 
+    def hang_up(self) -> None:
+        """SIGHUP: look at the files now."""
+        for event in self._hearers:
+            event.set()
+
+    def _hearer(self) -> asyncio.Event:
+        """What `hang_up` sets: one for each part, for of several that share one the first clears it for all."""
+        self._hearers.append(asyncio.Event())
+        return self._hearers[-1]
+
     async def _start(self) -> tuple[HostPort, ...]:
         settings = self._settings
         shrink_tls_buffers()
         roots_pem = load_roots(settings.tls.ca_file)
-        reception = Reception(settings, self._folder, self._clock, self._emit, https_context(roots_pem))
+        web = https_context(roots_pem)
+        reception = Reception(settings, self._folder, self._clock, self._emit, web)
         inherited = inherited_sockets(os.environ, os.getpid())
         # The stack puts the parts away from the last to the first: no new mail, deliveries to their end, then the rest.
         self._stack.push_async_callback(self._store.close)
@@ -154,7 +155,7 @@ class App:
         self._stack.push_async_callback(resolver.close)
         cache = StsCache(self._folder, lambda reason: self._emit(PolicyCacheFailed(reason)))
         self._stack.push_async_callback(cache.close)
-        finder = self._finder(resolver, cache, roots_pem)
+        finder = self._finder(resolver, cache, web)
         memories = TlsMemories(
             self._folder, settings.tls_memory.rules, lambda reason: self._emit(TlsMemoryFailed(reason))
         )
@@ -178,13 +179,13 @@ class App:
         await memories.open()
         await self._reporting.open()
         await reception.open()
-        await self._assess(resolver, first=True)
+        await chores.assess(resolver, settings.dns, self._emit, first=True)
         running = asyncio.create_task(self._watch("delivery", worker.run))
         self._stack.push_async_callback(self._end, worker, running)
         self._spawn_chores(resolver, finder, memories, reception)
-        self._spawn("TLS reports", partial(self._reporting.send, self._ways(resolver, roots_pem)))
+        self._spawn("TLS reports", partial(self._reporting.send, self._ways(resolver, web)))
         self._stack.push_async_callback(server.stop, STOP_GRACE)
-        self._spawn("certificate", partial(reception.renew, server, self.hung_up))
+        self._spawn("certificate", partial(reception.renew, server, self._hearer()))
         addresses = await server.start()
         admin.stage = Stage.SERVING
         self._stack.callback(admin.leave)
@@ -193,21 +194,22 @@ class App:
         return addresses
 
     def _spawn_chores(self, resolver: Resolver, finder: StsFinder, memories: TlsMemories, reception: Reception) -> None:
+        settings, clock, emit = self._settings, self._clock, self._emit
         self._spawn("reviews of waiting mail", self._reviewer.run)
-        self._spawn("queue clean-up", self._tidy_again)
-        self._spawn("clean-up of hosts that had TLS", partial(self._again, lambda: memories.tidy(self._clock())))
-        self._spawn("clean-up of quotas", partial(self._again, reception.tidy))
-        self._spawn("clean-up of TLS reports", partial(self._again, self._reporting.tidy))
-        self._spawn("return of freed memory", self._give_back_again)
-        self._spawn("end of overrides", self._watch_overrides)
-        self._spawn("policy refresh", partial(self._refresh_again, finder))
-        self._spawn("resolver self-test", partial(self._assess_again, resolver))
+        self._spawn("queue clean-up", partial(chores.tidy_queue, self._store, settings.queue.history, clock, emit))
+        self._spawn("clean-up of hosts that had TLS", partial(chores.again, lambda: memories.tidy(clock())))
+        self._spawn("clean-up of quotas", partial(chores.again, reception.tidy))
+        self._spawn("clean-up of TLS reports", partial(chores.again, self._reporting.tidy))
+        self._spawn("return of freed memory", chores.give_back_memory)
+        self._spawn("end of overrides", partial(chores.watch_overrides, settings.overrides.entries, clock, emit))
+        self._spawn("policy refresh", partial(chores.refresh_policies, finder, random.random))
+        self._spawn("resolver self-test", partial(chores.assess_again, resolver, settings.dns, emit))
 
-    def _ways(self, resolver: Resolver, roots_pem: bytes) -> Ways:
+    def _ways(self, resolver: Resolver, web: ssl.SSLContext) -> Ways:
         return Ways(
             resolver=resolver,
             guard=self._guard,
-            roots_pem=roots_pem,
+            web=web,
             hostname=self._hostname,
             new_id=self._new_id,
             put=self._store.put,
@@ -260,8 +262,8 @@ class App:
         if allowed != resource.RLIM_INFINITY and allowed < wanted:
             self._emit(FewFiles(allowed, wanted))
 
-    def _finder(self, resolver: Resolver, cache: StsCache, roots_pem: bytes) -> StsFinder:
-        fetcher = PolicyFetcher(resolver, self._settings.mta_sts.port, self._guard, https_context(roots_pem))
+    def _finder(self, resolver: Resolver, cache: StsCache, web: ssl.SSLContext) -> StsFinder:
+        fetcher = PolicyFetcher(resolver, self._settings.mta_sts.port, self._guard, web)
         finder = StsFinder(resolver, cache, fetcher, self._clock, self._emit)
         self._stack.push_async_callback(finder.close)
         return finder
@@ -272,7 +274,7 @@ class App:
         settings = self._settings
         pool = SessionPool()
         self._stack.push_async_callback(pool.close_all)
-        signing = SigningDesk(settings, self._clock, self._emit, self.hung_up)
+        signing = SigningDesk(settings, self._clock, self._emit, self._hearer)
         self._keys = signing.keys
         for what, work in signing.work:
             self._spawn(what, work)
@@ -311,52 +313,6 @@ class App:
         )
         self._reviewer = Reviewer(self._store, office)
         return Worker(self._store, deliver, limits, office)
-
-    async def _assess(self, resolver: Resolver, first: bool = False) -> None:
-        """The resolver's self-test: DANE is on only with a resolver that validates."""
-        before = resolver.trusted
-        trusted, reason = await resolver.assess(self._settings.dns)
-        if first or trusted != before:
-            self._emit(DnssecTrust(trusted, reason))
-
-    async def _assess_again(self, resolver: Resolver) -> None:
-        while True:
-            await asyncio.sleep(SELF_TEST_EVERY_SECONDS if resolver.trusted else SELF_TEST_ANEW_SECONDS)
-            await self._assess(resolver)
-
-    async def _tidy_again(self) -> None:
-        while True:
-            try:
-                await self._store.tidy(self._clock() - self._settings.queue.history)
-            except StoreUnavailable as error:
-                self._emit(StoreFailed(str(error)))
-            await asyncio.sleep(TIDY_EVERY_SECONDS)
-
-    @staticmethod
-    async def _again(tidy: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await tidy()
-            await asyncio.sleep(TIDY_EVERY_SECONDS)
-
-    @staticmethod
-    async def _give_back_again() -> None:
-        while True:
-            give_back()
-            await asyncio.sleep(GIVE_BACK_EVERY_SECONDS)
-
-    async def _watch_overrides(self) -> None:
-        """Tell of each override that has ended, once."""
-        current = list(self._settings.overrides.entries)
-        while current:
-            for ended in [one for one in current if one.until <= self._clock()]:
-                current.remove(ended)
-                self._emit(OverrideEnded(", ".join(ended.keys), ended.level.value, ended.owner, ended.until))
-            await asyncio.sleep(WATCH_OVERRIDES_EVERY_SECONDS)
-
-    async def _refresh_again(self, finder: StsFinder) -> None:
-        while True:
-            await finder.keep_fresh(random.random)
-            await asyncio.sleep(REFRESH_POLICIES_EVERY_SECONDS)
 
     def _spawn(self, what: str, work: Work) -> None:
         task = asyncio.create_task(self._watch(what, work))
@@ -398,7 +354,7 @@ async def _serve(app: App) -> int:
     loop = asyncio.get_running_loop()
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, app.hung_up.set)
+    loop.add_signal_handler(signal.SIGHUP, app.hang_up)
     await app.start()
     waits = [asyncio.create_task(event.wait()) for event in (stopping, app.failed)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

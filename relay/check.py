@@ -25,31 +25,30 @@ from relay.disk_table import aside
 from relay.dkim_check import look_at_keys
 from relay.dmarc_check import look_at_domains
 from relay.finding import Finding, fail, ok, warn
-from relay.findings import Address, Called, DnssecSeen, FolderSeen
+from relay.findings import Address, DnssecSeen, FolderSeen
 from relay.guard import AddressGuard
-from relay.health import Asked, greeting_problem, where_to_ask
+from relay.health import greeting_problem, where_to_ask
 from relay.listen import bound_socket
 from relay.lookup import sts_cache, tls_memory
-from relay.lookup.destination import find_addresses, find_destination
+from relay.lookup.destination import find_addresses
 from relay.lookup.resolver import Answer, LookupFailed, NotFound, Resolver
 from relay.mail.address import parse_domain
 from relay.policy.chain import Roots, Trust
-from relay.policy.mx import MailHosts, MxHost, NullMx
+from relay.policy.mx import MxHost
 from relay.policy.routing import NEXT_HOP
 from relay.posting.place import from_here
 from relay.queue import visitor
 from relay.queue.folder import holder
 from relay.queue.room import room
 from relay.queue.store import QueueError, StoreUnavailable
+from relay.reach_check import call, mail_hosts
 from relay.setting_types import Inherited
 from relay.settings import DeliverySettings, HostPort, Settings, TrustAd
 from relay.submission import quota, sources
 from relay.submission.users import Users
 from relay.tls import certificates_in, https_context, load_roots, server_contexts
 
-GREETING_SECONDS = 30.0
 OWN_GREETING_SECONDS = 5.0
-_MOST_HOSTS = 3  # of a domain: they show what there is to see
 _OPEN_PORT_25 = "let the provider or firewall open port 25 outwards, or send through delivery.next_hop"
 
 
@@ -329,12 +328,12 @@ async def _routes(at: Scene) -> list[Finding]:
         subject = "next hop" if hop.name == NEXT_HOP else f"route {hop.name}"
         hosts: list[HostPort] | str = [HostPort(host=place.host, port=place.port) for place in hop.places]
         if hop.mx:
-            hosts = await _mail_hosts(at, hop.places[0].host, hop.places[0].port)
+            hosts = await mail_hosts(at.resolver, hop.places[0].host, hop.places[0].port)
         remedy = "see that the settings are right and that it lets this machine in"
         if isinstance(hosts, str):
             found.append(fail(subject, hosts, remedy))
         else:
-            found += findings.reach(subject, await asyncio.gather(*(_call(at, host) for host in hosts)), remedy)
+            found += findings.reach(subject, await call(at.resolver, at.guard, hosts), remedy)
     for route in at.settings.route:
         login = Login(route.user, route.name, route.password_file, route.token_file)
         for path in login.readable_by_others():
@@ -349,45 +348,11 @@ async def _connect(at: Scene) -> list[Finding]:
     hosts = (
         [at.connect]
         if isinstance(at.connect, HostPort)
-        else await _mail_hosts(at, at.connect, at.settings.delivery.port)
+        else await mail_hosts(at.resolver, at.connect, at.settings.delivery.port)
     )
     if isinstance(hosts, str):
         return [fail("port 25", hosts, "name a domain that takes mail, or see whether the resolver answers")]
-    return findings.reach("port 25", await asyncio.gather(*(_call(at, host) for host in hosts)), _OPEN_PORT_25)
-
-
-async def _mail_hosts(at: Scene, domain: str, port: int) -> list[HostPort] | str:
-    found = await find_destination(at.resolver, domain)
-    match found:
-        case MailHosts(hosts=hosts):
-            return [HostPort(host=host.name, port=port) for host in hosts[:_MOST_HOSTS]]
-        case NullMx():
-            return f"{domain} takes no mail (null MX)"
-        case _:
-            return found.reason
-
-
-async def _call(at: Scene, host: HostPort) -> Called:
-    """Connect to each address that mail would go to, read the greeting, and hang up."""
-    try:
-        addresses: tuple[str, ...] = (str(ip_address(host.host)),)
-    except ValueError:
-        found = await find_addresses(at.resolver, MxHost(host.host))
-        if not isinstance(found, MxHost):
-            problem = found.reason if isinstance(found, LookupFailed) else "it has no address"
-            return Called(host, (), (problem,))
-        addresses = found.addresses
-    problems = await asyncio.gather(*(_greeted(at, address, host.port) for address in addresses))
-    answered = tuple(address for address, problem in zip(addresses, problems, strict=True) if problem is None)
-    return Called(host, answered, tuple(problem for problem in problems if problem is not None))
-
-
-async def _greeted(at: Scene, address: str, port: int) -> str | None:
-    refusal = at.guard.refusal(address)  # mail would not go there either
-    if refusal is not None:
-        return f"{refusal}: mail goes there only with delivery.allow_private_addresses"
-    problem = await greeting_problem(Asked(HostPort(host=address, port=port)), GREETING_SECONDS)
-    return None if problem is None else f"{address}: {problem}"
+    return findings.reach("port 25", await call(at.resolver, at.guard, hosts), _OPEN_PORT_25)
 
 
 CHECKS: tuple[Callable[[Scene], Awaitable[list[Finding]]], ...] = (

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from relay.contradictions import Name, contradictions, unusable_files
+from relay.setting_types import PEM_BEGIN
 from relay.settings import Section, Settings, Written
 
 _PREFIX = "RELAY_"
@@ -260,6 +261,8 @@ def _words(found: Any) -> str:
 def _shown(value: object) -> str:
     """A value as the file would have it, cut short."""
     text = json.dumps(value, default=str, ensure_ascii=False)
+    if PEM_BEGIN in text:
+        return "a key"  # it would be in logs and tickets
     return text if len(text) <= _SHOWN_LENGTH else text[: _SHOWN_LENGTH - 4] + " ..."
 
 

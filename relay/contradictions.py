@@ -33,7 +33,7 @@ from relay.settings import (
     Settings,
     format_duration,
 )
-from relay.signing.keys import UnusableKey, load_key
+from relay.signing.keys import UnusableKey, load_key, with_remedy
 
 CLIENT = ("", "client")
 Name = tuple[str, str]  # section and key; the section of `hostname` is the empty text
@@ -356,7 +356,7 @@ def unusable_files(settings: Settings) -> Iterator[Finding]:
     for key in settings.dkim_key:
         fault = _fault_of_file(key.key_file) or _fault_of_key(key)
         if fault is not None:
-            yield (("", "dkim_key"),), f"the key {key.selector} of {key.domain}: key_file: {fault}"
+            yield (("", "dkim_key"),), f"the key {key.selector} of {key.domain}: key_file: {with_remedy(fault, key)}"
 
 
 def _fault_of_token(path: Path) -> str | None:

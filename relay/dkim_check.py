@@ -8,15 +8,17 @@ from relay.finding import Finding
 from relay.lookup.dkim import check_keys
 from relay.lookup.resolver import Resolver
 from relay.settings import Settings
-from relay.signing.keys import KeyTable, SigningKey, UnusableKey, load_key
+from relay.signing.keys import load_keys
 
 
 async def look_at_keys(settings: Settings, resolver: Resolver) -> list[Finding]:
     """All findings on keys. It waits for the disk, for small files."""
-    loaded = [load_key(given) for given in settings.dkim_key]
-    keys = KeyTable(one for one in loaded if isinstance(one, SigningKey))
-    unusable = [one.reason for one in loaded if isinstance(one, UnusableKey)]
+    keys, unusable = load_keys(settings.dkim_key)
     checked = await check_keys(resolver, keys, settings.tlsrpt.report_domain)
     exposed = [given.key_file for given in settings.dkim_key if readable_by_others(given.key_file)]
-    found = dkim_findings.keys(checked, unusable)
-    return [*found, *dkim_findings.short(keys.all), *map(dkim_findings.exposed, exposed)]
+    return [
+        *dkim_findings.keys(checked, [one.reason for one in unusable]),
+        *dkim_findings.short(keys.all),
+        *map(dkim_findings.exposed, exposed),
+        *dkim_findings.any_author(settings.client, keys.all),
+    ]

@@ -56,7 +56,7 @@ def dkim_show(domain: str | None, selector: str | None, form: str, as_json: bool
     """Show the DNS record of each key in the settings. DNS is not asked. Exit code 1: there is no such key."""
     from relay import dkim_page
 
-    wanted = (_name(domain, "--domain"), _name(selector, "--selector"))
+    wanted = _names(domain, selector)
     given = [one for one in load_without_files(file).dkim_key if _is_one_of(one, *wanted)]
     keys = [_key(one) for one in given]
     if as_json:
@@ -84,13 +84,16 @@ def dkim_check(as_json: bool, file: Path | None) -> None:
     sys.exit(dkim_findings.exit_code(checked))
 
 
-def _name(text: str | None, option: str) -> str | None:
-    """A domain or selector in the form that the settings have."""
-    from relay.setting_types import dns_name, host_name
+def _names(domain: str | None, selector: str | None) -> tuple[str | None, str | None]:
+    """Both in the form that the settings have."""
+    from relay.setting_types import host_name
+    from relay.signing_settings import selector_name
 
-    read = dns_name if option == "--selector" else host_name
+    option = "--domain"
     try:
-        return None if text is None else read(text)
+        whose = None if domain is None else host_name(domain)
+        option = "--selector"
+        return whose, None if selector is None else selector_name(selector)
     except ValueError as error:
         fail([f"relay: {option}: {error}"])
 
@@ -110,7 +113,7 @@ def _place(domain: str, selector: str, out: Path | None) -> DkimKeySettings:
     from relay.mail.address import AddressError, parse_domain
     from relay.signing_settings import DkimKeySettings
 
-    whose, name = _name(domain, "--domain"), _name(selector, "--selector")
+    whose, name = _names(domain, selector)
     path = out if out is not None else Path()
     path = (path / f"{whose}.{name}.pem" if path.is_dir() else path).absolute()
     if not str(path).isprintable():
@@ -151,11 +154,11 @@ def _tell_who_reads(path: Path) -> None:
 
 
 def _key(given: DkimKeySettings) -> SigningKey:
-    from relay.signing.keys import UnusableKey, load_key
+    from relay.signing.keys import UnusableKey, load_key, with_remedy
 
     found = load_key(given)
     if isinstance(found, UnusableKey):
-        fail([f"relay: {found.reason}"])
+        fail([f"relay: {with_remedy(found.reason, given)}"])
     return found
 
 

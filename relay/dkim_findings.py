@@ -10,7 +10,9 @@ from pathlib import Path
 from relay.finding import Finding, fail, ok, warn
 from relay.lookup.dkim import Checked
 from relay.lookup.resolver import LookupFailed
+from relay.policy.clients import ANY
 from relay.policy.dkim_match import Comparison, in_words, is_match, may_verify, what_to_do
+from relay.settings import ClientSettings
 from relay.signing.keys import GOOD_RSA_BITS, SigningKey
 
 SUBJECT = "dkim"
@@ -42,6 +44,19 @@ def short(keys: Iterable[SigningKey]) -> list[Finding]:
         for key in keys
         if key.is_short
     ]
+
+
+def any_author(clients: Iterable[ClientSettings], keys: Iterable[SigningKey]) -> list[Finding]:
+    """Clients that are held to some senders, but not to authors: DMARC passes for whatever their From names."""
+    found = []
+    for client in clients:
+        if not client.senders or client.header_from or ANY in client.senders:
+            continue
+        domains = dict.fromkeys(key.domain for key in keys if key.domain not in client.senders)
+        if domains:
+            text = f"the client {client.name} may name anyone in From, and is signed for as {', '.join(domains)}"
+            found.append(warn(SUBJECT, text, "give it header_from, as it has senders"))
+    return found
 
 
 def as_json(checked: Sequence[Checked]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 
 from relay.explain_from import explain_from
@@ -18,7 +19,7 @@ _LOOK = "relay explain --from {} says more"
 async def look_at_domains(settings: Settings, hostname: str, now: datetime) -> list[Finding]:
     """A finding for each domain of [[dkim_key]], of mail with an envelope sender in it."""
     domains = list(dict.fromkeys(key.domain for key in settings.dkim_key))[:_MOST_DOMAINS]
-    return [await _look_at(settings, hostname, domain, now) for domain in domains]
+    return list(await asyncio.gather(*(_look_at(settings, hostname, domain, now) for domain in domains)))
 
 
 async def _look_at(settings: Settings, hostname: str, domain: str, now: datetime) -> Finding:

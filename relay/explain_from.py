@@ -12,7 +12,7 @@ from relay.policy.alignment import WARNED, Alignment, Facts, Kind, judge
 from relay.policy.routing import PREFIX
 from relay.reception import alignment_finder
 from relay.settings import Settings
-from relay.signing.keys import KeyTable, SigningKey, load_key
+from relay.signing.keys import load_keys
 
 _ANYBODY = Address("", "invalid", "invalid")  # a recipient whom only a route for all can mean
 
@@ -31,8 +31,7 @@ async def explain_from(
     settings: Settings, hostname: str, domain: str, sender: Address | None, now: datetime
 ) -> FromExplained:
     """Whether mail with this domain in From, from this envelope sender, will pass DMARC."""
-    loaded = [(given, load_key(given)) for given in settings.dkim_key]
-    keys = KeyTable([key for _, key in loaded if isinstance(key, SigningKey)])
+    keys, unusable = load_keys(settings.dkim_key)
     smart_host = settings.routes.destination(sender, None, _ANYBODY).startswith(PREFIX)
     resolver = Resolver(settings.dns.nameservers, settings.dns.timeout)
     try:
@@ -41,7 +40,6 @@ async def explain_from(
     finally:
         await resolver.close()
     found = judge(facts)
-    unusable = [(given, key.reason) for given, key in loaded if not isinstance(key, SigningKey)]
-    if found.kind in WARNED and any(given.domain == domain for given, _ in unusable):
+    if found.kind in WARNED and any(key.domain == domain for key in unusable):
         found = replace(found, kind=Kind.UNKNOWN)  # the service may be able to read it
-    return FromExplained(now, facts, found, tuple([reason for _, reason in unusable]))
+    return FromExplained(now, facts, found, tuple([key.reason for key in unusable]))

@@ -12,9 +12,11 @@ from relay.explain_from import FromExplained
 from relay.mail.duration import utc
 from relay.policy.alignment import Facts, Kind
 from relay.policy.dmarc import Dmarc, DmarcUnknown, NoDmarc
+from relay.policy.spf import SpfResult
 from relay.show import clean
 
 _LABEL = 11  # columns
+_NO_SPF = {SpfResult.NONE: "no record", SpfResult.TEMPERROR: "not known"}
 _GOOD = (Kind.PASSES, Kind.NO_POLICY)
 
 
@@ -52,7 +54,7 @@ def _spf(facts: Facts) -> Iterator[str]:
     if facts.no_addresses is not None:
         yield _line("SPF", facts.no_addresses)
     elif facts.spf:
-        yield _line("SPF", facts.spf[0][1].record or "no record that can be read")
+        yield _line("SPF", facts.spf[0][1].record or _NO_SPF.get(facts.spf[0][1].result, "no record that can be used"))
     for address, spf in facts.spf:
         yield _line("", f"{address}: {spf.result.value}, {spf.reason}")
     for hidden in facts.hidden if facts.spf else ():

@@ -99,16 +99,23 @@ def replace_file(path: Path, text: str) -> None:
         temporary.replace(path)
 
 
+def give_away(file: int, folder: Path) -> None:
+    """What root makes in a folder belongs to whom that belongs to: a service that works there can use it.
+
+    `file`: a descriptor of one that was made just now. Raises OSError.
+    """
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(file, owner.st_uid, owner.st_gid)
+
+
 def new_secret_file(path: Path, octets: bytes) -> None:
     """Make a file that nobody but its owner can read: all of it or none, and never over one that is there.
 
-    What root makes belongs to whom the folder belongs to: a service that reads its keys there can read this one.
-    Raises OSError, FileExistsError for a file that is there.
+    Where root makes it, it belongs to whom the folder belongs to. Raises OSError, FileExistsError for what is there.
     """
     with _written(path, octets) as (file, temporary):
-        if os.geteuid() == 0:
-            folder = path.parent.stat()
-            os.fchown(file, folder.st_uid, folder.st_gid)
+        give_away(file, path.parent)
         os.fsync(file)
         try:
             path.hardlink_to(temporary)  # a rename would go over a file that is there

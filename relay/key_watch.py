@@ -104,7 +104,7 @@ class KeyWatch:
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:
-    """Whether the event comes within this time. Others may wait for it too, and clear it."""
+    """Whether the event comes within this time."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from relay.mail.message import MessageId, NewMessage
 from relay.policy.tls_report import Tally
 from relay.queue.store import Earlier
 from relay.settings import Settings
-from relay.tls import https_context, https_context_unverified
+from relay.tls import https_context_unverified
 from relay.tlsrpt.counts import Counts
 from relay.tlsrpt.letter import Submitter
 from relay.tlsrpt.outgoing import Desk, Outgoing
@@ -37,9 +38,9 @@ _REST_SECONDS = 60.0  # after the store could not be used
 def reporter(settings: Settings) -> Reporter | None:
     """Who reports; None: nobody does."""
     given = settings.tlsrpt
-    if not given.organization or given.contact is None:
+    if given.report_domain is None or given.contact is None:
         return None
-    return Reporter(given.organization, str(given.contact), (given.sender or given.contact).domain)
+    return Reporter(given.organization, str(given.contact), given.report_domain)
 
 
 def mailer(settings: Settings) -> Submitter | None:
@@ -53,11 +54,11 @@ def mailer(settings: Settings) -> Submitter | None:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """What reports need to go out. `put` and `earlier`: see `relay.tlsrpt.outgoing.Desk`."""
+    """What reports need to go out. `web`: for HTTPS; `put` and `earlier`: see `relay.tlsrpt.outgoing.Desk`."""
 
     resolver: Resolver
     guard: AddressGuard
-    roots_pem: bytes
+    web: ssl.SSLContext
     hostname: str
     new_id: Callable[[], MessageId]
     put: Callable[[Collection[NewMessage]], Awaitable[None]]
@@ -101,7 +102,7 @@ class Reporting:
     async def close(self) -> None:
         """Write down what is in memory alone."""
         if self._is_on:
-            await self._counts.close()
+            await self._counts.write()
             await self._store.close()
 
     async def tidy(self) -> None:
@@ -147,12 +148,12 @@ class Reporting:
                 unique=lambda: str(ways.new_id()),
                 clock=self._clock,
                 emit=self._emit,
-                flush=self._counts.close,
+                flush=self._counts.write,
             )
         )
 
     def _outgoing(self, ways: Ways, us: Reporter, by_mail: Submitter | None) -> Outgoing:
-        poster = Poster(ways.resolver, ways.guard, https_context(ways.roots_pem), https_context_unverified())
+        poster = Poster(ways.resolver, ways.guard, ways.web, https_context_unverified())
         return Outgoing(
             Desk(
                 store=self._store,

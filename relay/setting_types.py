@@ -28,6 +28,7 @@ _ROUTE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 _SYSTEMD = "systemd:"
 _HINTS = {"localhost": "; write 127.0.0.1 or [::1]", "*": "; all addresses are 0.0.0.0 and [::]"}
 _SOCKET_NAME = re.compile(r"[!-9;-~]{1,255}\Z")  # systemd.socket(5): printable ASCII without colon
+PEM_BEGIN = "-----BEGIN "
 COUNT_LIMIT = 1_000_000  # an upper limit for counts: whoever writes more has mistyped
 
 
@@ -320,6 +321,8 @@ def _path(value: object) -> Path | None:
         raise ValueError("must be a path")
     if "\0" in value:
         raise ValueError("must not have a NUL in it")
+    if PEM_BEGIN in value:
+        raise ValueError("must name a file: a key itself does not belong into the settings")
     try:
         return Path(value).expanduser()
     except RuntimeError:

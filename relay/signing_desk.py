@@ -21,21 +21,23 @@ class SigningDesk:
 
     `work`: what is to run for ever, each with its name.
 
-    `clock` gives aware UTC; `hung_up`: look at files and DNS now. Raises ValueError for a key that cannot be used.
+    `clock` gives aware UTC, `hearer` an event that is set when files and DNS are to be looked at now. Raises ValueError
+    for a key that cannot be used.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], datetime], emit: Emit, hung_up: asyncio.Event) -> None:
+    def __init__(
+        self, settings: Settings, clock: Callable[[], datetime], emit: Emit, hearer: Callable[[], asyncio.Event]
+    ) -> None:
         self.sign: Sign | None = None
         self.keys: Callable[[], KeyTable] = KeyTable
         self.work: tuple[tuple[str, Callable[[], Coroutine[Any, Any, None]]], ...] = ()
-        signing = signing_of(settings, emit)
+        watch = KeyWatch(settings, clock, emit)
+        signing = signing_of(settings, emit, watch.usable)
         if signing is None:
             return
-        watch = KeyWatch(settings, clock, emit)
-        signing.signer.usable = watch.usable
         self.sign = signing.sign
         self.keys = lambda: signing.signer.keys
         self.work = (
-            ("keys that sign", partial(signing.renew, hung_up)),
-            ("keys that sign, in DNS", partial(watch.run, self.keys, hung_up)),
+            ("keys that sign", partial(signing.renew, hearer())),
+            ("keys that sign, in DNS", partial(watch.run, self.keys, hearer())),
         )

@@ -35,8 +35,18 @@ class AlignmentCheck(Enum):
     REFUSE = "refuse"
 
 
-# RFC 6376 §3.1: labels of any name; many are a date, as 20260101, and no address.
-Selector = Annotated[str, AfterValidator(dns_name), Written("selector")]
+def selector_name(value: str) -> str:
+    """A selector in lower case: any labels, a date such as 20260101 too. RFC 6376 section 3.1. Raises ValueError."""
+    try:
+        name = dns_name(value)
+    except ValueError:
+        name = ""
+    if not name or "_domainkey" in name.split("."):
+        raise ValueError('must be a selector such as relay1, without the "._domainkey." of its record')
+    return name
+
+
+Selector = Annotated[str, AfterValidator(selector_name), Written("selector")]
 
 
 class DkimSettings(Section):

@@ -50,7 +50,9 @@ def load_roots(ca_file: Path | None) -> bytes:
     An authority of the system that this OpenSSL cannot read is left out. Raises OSError when `ca_file` cannot be read
     and ValueError when it holds no certificate or a broken one; both name it.
     """
-    trusted = [pem for pem in dict.fromkeys(_system_certificates()) if _is_readable(pem)]
+    trusted = list(dict.fromkeys(_system_certificates()))
+    if not _is_readable(b"\n".join(trusted)):  # all at once takes half as long as one by one
+        trusted = [pem for pem in trusted if _is_readable(pem)]
     if not trusted:
         trusted = _CERTIFICATE.findall(certifi.contents().encode("ascii", "replace"))
     if ca_file is not None:
@@ -83,6 +85,7 @@ def _certificates_of(ca_file: Path) -> list[bytes]:
 
 
 def _is_readable(pem: bytes) -> bool:
+    """Whether OpenSSL can read all certificates in it, and there is one at least."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii"))
     except (ssl.SSLError, ValueError):

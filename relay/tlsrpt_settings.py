@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from relay.setting_types import Duration, OptionalMailbox, Section, Written
 
 LONGEST_NAME = 100
+MOST_SPREAD = timedelta(days=1)  # more would run into what is too late to be told
 
 
 def _name(value: str) -> str:
@@ -18,6 +19,12 @@ def _name(value: str) -> str:
     if len(value.strip()) > LONGEST_NAME:
         raise ValueError(f"must have at most {LONGEST_NAME} characters")
     return value.strip()
+
+
+def _spread(value: timedelta) -> timedelta:
+    if value > MOST_SPREAD:
+        raise ValueError("must be at most 1d: the next day's reports are due by then")
+    return value
 
 
 OptionalName = Annotated[str, AfterValidator(_name), Written("text")]
@@ -33,9 +40,9 @@ class TlsrptSettings(Section):
     sender: OptionalMailbox = Field(
         default=None, description="who sends reports by mail, in a domain with a `[[dkim_key]]`; empty: `contact`"
     )
-    spread: Duration = Field(
+    spread: Annotated[Duration, AfterValidator(_spread)] = Field(
         default=timedelta(hours=4),
-        description="reports of a day go out in the course of this time after its end (UTC), a day at most",
+        description="reports of a day go out in the course of this time after its end (UTC); at most 1d",
     )
 
     @property

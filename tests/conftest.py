@@ -1,4 +1,5 @@
-"""For every test: nothing leaves this machine, Hypothesis is quick, and in CI a missing Debian package is no excuse.
+"""For every test: nothing leaves this machine, Hypothesis is quick, one authority of the web is trusted, and in CI a
+missing Debian package is no excuse.
 
 `pytest --loop uvloop` runs the asyncio tests on uvloop. `pytest --hypothesis-profile thorough` looks harder.
 """
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
+import certifi
 import hypothesis
 import pytest
 
@@ -75,6 +77,18 @@ def stays_on_this_machine() -> Iterator[None]:
     _left_the_machine.clear()
     yield
     assert not _left_the_machine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A start of Relay reads all authorities that the system trusts: hundreds of starts would take half a minute."""
+    bundle = tmp_path_factory.mktemp("authorities") / "bundle.pem"
+    end = "-----END CERTIFICATE-----\n"
+    bundle.write_text("".join(certifi.contents().partition(end)[:2]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(bundle))
+        patch.setenv("SSL_CERT_DIR", str(bundle.parent / "none"))
+        yield
 
 
 class _OnUvloop:

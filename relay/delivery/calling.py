@@ -75,6 +75,7 @@ class Caller:
         verdict = self._judged(idle.observed, call.need)
         if not await self._send_if_allowed(idle, key, call.need, verdict, fresh=False):
             return False
+        self._count_once(call, idle, verdict)  # another domain's mail may have gone over it so far
         return not (self._full and self._standing.open)
 
     async def _try_address(self, connected: Connected, call: Call) -> None:
@@ -83,9 +84,8 @@ class Caller:
         if session is None:
             return
         verdict = self._judged(session.observed, need)
-        if session.observed.handshake is None:  # else it is counted
-            self._count(call, session.observed, verdict)
         try:
+            self._count_once(call, session, verdict)
             # It may write to disk, so before the message: nothing must take time between its 250 and our commit.
             await self._remember(session.observed, need, verdict)
             if isinstance(verdict, Refuse) or await self._logged_in(session, need, verdict):
@@ -115,6 +115,13 @@ class Caller:
     def _key(self, target: Target, need: Requirement) -> SessionKey:
         return session_key(target, need, self._standing.source, self._standing.hop)
 
+    def _count_once(self, call: Call, session: OpenSession, verdict: Verdict) -> None:
+        """A session counts for each domain whose mail it carries: each has a policy of its own, or none."""
+        domain = call.evidence.domain
+        if domain not in session.counted_for and not self._standing.claim.report:
+            session.counted_for.add(domain)
+            self._count(call, session.observed, verdict)
+
     def _count(self, call: Call, seen: ObservedSession, verdict: Verdict | None = None) -> None:
         """A session on which STARTTLS is left alone says nothing of the host."""
         if call.need.starttls:
@@ -126,14 +133,16 @@ class Caller:
         plan = tls_plan(need, tools.contexts)
         opened = await open_session(target, plan, source, tools.timeouts, connected.socket)
         if isinstance(opened, FailedHandshake):
-            self._count(call, opened.observed)
-            failure = opened.observed.handshake
+            failed, failure = opened, opened.observed.handshake
             if failure is None or not (need.clear_text and CONSEQUENCES[of_handshake(failure)].clear_text):
-                self._refuse_handshake(opened, need)
+                self._count(call, failed.observed)
+                self._refuse_handshake(failed, need)
                 return None
             opened = await open_session(target, None, source, tools.timeouts)
-            if isinstance(opened, OpenSession):  # this is why there is no TLS
+            if isinstance(opened, OpenSession):  # this is why there is no TLS; the two count as one
                 opened.observed = replace(opened.observed, handshake=failure)
+            else:
+                self._count(call, failed.observed)
         match opened:
             case ConnectFailed():
                 self._unreached(target, need, opened)

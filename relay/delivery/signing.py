@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from relay.events import DkimKeyRenewed, Emit, FileRefused, MessageUnsigned
 from relay.mail.message import Claim
 from relay.settings import Settings
 from relay.signing.key_files import KeyFiles
+from relay.signing.keys import SigningKey
 from relay.signing.signature import Signer
 
 LOOK_AT_KEYS_EVERY_SECONDS = 60.0
@@ -56,9 +58,12 @@ class Signing:
                 self._emit(DkimKeyRenewed(key.domain, key.selector))
 
 
-def signing_of(settings: Settings, emit: Emit) -> Signing | None:
-    """As the settings have it; None: no mail is signed. Raises ValueError for a key that cannot be used."""
+def signing_of(settings: Settings, emit: Emit, usable: Callable[[SigningKey], bool]) -> Signing | None:
+    """As the settings have it; None: no mail is signed. `usable`: whether a key may sign now.
+
+    Raises ValueError for a key that cannot be used.
+    """
     if not settings.dkim_key:
         return None
     files = KeyFiles(settings.dkim_key)
-    return Signing(files, Signer(files.table, settings.dkim.canonicalization), emit)
+    return Signing(files, Signer(files.table, settings.dkim.canonicalization, usable), emit)

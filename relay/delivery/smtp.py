@@ -51,7 +51,7 @@ class OpenSession:
 
     `capabilities` too, but for CHUNKING where the host turns out not to know it. `took_mail`: it took MAIL of the last
     message; `stages`: where each recipient of that got its answer. `domains`: of the recipients so far, where the host
-    limits them.
+    limits them. `counted_for`: domains in whose TLS report it is.
     """
 
     def __init__(self, wire: Wire, observed: ObservedSession, capabilities: Capabilities, timeouts: Timeouts) -> None:
@@ -61,6 +61,7 @@ class OpenSession:
         self.took_mail = False
         self.stages: tuple[Stage, ...] = ()
         self.domains: set[bytes] = set()
+        self.counted_for: set[str] = set()
         self._wire = wire
         self._exchange = Exchange(wire, timeouts)
         self._sending = False

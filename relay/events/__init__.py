@@ -23,11 +23,16 @@ from relay.events.delivery import (
     PolicyTestFailed,
     TlsLost,
     TlsMemoryFailed,
-    TlsReportsFailed,
 )
 from relay.events.dkim_keys import DkimKeyMatches, DkimKeyMismatch, DkimKeyRenewed, DkimKeyUnknown
 from relay.events.event import Emit, Event, fields
-from relay.events.reports import TlsReportGivenUp, TlsReportSent, TlsReportsUnsigned, TlsReportsUnwanted
+from relay.events.reports import (
+    TlsReportGivenUp,
+    TlsReportSent,
+    TlsReportsFailed,
+    TlsReportsUnsigned,
+    TlsReportsUnwanted,
+)
 from relay.events.service import (
     AdminRefused,
     AdminStarted,

@@ -164,15 +164,6 @@ class TlsMemoryFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TlsReportsFailed(Event):
-    """The file of TLS reports is damaged, or cannot be read or written, or what it has room for was counted."""
-
-    name = "tls-reports-failed"
-    level = "error"
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class LoginRefused(Event):
     """A host of a route does not take the login, or there is none to be had: its mail waits. Told once."""
 

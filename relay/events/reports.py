@@ -49,3 +49,12 @@ class TlsReportsUnsigned(Event):
     name = "tls-reports-unsigned"
     level = "warning"
     domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class TlsReportsFailed(Event):
+    """The file of TLS reports is damaged, or cannot be read or written, or what it has room for was counted."""
+
+    name = "tls-reports-failed"
+    level = "error"
+    reason: str

@@ -7,6 +7,7 @@ from relay.lab import (
     catalogue_fetching,
     catalogue_memory,
     catalogue_override,
+    catalogue_reports,
     catalogue_routes,
     catalogue_sender,
     catalogue_sts,
@@ -14,7 +15,7 @@ from relay.lab import (
     catalogue_tls,
 )
 
-ALL = (
+_OTHERS = (
     *catalogue_tls.SCENARIOS,
     *catalogue_sts.SCENARIOS,
     *catalogue_fetching.SCENARIOS,
@@ -24,4 +25,9 @@ ALL = (
     *catalogue_override.SCENARIOS,
     *catalogue_memory.SCENARIOS,
     *catalogue_routes.SCENARIOS,
+)
+
+ALL = (
+    *(catalogue_reports.with_report(scenario) for scenario in _OTHERS),
+    *catalogue_reports.SCENARIOS,
 )

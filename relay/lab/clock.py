@@ -9,11 +9,17 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
+from collections.abc import Callable
+from concurrent.futures import Executor
 from datetime import datetime, timedelta
+from typing import TypeVar, TypeVarTuple
 
 from relay.app import utc_now
 
 _QUIET_SECONDS = 0.15  # of real time: all servers are in this process, so what can go on does so sooner
+
+_Result = TypeVar("_Result")
+_Arguments = TypeVarTuple("_Arguments")
 
 
 class LabClock:
@@ -43,6 +49,15 @@ class LabLoop(asyncio.SelectorEventLoop):
         """The loop's clock, in seconds, that timers go by."""
         return super().time() + self._lab_clock.ahead.total_seconds()
 
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*_Arguments], _Result], *args: *_Arguments
+    ) -> asyncio.Future[_Result]:
+        """As any loop does; what a thread is at work on is not quiet, however slow the disk."""
+        work = super().run_in_executor(executor, func, *args)
+        self._lookout.at_work += 1
+        work.add_done_callback(self._lookout.ended)
+        return work
+
     async def quiet(self, patience_seconds: float) -> None:
         """Return when nothing goes on any more: whatever still waits, waits for time to pass. Or out of patience."""
         self._lookout.reported = reported = self.create_future()
@@ -57,6 +72,11 @@ class _Lookout(selectors.DefaultSelector):
         super().__init__()
         self.reported: asyncio.Future[None] | None = None
         self.until = 0.0
+        self.at_work = 0  # threads
+
+    def ended(self, _: object) -> None:
+        """A thread has done its work."""
+        self.at_work -= 1
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """What is ready; nothing after `timeout` seconds (None: there is no timer)."""
@@ -64,7 +84,7 @@ class _Lookout(selectors.DefaultSelector):
             return super().select(timeout)
         has_time = timeout is None or timeout > _QUIET_SECONDS
         ready = super().select(_QUIET_SECONDS if has_time else timeout)
-        if (has_time and not ready) or time.monotonic() > self.until:
+        if (has_time and not ready and not self.at_work) or time.monotonic() > self.until:
             if not self.reported.done():
                 self.reported.set_result(None)
             self.reported = None

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
 from relay.lab.certs import Issued, LabCa, Leaf, tlsa_data
-from relay.lab.scenario import Host, Of, Override, Route, Scenario, Sts, Tlsa, places
+from relay.lab.collector import Collector, Endpoint
+from relay.lab.http import Request
+from relay.lab.scenario import Host, Of, Override, Route, Scenario, Sts, Tlsa, Tlsrpt
 from relay.lab.sink import Sink
 from relay.lab.site import SitePage, StsSite
 from relay.lab.zones import Fault, Slow, Zone, Zones
 
 _TTL_SECONDS = 300
+_REPORTS = "tls-reports"  # the label of the host that takes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,10 @@ class Servers:
     ca: LabCa
     zones: Zones
     site: StsSite
+    collector: Collector
     mail_port: int
+    report_port: int  # of the collector
+    mailbox: str  # for reports
 
 
 class Domain:
@@ -40,7 +46,13 @@ class Domain:
         self._scenario = scenario
         self._network = network
         self._servers = servers
-        self._places = places(scenario, servers.mail_port)
+        self._places = {
+            "domain": scenario.domain,
+            "elsewhere": f"{scenario.name}-elsewhere.test",
+            "port": str(servers.mail_port),
+            "mailbox": f"mailto:{servers.mailbox}",
+            "endpoint": f"https://{_REPORTS}.{scenario.domain}:{servers.report_port}/v1/tls",
+        }
         self._certificates: dict[object, Issued] = {}
         self._contexts: dict[object, ssl.SSLContext] = {}
         self._now: Scenario | None = None
@@ -59,6 +71,8 @@ class Domain:
                 await self._place(host)
         if now.sts is not None and (before is None or now.sts != before.sts):
             self._servers.site.set(now.domain, self._page(now.sts))
+        if now.tlsrpt is not None and before is None and any("{endpoint}" in text for text in now.tlsrpt.txt):
+            self._servers.collector.endpoints[f"{_REPORTS}.{now.domain}"] = self._endpoint(now.tlsrpt)
         if now.exists:
             self._publish(now)
         for (name, rdtype), fault in self._faults(now, before).items():
@@ -81,6 +95,11 @@ class Domain:
             return ""
         login = f'user = "{route.user}"\npassword_file = "{password_file}"\n' if route.user else ""
         return _route(route, self._scenario, self._places) + login
+
+    def posted(self) -> Sequence[Request]:
+        """The reports that its HTTPS endpoint has accepted."""
+        endpoint = self._servers.collector.endpoints.get(f"{_REPORTS}.{self._scenario.domain}")
+        return endpoint.accepted if endpoint is not None else ()
 
     async def stop(self) -> None:
         """Take the mail hosts down."""
@@ -118,6 +137,9 @@ class Domain:
         if now.sts is not None:
             records += (f'_mta-sts TXT "{text.replace("{id}", now.sts.id)}"' for text in now.sts.txt)
             records.append("mta-sts A 127.0.0.1")
+        if now.tlsrpt is not None:
+            records += (f'_smtp._tls TXT "{self._fill(text)}"' for text in now.tlsrpt.txt)
+            records.append(f"{_REPORTS} A 127.0.0.1")
         self._servers.zones.set(now.domain, Zone("\n".join(records), now.security, _TTL_SECONDS))
 
     def _host_lines(self, host: Host, owner: str) -> list[str]:
@@ -169,6 +191,10 @@ class Domain:
             context=context,
             redirect_to=self._fill(elsewhere) if elsewhere is not None else None,
         )
+
+    def _endpoint(self, tlsrpt: Tlsrpt) -> Endpoint:
+        issued = self._servers.ca.issue((f"{_REPORTS}.{self._scenario.domain}",), tlsrpt.leaf)
+        return Endpoint(issued.server_context(), tlsrpt.statuses)
 
     def _faults(self, now: Scenario, before: Scenario | None) -> dict[tuple[str, str], Fault | Slow | None]:
         """By absolute name and type: the faults there are from now on, and None for those that are over."""

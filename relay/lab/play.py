@@ -12,7 +12,7 @@ import smtplib
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from time import monotonic
 
@@ -26,6 +26,7 @@ from relay.events import (
     PolicyTestFailed,
     TlsLost,
 )
+from relay.lab import reports
 from relay.lab.clock import LabClock, LabLoop
 from relay.lab.scenario import Expected, Scenario
 from relay.lab.world import PASSWORD, SENDER_DOMAIN, USER, Addresses, World
@@ -36,6 +37,10 @@ PASSAGES = {  # to where the clock is moved: past the first retry, the refresh o
     "1d": timedelta(days=1, minutes=20),
     "7d": timedelta(days=7, minutes=20),
 }
+# The lab begins late in the evening (UTC): its first day holds all that happens up to `20m`, its second one `1d`. From
+# there it is not far past midnight, where TLS reports of both days have gone, and most mail that waits is not due yet.
+_BEGINS = time(23, 20, tzinfo=UTC)
+_REPORTED_AFTER, _REPORTED = "1d", timedelta(days=1, hours=1)
 _STEP = timedelta(seconds=30)  # while nothing goes on: somebody waits for an answer that does not come
 _MOST_STEPS = 8  # more than any wait for a host that scenarios have, less than the first retry
 _PATIENCE_SECONDS = 25.0
@@ -148,6 +153,8 @@ class Mail:
 def play(scenarios: Sequence[Scenario], folder: Path, progress: Progress) -> tuple[Result, ...]:
     """Bring a world up in `folder`, play, and take it down. The results are in the order of the scenarios."""
     clock = LabClock()
+    begins = datetime.combine(clock().date(), _BEGINS)
+    clock.advance(begins - clock() if clock() < begins else begins - clock() + timedelta(days=1))
     loop = LabLoop(clock)
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(_Play(tuple(scenarios), folder, clock, loop, progress).run())
@@ -163,6 +170,7 @@ class _Play:
         self._recorder = Recorder(self._show)
         self._world = World(scenarios, folder, clock, self._recorder.emit)
         self._clock = clock
+        self._first_day = clock().date()
         self._loop = loop
         self._progress = progress
         self._sent: dict[Mail, float] = {}  # and when
@@ -182,7 +190,11 @@ class _Play:
                 self._clock.advance(until - passed)
                 passed = until
                 await self._step(number, addresses)
-            return tuple(self._result(scenario) for scenario in self._scenarios)
+                if self._recorder.now == _REPORTED_AFTER and any(one.tlsrpt for one in self._scenarios):
+                    await self._reports(_REPORTED - passed)
+                    passed = _REPORTED
+            reported = self._reported()
+            return tuple(self._result(scenario, reported[scenario.domain]) for scenario in self._scenarios)
         finally:
             await self._world.stop()
 
@@ -224,6 +236,36 @@ class _Play:
                 self._steps_left -= 1
                 self._clock.advance(_STEP)
 
+    async def _reports(self, until: timedelta) -> None:
+        """See that TLS reports go out: those of the first day, by mail; and after `until` those of both, by HTTPS too.
+
+        An endpoint that has refused one is asked again then. Reports that must not come have had their time, too.
+        """
+        places = [place for one in self._scenarios for place in reports.places(one.expected.reported)]
+        await self._arrivals(places.count(""), 1)
+        self._clock.advance(until)
+        await self._arrivals(len(places), 3)
+
+    async def _arrivals(self, wanted: int, least: int) -> None:
+        """Wait until so many reports have arrived in all, and all has been quiet at least so often."""
+        for number in range(1, _MOST_STEPS + 1):
+            await self._loop.quiet(_PATIENCE_SECONDS)
+            if number >= least and sum(map(len, self._reported().values())) >= wanted:
+                return
+            self._clock.advance(_STEP)
+
+    def _reported(self) -> dict[str, list[reports.Written]]:
+        """The TLS reports that have arrived, by the domain that is told."""
+        sinks = [self._world.sender, *(sink for one in self._scenarios for sink in self._world.sinks(one))]
+        found: dict[str, list[reports.Written]] = {one.domain: [] for one in self._scenarios}
+        for mail in (mail for sink in sinks for mail in sink.received):
+            domain = reports.told_by_mail(mail.octets)
+            if domain is not None:
+                found.setdefault(domain, []).append(mail.octets)
+        for one in self._scenarios:
+            found[one.domain] += self._world.posted(one)
+        return found
+
     def _progress_made(self) -> tuple[int, int]:
         recipients = [who for mail in self._sent for who in mail.recipients]
         done = [
@@ -240,7 +282,7 @@ class _Play:
         done, total = self._progress_made()
         self._progress(f"{self._recorder.now or 'first attempts'}: {done} of {total}")
 
-    def _result(self, scenario: Scenario) -> Result:
+    def _result(self, scenario: Scenario, written: Sequence[reports.Written]) -> Result:
         mails = [mail for mail in self._sent if mail.scenario is scenario]
         recipients = [who for mail in mails for who in mail.recipients]
         last = self._recorder.attempts.get(recipients[-1], [])
@@ -248,13 +290,16 @@ class _Play:
         told = self._told(mails[0])
         warnings = frozenset(name for domain, name in self._recorder.warnings if domain == scenario.domain)
         journeys = tuple(tuple(self._recorder.journeys.get(who, ())) for who in recipients)
-        seen = Expected(journeys, tls, told, warnings)
+        reported, report_faults = reports.in_words(written, scenario.domain, self._first_day)
+        seen = Expected(journeys, tls, told, warnings, reported)
         words = _in_words(scenario, seen)
         if any(self._is_delivered(mail) and not self._arrived(mail) for mail in mails):
             words += ", altered on the way"
         complaints = [words for sink in self._world.sinks(scenario) for words in sink.complaints]
         if complaints:
             words += f", the host complains: {'; '.join(complaints)}"
+        if report_faults:
+            words += f", a report is wrong: {'; '.join(report_faults)}"
         if tls != scenario.expected.tls:
             words += f", tls {tls} and not {scenario.expected.tls}"
         submitted = self._sent[mails[0]]
@@ -291,14 +336,18 @@ class _Play:
 
 
 def _in_words(scenario: Scenario, outcome: Expected) -> str:
-    """`bob delivered; eve returned 550 5.1.1`, without names when there is one recipient; then what was logged."""
+    """`bob delivered; eve returned 550 5.1.1`, without names when there is one recipient; what was logged, reported."""
     walked = [_walked(journey, outcome.told) for journey in outcome.journeys]
     if len(walked) > 1:
         recipients = [who for mail in scenario.mails for who in mail]
         walked = [f"{who} {steps}" for who, steps in zip(recipients, walked, strict=True)]
     if outcome.told is not None and not any("returned" in steps for steps in walked):
         walked.append(f"the sender was told {outcome.told}")
-    return "; ".join([*walked, *sorted(outcome.logged)])
+    words = [*walked, *sorted(outcome.logged)]
+    if outcome.reported or scenario.tlsrpt is not None:
+        told = sorted(outcome.reported, key=lambda text: ("day " in text, text))
+        words.append(f"reported: {', '.join(told) or 'nothing'}")
+    return "; ".join(words)
 
 
 def _walked(journey: tuple[str, ...], told: str | None) -> str:

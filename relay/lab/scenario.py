@@ -3,13 +3,12 @@
 The default of everything is the happy day; a scenario names only what differs, and a `Phase` only what changes later.
 Values only; `lab.world` builds them and `lab.play` plays them. Texts may hold `{domain}` (the scenario's),
 `{elsewhere}` (where hosts of other owners are) and `{port}` (of mail hosts), those of an override also `{certificate}`
-and `{key}` (SHA-256 of what the first host shows at first).
+and `{key}` (SHA-256 of what the first host shows at first), those of `Tlsrpt` also `{mailbox}` and `{endpoint}`.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 
@@ -89,6 +88,19 @@ class Sts:
 
 
 @dataclass(frozen=True, slots=True)
+class Tlsrpt:
+    """Where the domain wants TLS reports: the TXT records at `_smtp._tls`, and how its HTTPS endpoint answers.
+
+    `{mailbox}` is a `mailto:` URI of a mailbox of the lab, `{endpoint}` the `https:` URI of the endpoint, which has a
+    certificate of this kind (`leaf`) and answers with `statuses` one after the other, the last one from then on.
+    """
+
+    txt: tuple[str, ...] = ("v=TLSRPTv1; rua={mailbox}",)
+    statuses: tuple[int, ...] = (201,)
+    leaf: Leaf = Leaf.GOOD
+
+
+@dataclass(frozen=True, slots=True)
 class Override:
     """An `[[override]]` table of the settings. `hosts` stand in place of `domains`, which is the scenario's own.
 
@@ -140,13 +152,16 @@ class Expected:
     `journeys`: for each recipient its state and status after the first attempt, as `state x.y.z`, and each other one
     that follows, with the time after which it was seen: `20m: state x.y.z` (see `lab.play.PASSAGES`). `tls`: how the
     last attempt's session was protected. `told`: the code in the notice to the sender. `logged`: the warnings about
-    the domain (see `lab.play.Recorder`) that must be in the log; there must be no other.
+    the domain (see `lab.play.Recorder`) that must be in the log; there must be no other. `reported`: what the domain
+    was told in TLS reports, as `tlsa mx validation-failure x2`: policy type, policy domain where it is another (and
+    relative to it), result, number of sessions; `https:` in front of it: it was posted; `day 2:`: it is of that day.
     """
 
     journeys: tuple[tuple[str, ...], ...]
     tls: str
     told: str | None = None
     logged: frozenset[str] = frozenset()
+    reported: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +180,7 @@ class Scenario:
     hosts: tuple[Host, ...] = (Host(),)
     sts: Sts | None = None
     security: Security = Security.UNSIGNED
+    tlsrpt: Tlsrpt | None = None
     mx_records: tuple[str, ...] | None = None
     records: tuple[str, ...] = ()
     faults: Faults = field(default_factory=dict)
@@ -193,11 +209,6 @@ class Scenario:
             names = [one.name for one in fields(phase) if one.name != "to"]
             now = replace(now, **{name: getattr(phase, name) for name in names if getattr(phase, name) is not None})
         return now
-
-
-def places(scenario: Scenario, port: int) -> Mapping[str, str]:
-    """What the words in braces stand for."""
-    return {"domain": scenario.domain, "elsewhere": f"{scenario.name}-elsewhere.test", "port": str(port)}
 
 
 def delivered(tls: str, *logged: str) -> Expected:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from relay.lab.http import phrase, read_request
 from relay.lab.listener import Listener, reset
 from relay.lab.tls_stream import TlsStream
 from relay.settings import HostPort
@@ -22,7 +23,6 @@ from relay.settings import HostPort
 _PREFIX = "mta-sts."
 _PATH = "/.well-known/mta-sts.txt"
 _DRIP_SECONDS = 0.1
-_MAX_HEAD = 1 << 16  # octets
 
 
 class PageFault(Enum):
@@ -103,15 +103,12 @@ class StsSite:
         # on uvloop loses what the client has sent before it begins.
         tls = TlsStream(reader, writer, self._context)
         await tls.handshake()
-        head = await _read_head(tls)
-        request, *fields = head.split("\r\n")
-        method, _, target = request.rpartition(" ")[0].partition(" ")
-        hosts = [value.strip().lower() for name, _, value in map(_field, fields) if name == "host"]
-        domain = _domain(hosts[0].partition(":")[0]) if len(hosts) == 1 else ""
+        request = await read_request(tls)
+        domain = _domain(request.host)
         page = self._pages.get(domain)
         if page is None:
             page = SitePage("no such host\r\n", status=400)
-        elif method != "GET" or target != _PATH:
+        elif request.method != "GET" or request.target != _PATH:
             page = SitePage("nothing here\r\n", status=404)
         else:
             self.requests[domain] += 1
@@ -119,25 +116,9 @@ class StsSite:
         await _send(tls, writer, page)
 
 
-async def _read_head(tls: TlsStream) -> str:
-    """The request and its fields. Raises EOFError when the client leaves, or has too much to say."""
-    octets = b""
-    while b"\r\n\r\n" not in octets:
-        more = await tls.read()
-        octets += more
-        if not more or len(octets) > _MAX_HEAD:
-            raise EOFError
-    return octets.partition(b"\r\n\r\n")[0].decode("latin-1")
-
-
 def _domain(host: str) -> str:
     """The domain whose policy host this is; empty: it is none."""
     return host.removeprefix(_PREFIX) if host.startswith(_PREFIX) else ""
-
-
-def _field(line: str) -> tuple[str, str, str]:
-    name, colon, value = line.partition(":")
-    return name.lower(), colon, value
 
 
 async def _send(tls: TlsStream, writer: asyncio.StreamWriter, page: SitePage) -> None:
@@ -180,12 +161,5 @@ def _head(page: SitePage) -> bytes:
         "Location": page.redirect_to,
         "Connection": "close",
     }
-    lines = [f"HTTP/1.1 {int(status)} {_phrase(status)}", *(f"{name}: {text}" for name, text in fields.items() if text)]
+    lines = [f"HTTP/1.1 {int(status)} {phrase(status)}", *(f"{name}: {text}" for name, text in fields.items() if text)]
     return "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
-
-
-def _phrase(status: int) -> str:
-    try:
-        return http.HTTPStatus(status).phrase
-    except ValueError:
-        return "Unregistered"

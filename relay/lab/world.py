@@ -16,7 +16,11 @@ from relay.config import load
 from relay.events import Emit
 from relay.lab.certs import LabCa
 from relay.lab.clock import LabClock
+from relay.lab.collector import Collector
+from relay.lab.dkim import make_key
 from relay.lab.domain import Domain, Servers
+from relay.lab.http import Request
+from relay.lab.reports import CONTACT, ORGANIZATION, SUBMITTER
 from relay.lab.scenario import Scenario
 from relay.lab.sink import Sink, SinkScript
 from relay.lab.site import StsSite
@@ -28,7 +32,9 @@ USER, PASSWORD = "lab", "lab-password"
 ROUTE_PASSWORD = "correct horse"  # noqa: S105  with which routes log in at the lab's own hosts
 # The hash is made to be cheap: one of the ordinary ones takes 100 ms to check, at each passage of time.
 _USERS = f"{USER}:$argon2id$v=19$m=8,t=1,p=1$byJwdjwpOVWbVkEz+/BN2Q$8BuWC+sCvJaWJpEZ2aul99gk8k5EGdns0t/Bdkx8gIs\n"
-_HOSTNAME = "relay.lab.test"
+_HOSTNAME = SUBMITTER
+_SELECTOR = "lab"
+_MAILBOX = f"tls-reports@{SENDER_DOMAIN}"  # where TLS reports arrive
 _SENDER_ADDRESS = "127.1.0.1"
 # By the passages of time: TLS at first and at `20m` counts as TLS before, and what is lost at `1d` is given up at `7d`.
 _TLS_AFTER, _TLS_DEFER_FOR = "15m", "2d"
@@ -53,7 +59,7 @@ class World:
 
     def __init__(self, scenarios: Sequence[Scenario], folder: Path, clock: LabClock, emit: Emit) -> None:
         self.scenarios = tuple(scenarios)
-        self.sender = Sink()  # the mailbox for notices
+        self.sender = Sink()  # the mailbox for notices and TLS reports
         self._clock = clock
         self._folder = folder
         self._emit = emit
@@ -62,10 +68,15 @@ class World:
         self._domains: dict[str, Domain] = {}
         self._zones = Zones({})
         self._site = StsSite()
+        self._collector = Collector()
 
     def sinks(self, scenario: Scenario) -> tuple[Sink, ...]:
         """The mail hosts of a scenario, in all its phases."""
         return tuple(self._domains[scenario.name].sinks.values())
+
+    def posted(self, scenario: Scenario) -> Sequence[Request]:
+        """The TLS reports that the scenario's HTTPS endpoint has accepted."""
+        return self._domains[scenario.name].posted()
 
     async def start(self) -> Addresses:
         """Bring everything up. Returns where it is."""
@@ -89,6 +100,8 @@ class World:
         resolver = await self._zones.start()
         self._stack.push_async_callback(self._site.stop)
         policies = await self._site.start("127.0.0.1", 0)
+        self._stack.push_async_callback(self._collector.stop)
+        reports = await self._collector.start()
         context = self._ca.issue((f"mx.{SENDER_DOMAIN}",)).server_context()
         self.sender.play(SinkScript(context, name=f"mx.{SENDER_DOMAIN}"))
         self._stack.push_async_callback(self.sender.stop)
@@ -96,7 +109,9 @@ class World:
         self._zones.set(SENDER_DOMAIN, Zone("@ MX 10 mx\nmx A " + _SENDER_ADDRESS, Security.UNSIGNED))
         self._zones.set(_SIGNED, Zone("@ A 127.0.0.1", Security.SIGNED))
         self._zones.set(_BOGUS, Zone("@ A 127.0.0.1", Security.BOGUS))
-        servers = Servers(self._ca, self._zones, self._site, mail_port)
+        record = make_key(self._folder / "dkim.pem")
+        self._zones.set(_HOSTNAME, Zone(f'{_SELECTOR}._domainkey TXT "{record}"', Security.UNSIGNED))
+        servers = Servers(self._ca, self._zones, self._site, self._collector, mail_port, reports.port, _MAILBOX)
         for number, scenario in enumerate(self.scenarios, 1):
             domain = Domain(scenario, f"127.{1 + number // 256}.{number % 256}.", servers)
             self._domains[scenario.name] = domain
@@ -147,6 +162,16 @@ after = "{_TLS_AFTER}"
 defer_for = "{_TLS_DEFER_FOR}"
 [retry]
 tls_policy_expire = ""
+dns_schedule = []
+[tlsrpt]
+organization = "{ORGANIZATION}"
+contact = "{CONTACT}"
+sender = "tls-reports@{SUBMITTER}"
+spread = "10m"
+[[dkim_key]]
+domain = "{SUBMITTER}"
+selector = "{_SELECTOR}"
+key_file = "{self._folder / "dkim.pem"}"
 {routes}{overrides}"""
         )
         return path

@@ -14,7 +14,7 @@ from datetime import timedelta
 import aiohttp
 
 from relay.guard import AddressGuard
-from relay.https_fault import https_fault
+from relay.https_session import https_fault, https_session
 from relay.lookup.guarded import GuardedResolver
 from relay.lookup.resolver import Resolver
 from relay.policy.sts import (
@@ -72,21 +72,9 @@ class PolicyFetcher:
             return StsFetchFailed(f"the policy could not be fetched from {host}: {_why(error)}", problem)
 
     async def _download(self, host: str) -> bytes:
-        connector = aiohttp.TCPConnector(
-            resolver=GuardedResolver(self._resolver, self._guard),
-            ssl=self._context,
-            use_dns_cache=False,
-            force_close=True,
-        )
+        resolver = GuardedResolver(self._resolver, self._guard)
         async with (
-            aiohttp.ClientSession(
-                connector=connector,
-                headers={"Accept": "text/plain", "Accept-Encoding": "identity"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),  # `fetch` has one for all
-                trust_env=False,  # no proxies, no .netrc
-                auto_decompress=False,
-            ) as session,
+            https_session(self._context, {"Accept": "text/plain"}, resolver) as session,
             session.get(f"https://{host}:{self._port}/.well-known/mta-sts.txt", allow_redirects=False) as response,
         ):
             _check_head(response)

@@ -88,6 +88,9 @@ class Alignment:
     certain_loss: bool = False
 
 
+_SEE_DNS = "see whether the resolver answers, and whether the domain's own DNS servers do"
+
+
 class _Aligned(Enum):
     YES = "yes"
     NO = "no"
@@ -104,7 +107,7 @@ def is_aligned(dmarc: Dmarc | NoDmarc, domain: str) -> bool:
 def judge(facts: Facts) -> Alignment:
     """The verdict."""
     if isinstance(facts.dmarc, DmarcUnknown):
-        return Alignment(Kind.UNKNOWN, f"the DMARC record is not known: {facts.dmarc.reason}")
+        return Alignment(Kind.UNKNOWN, f"the DMARC record is not known: {facts.dmarc.reason}", (_SEE_DNS,))
     by_spf, by_dkim = _by_spf(facts), _by_dkim(facts)
     proofs = " and ".join(one.name for one in (by_spf, by_dkim) if one.passes)
     if by_spf.passes or by_dkim.passes:
@@ -155,7 +158,7 @@ def _by_spf(facts: Facts) -> _Proof:
     if facts.no_addresses is not None:
         return _Proof("SPF", facts.no_addresses, in_doubt=True, remedies=("set delivery.public_addresses",))
     good = [address for address, spf in facts.spf if spf.result is SpfResult.PASS]
-    doubts = [spf.reason for _, spf in facts.spf if _is_in_doubt(spf)]
+    doubts = [_doubt(spf) for _, spf in facts.spf if _is_in_doubt(spf)]
     bad = [(address, spf) for address, spf in facts.spf if spf.result is not SpfResult.PASS and not _is_in_doubt(spf)]
     if aligned is _Aligned.UNKNOWN:
         return _Proof("SPF", f"whether {facts.envelope} belongs to {facts.domain} is not known", in_doubt=True)
@@ -169,6 +172,12 @@ def _by_spf(facts: Facts) -> _Proof:
 
 def _is_in_doubt(spf: Spf) -> bool:
     return spf.result is SpfResult.TEMPERROR or (spf.by_mailbox and spf.result is not SpfResult.PASS)
+
+
+def _doubt(spf: Spf) -> str:
+    return (
+        spf.reason if spf.result is SpfResult.TEMPERROR else f"it depends on the mailbox of the sender ({spf.reason})"
+    )
 
 
 def _apart(facts: Facts) -> str:

@@ -171,9 +171,9 @@ def what_to_do(found: Comparison, domain: str, selector: str) -> str | None:  # 
             return f"make a new key with another selector (`relay dkim keygen --domain {domain}`), take this one out"
         case OtherKey(cut=True):
             return f"{publish}: all of its strings, in one TXT record"
-        case OtherKey() | WrongType() | Malformed():
+        case OtherKey() | WrongType():
             return f"{publish} in its place, or name the file of the key that DNS has"
-        case NotForMail():
+        case Malformed() | NotForMail():
             return f"{publish} in its place"
 
 

@@ -129,6 +129,8 @@ def of_host(evidence: Evidence, refuse: Refuse) -> tuple[Tally, ...]:
     elif isinstance(tlsa, NoTlsa) and refuse.result is ReportResult.DANE_REQUIRED:
         policy = ReportedPolicy(PolicyType.TLSA, evidence.host.name)
         found.append((policy, Fault(ReportResult.DANE_REQUIRED, _clean(tlsa.reason))))
+    elif isinstance(tlsa, UnusableTlsa):
+        found.append((_tlsa_policy(tlsa.base, tlsa.records, ()), _unusable(tlsa)))
     policy_in_force = _in_force(evidence.sts)
     if policy_in_force is not None and not lists(policy_in_force, evidence.host.name):
         found.append((_sts_policy(evidence.domain, policy_in_force), _not_listed(policy_in_force)))
@@ -166,8 +168,8 @@ def _of_tlsa(
     if isinstance(tlsa, TlsaLookupFailed):
         yield _lookup_failed(evidence, tlsa)
     elif isinstance(tlsa, UnusableTlsa):
-        fault = _tls_fault(seen) or Fault(ReportResult.TLSA_INVALID, _clean(_why_unusable(tlsa.records)))
-        yield _tlsa_policy(tlsa.base, tlsa.records, ()), fault
+        absent = None if _is_broken_off(seen) else _tls_fault(seen)
+        yield _tlsa_policy(tlsa.base, tlsa.records, ()), absent or _unusable(tlsa)
     elif not _is_broken_off(seen):
         failed = None if satisfied else _tls_fault(seen) or _mismatch(tlsa, seen.tls, trust)
         yield _tlsa_policy(tlsa.base, tlsa.records, tlsa.others), failed
@@ -262,8 +264,9 @@ def _lookup_failed(evidence: Evidence, tlsa: TlsaLookupFailed) -> tuple[Reported
     return policy, Fault(ReportResult.DNSSEC_INVALID, _clean(tlsa.reason))
 
 
-def _why_unusable(records: tuple[TlsaRecord, ...]) -> str:
-    return "; ".join(dict.fromkeys(why_unusable(record) or "" for record in records[:4]))
+def _unusable(tlsa: UnusableTlsa) -> Fault:
+    reasons = dict.fromkeys(why_unusable(record) or "" for record in tlsa.records[:4])
+    return Fault(ReportResult.TLSA_INVALID, _clean("; ".join(reasons)))
 
 
 def _on(seen: ObservedSession, fault: Fault) -> Fault:

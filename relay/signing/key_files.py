@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from relay.files import Stamp, file_stamp
-from relay.signing.keys import KeyTable, SigningKey, load_key
+from relay.signing.keys import KeyTable, SigningKey, load_key, load_keys
 from relay.signing_settings import DkimKeySettings
 
 
@@ -25,12 +25,10 @@ class KeyFiles:
         """Read them. Raises ValueError, naming the key, its file and what is wrong with it."""
         self._given = tuple(given)
         self._stamps: list[Stamp | None] = [file_stamp(one.key_file) for one in self._given]
-        loaded = [load_key(one) for one in self._given]
-        for one, key in zip(self._given, loaded, strict=True):
-            if not isinstance(key, SigningKey):
-                raise ValueError(f"the key {one.selector} of {one.domain}: {key.reason}")
-        self._keys = [key for key in loaded if isinstance(key, SigningKey)]
-        self.table = KeyTable(self._keys)
+        self.table, unusable = load_keys(self._given)
+        if unusable:
+            raise ValueError(str(unusable[0]))
+        self._keys = list(self.table.all)
 
     def refresh(self) -> Changes:
         """Read those again that have changed. What is wrong with a new one is told once for each change."""
@@ -42,7 +40,7 @@ class KeyFiles:
             self._stamps[number] = stamp
             key = load_key(one)
             if not isinstance(key, SigningKey):
-                changes.problems.append(f"the key {one.selector} of {one.domain}: {key.reason}")
+                changes.problems.append(str(key))
             elif key != self._keys[number]:
                 self._keys[number] = key
                 changes.renewed.append(key)

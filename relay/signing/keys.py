@@ -6,10 +6,13 @@ A key is a value that knows its place in DNS and can sign; the private half neve
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -79,17 +82,23 @@ class SigningKey:
 class UnusableKey:
     """There is no key. `reason` names the file and what is wrong with it; nothing of what is in it."""
 
+    domain: str
+    selector: str
     reason: str
+
+    def __str__(self) -> str:
+        return f"the key {self.selector} of {self.domain}: {self.reason}"
 
 
 def load_key(given: DkimKeySettings) -> SigningKey | UnusableKey:
     """The key of one table [[dkim_key]], as its file has it now. It reads a small file, and waits for the disk."""
+    unusable = partial(UnusableKey, given.domain, given.selector)
     try:
         private = _private_key(given.key_file)
     except OSError as error:
-        return UnusableKey(f"{given.key_file} cannot be read: {error.strerror}")
+        return unusable(f"{given.key_file} cannot be read: {error.strerror}")
     except ValueError as error:
-        return UnusableKey(f"{given.key_file} {error}")
+        return unusable(f"{given.key_file} {error}")
     names = (given.domain, given.selector, given.subdomains)
     if isinstance(private, RSAPrivateKey):
         public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -97,7 +106,17 @@ def load_key(given: DkimKeySettings) -> SigningKey | UnusableKey:
     else:
         public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         key = SigningKey(*names, Algorithm.ED25519_SHA256, 256, public, _ed25519_signer(private))
-    return key if key.try_sign(b"") is not None else UnusableKey(f"{given.key_file} holds a key that cannot sign")
+    return key if key.try_sign(b"") is not None else unusable(f"{given.key_file} holds a key that cannot sign")
+
+
+def with_remedy(reason: str, given: DkimKeySettings) -> str:
+    """Why there is no key, and what mends it where that is one command."""
+    if reason.endswith(os.strerror(errno.ENOENT)):
+        names = f"--domain {given.domain} --selector {given.selector}"
+        return f"{reason}; `relay dkim keygen {names} --out {given.key_file}` makes it"
+    if reason.endswith(os.strerror(errno.EACCES)):
+        return f"{reason}; run this as the user of the service, and let the file and its folder be that user's (chown)"
+    return reason
 
 
 def _private_key(path: Path) -> RSAPrivateKey | Ed25519PrivateKey:
@@ -155,3 +174,10 @@ class KeyTable:
             domain = domain.partition(".")[2]
             found = tuple(key for key in self._by_domain.get(domain, ()) if key.subdomains)
         return found
+
+
+def load_keys(given: Iterable[DkimKeySettings]) -> tuple[KeyTable, tuple[UnusableKey, ...]]:
+    """The keys of all tables [[dkim_key]] that can be used, and what is wrong with the others. As `load_key`."""
+    loaded = [load_key(one) for one in given]
+    table = KeyTable(one for one in loaded if isinstance(one, SigningKey))
+    return table, tuple([one for one in loaded if isinstance(one, UnusableKey)])

@@ -24,8 +24,13 @@ MAX_DOMAINS = 10  # of one From whose keys sign
 _SIMPLE_HEADER = {form: Canonicalization(f"simple/{form.value.partition('/')[2]}") for form in Canonicalization}
 _TITLE, _CANONICAL_TITLE = b"DKIM-Signature: ", b"dkim-signature:"
 _FOLD = b"\r\n "
-# Blanks to many programs that verify, though not to RFC 6376 §2.8, so that "relaxed" means two things.
+# Blanks to many programs that verify, though not to RFC 6376 §2.8, so that "relaxed" means two things: VT and FF
+# anywhere, and at the ends of a field what Unicode calls white space.
+_OTHER_BLANK = rb"(?:\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]|\xe2\x81\x9f|\xe3\x80\x80)"
 _OTHER_BLANKS = re.compile(rb"[\x0b\x0c]")
+_BLANKS_AT_END = re.compile(
+    rb"(?m)^[!-9;-~]+[ \t]*:[ \t\r\n]*" + _OTHER_BLANK + rb"|" + _OTHER_BLANK + rb"[ \t\r\n]*(?:\r\n(?![ \t])|\Z)"
+)
 _FIRST_COLUMNS, _COLUMNS = 75, 77  # of the signature itself: behind ` b=`, and behind the space of the next lines
 
 
@@ -45,7 +50,7 @@ class Signed:
 class Signer:
     """Signs messages with the keys of their From domains.
 
-    `keys` may be replaced at any time: a message keeps those that it began with. `usable`: which of them may sign now.
+    `keys` may be replaced at any time: a message keeps those that it began with. `usable`: whether one may sign now.
     """
 
     def __init__(
@@ -56,7 +61,7 @@ class Signer:
     ) -> None:
         self.keys = keys
         self.canonicalization = canonicalization
-        self.usable = usable
+        self._usable = usable
 
     def message(self) -> SigningMessage:
         """Begin with a message."""
@@ -65,10 +70,10 @@ class Signer:
     def keys_of(self, domains: Sequence[str]) -> tuple[SigningKey, ...]:
         """The keys that sign for these domains of a From field now, each once."""
         if len(domains) == 1:
-            return tuple(filter(self.usable, self.keys.keys_for(domains[0])))
+            return tuple(filter(self._usable, self.keys.keys_for(domains[0])))
         once = list(dict.fromkeys(domains))[:MAX_DOMAINS]
         found = dict.fromkeys(key for domain in once for key in self.keys.keys_for(domain))
-        return tuple(filter(self.usable, found))
+        return tuple(filter(self._usable, found))
 
 
 class SigningMessage:
@@ -147,7 +152,7 @@ class SigningMessage:
     def _end_header(self, header: bytes) -> None:
         self._in_header = False
         self._start = None
-        if _OTHER_BLANKS.search(header):
+        if _OTHER_BLANKS.search(header) or (not header.isascii() and _BLANKS_AT_END.search(header)):
             self._form = _SIMPLE_HEADER[self._form]
         names, fields = fields_of(header, self._relaxed, SIGNED)
         if len(names) > MAX_FIELDS:

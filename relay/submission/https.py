@@ -16,7 +16,7 @@ from datetime import timedelta
 
 import aiohttp
 
-from relay.https_fault import https_fault
+from relay.https_session import https_fault, https_session
 
 TIMEOUT = timedelta(seconds=10)  # for the whole question
 _MOST_OCTETS = 256 * 1024
@@ -62,14 +62,8 @@ class Https:
 
     async def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer | str:
         async with (
-            aiohttp.ClientSession(  # one for each question: an idle connection that the host closes would fail a login
-                connector=aiohttp.TCPConnector(ssl=self._context, use_dns_cache=False, force_close=True),
-                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),  # `_ask` has one for all
-                trust_env=False,  # no proxies, no .netrc
-                auto_decompress=False,
-            ) as session,
+            # One for each question: an idle connection that the host closes would fail a login.
+            https_session(self._context, {"Accept": "application/json"}) as session,
             session.request(method, url, headers=headers, data=body, allow_redirects=False) as response,
         ):
             octets = bytearray()

@@ -8,7 +8,6 @@ counts together, and how, is decided in `relay.policy.quota`.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,13 +20,14 @@ from relay.events import Emit, QuotaFailed, QuotaReached
 from relay.mail.address import Address
 from relay.policy.clients import Grant, Peer, Quota
 from relay.policy.quota import DAY, NOTHING, Bucket, Count, Limit, Over, Spent, account_of, over, recipient_key
+from relay.write_behind import WriteBehind
 
 FILE_NAMES = "quota.sqlite3", "recipients.sqlite3"
 FORGET_AFTER = timedelta(days=180)  # a recipient who was not sent to
 TELL_EVERY = timedelta(hours=1)
 _REFRESH_AFTER = timedelta(days=7)  # what the file says of a recipient is that old at most
 _MOST_IN_MEMORY = 10_000  # buckets, and limits that were told of
-_WRITE_AFTER_SECONDS = 1.0  # each write waits for the disk, which the queue needs
+_WRITE_AFTER_SECONDS = 1.0
 _DAMAGED = "damaged"  # the key of the row that says when that was; no hash is so short
 
 V = TypeVar("V")
@@ -115,8 +115,7 @@ class Quotas:
         self._buckets: dict[str, Bucket] = {}
         self._told: dict[tuple[str, Limit], datetime] = {}
         self._unwritten = _Unwritten()
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Task[None] | None = None
+        self._behind = WriteBehind(self._write, _WRITE_AFTER_SECONDS)
         self._learn_until: datetime | None = None
         self._damage_noted = False
         self._readable = True
@@ -136,7 +135,7 @@ class Quotas:
 
     async def close(self) -> None:
         """Write what is in memory alone, and close the files."""
-        await self._write_all()
+        await self._behind.now()
         await self._accounts.close()
         await self._recipients.close()
 
@@ -144,7 +143,7 @@ class Quotas:
         """Forget what does not count any more. To be called again and again."""
         now = self._clock()
         self._readable = True
-        await self._write_all()
+        await self._behind.now()
         await self._accounts.forget_before("last", _text(now - 2 * DAY))
         await self._recipients.forget_before("last", _text(now - FORGET_AFTER))
         self._told = {key: then for key, then in self._told.items() if now - then < TELL_EVERY}
@@ -214,7 +213,7 @@ class Quotas:
         spent = Spent() if found is None else found.spent
         self._unwritten.accounts[account] = _Account(spent.plus(Count(recipients, new), now), now)
         self._accounts.put_in_memory(account, self._unwritten.accounts[account])
-        self._write_soon()
+        self._behind.soon()
 
     def give_back(self, account: str) -> None:
         """A message that was begun will not come."""
@@ -240,23 +239,6 @@ class Quotas:
         self._buckets[account] = bucket.changed(-1) if may else bucket
         return may
 
-    def _write_soon(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_WRITE_AFTER_SECONDS, self._begin_writing)
-
-    def _begin_writing(self) -> None:
-        self._timer = None
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write())
-
-    async def _write_all(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._writing is not None:
-            await self._writing
-        await self._write()
-
     async def _write(self) -> None:
         while self._unwritten.accounts or self._unwritten.recipients:
             now, self._unwritten = self._unwritten, _Unwritten()
@@ -279,7 +261,7 @@ class Quotas:
             self._damage_noted = True
             self._learn_until = self._clock() + DAY
             self._unwritten.recipients[_DAMAGED] = self._clock()
-            self._write_soon()
+            self._behind.soon()
 
     def _report(self, reason: str) -> None:
         self._emit(QuotaFailed(reason))

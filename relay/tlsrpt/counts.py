@@ -6,7 +6,6 @@ here raises or waits for the disk. A process that is killed loses the last secon
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import date, datetime
@@ -14,11 +13,12 @@ from datetime import date, datetime
 from relay.events import Emit, TlsReportsFailed
 from relay.policy.tls_report import Fault, ReportedPolicy, Tally
 from relay.tlsrpt.store import ReportStore, ReportStoreError
+from relay.write_behind import WriteBehind
 
 MOST_IN_MEMORY = 10_000  # different sessions that are not on disk, while the file cannot be written
 LONGEST_TEXT = 255  # characters of each text of a fault
 LONGEST_POLICY = 16 << 10  # characters of a policy; ordinary ones have some hundreds
-_WRITE_AFTER_SECONDS = 1.0  # each write waits for the disk, which the queue needs
+_WRITE_AFTER_SECONDS = 1.0
 
 Pending = dict[tuple[date, Tally], int]
 
@@ -31,8 +31,7 @@ class Counts:
         self._emit = emit
         self._show = show
         self._pending: Pending = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Task[None] | None = None
+        self._behind = WriteBehind(self._write, _WRITE_AFTER_SECONDS)
         self._works = True
         self._day = date.min
         self._told_on = date.min
@@ -51,37 +50,26 @@ class Counts:
                 pending[key] = 1
             else:
                 self._lost += 1
-        if self._timer is None and pending:
-            self._timer = asyncio.get_running_loop().call_later(_WRITE_AFTER_SECONDS, self._begin_writing)
+        if pending:
+            self._behind.soon()
 
-    async def close(self) -> None:
-        """Write what is in memory alone. The store stays open."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._writing is not None:
-            await self._writing
-        await self._write()
-
-    def _begin_writing(self) -> None:
-        self._timer = None
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write())
+    async def write(self) -> None:
+        """Write what is in memory alone."""
+        await self._behind.now()
 
     async def _write(self) -> None:
-        if not self._pending:
-            return
-        taken, self._pending = self._pending, {}
-        try:
-            no_room = await self._store.add(taken)
-        except ReportStoreError as error:
-            self._put_back(taken)
-            if self._works:  # once is enough
-                self._emit(TlsReportsFailed(f"{error}; sessions are counted in memory until it can"))
-            self._works = False
-            return
-        self._works = True
-        self._tell_lost(no_room)
+        while self._pending:
+            taken, self._pending = self._pending, {}
+            try:
+                no_room = await self._store.add(taken)
+            except ReportStoreError as error:
+                self._put_back(taken)
+                if self._works:  # once is enough
+                    self._emit(TlsReportsFailed(f"{error}; sessions are counted in memory until it can"))
+                self._works = False
+                return
+            self._works = True
+            self._tell_lost(no_room)
 
     def _put_back(self, taken: Mapping[tuple[date, Tally], int]) -> None:
         newer, self._pending = self._pending, dict(taken)

@@ -16,7 +16,7 @@ import aiohttp
 from yarl import URL
 
 from relay.guard import AddressGuard
-from relay.https_fault import https_fault
+from relay.https_session import https_fault, https_session
 from relay.lookup.guarded import GuardedResolver
 from relay.lookup.resolver import Resolver
 from relay.policy.tlsrpt_record import HttpsTo
@@ -85,21 +85,9 @@ class Poster:
         return NotPosted(f"{place.host} answered {status}")
 
     async def _send(self, place: HttpsTo, report: bytes, context: ssl.SSLContext) -> int:
-        connector = aiohttp.TCPConnector(
-            resolver=GuardedResolver(self._resolver, self._guard),
-            ssl=context,
-            use_dns_cache=False,
-            force_close=True,
-        )
+        resolver = GuardedResolver(self._resolver, self._guard)
         async with (
-            aiohttp.ClientSession(
-                connector=connector,
-                headers={"Content-Type": MEDIA_TYPE, "Accept-Encoding": "identity"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),  # `post` has one for all
-                trust_env=False,  # no proxies, no .netrc
-                auto_decompress=False,
-            ) as session,
+            https_session(context, {"Content-Type": MEDIA_TYPE}, resolver) as session,
             session.post(URL(place.uri, encoded=True), data=report, allow_redirects=False) as response,
         ):
             return response.status  # what comes behind the head is not read

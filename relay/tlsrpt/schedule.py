@@ -13,7 +13,6 @@ from datetime import UTC, date, datetime, time, timedelta
 REST = timedelta(minutes=5)  # after midnight: sessions that ended just before it are counted by then
 PATIENCE = timedelta(hours=36)  # from the first try of something to the last
 TOO_LATE = timedelta(days=2)  # after its end nobody is told of a day any more
-MOST_SPREAD = timedelta(days=1)  # more would run into what is too late
 _FIRST_WAIT = timedelta(minutes=15)
 _DOUBLINGS = 5  # the longest wait is 8 hours
 
@@ -34,7 +33,7 @@ class Schedule:
         """When `domain` is to be told of `day`, in UTC."""
         digest = hashlib.sha256(f"{self.who}\0{day.isoformat()}\0{domain}".encode()).digest()
         share = int.from_bytes(digest[:4], "big") / (1 << 32)
-        return end_of(day) + REST + min(self.spread, MOST_SPREAD) * share
+        return end_of(day) + REST + self.spread * share
 
 
 def again(first: datetime, attempts: int, now: datetime) -> datetime | None:

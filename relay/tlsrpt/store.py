@@ -11,12 +11,13 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from relay.disk_table import aside
+from relay.files import give_away
 from relay.policy.tls_report import Tally
 from relay.tlsrpt import asking, tables
 from relay.tlsrpt.asking import Asked, Told
@@ -183,8 +184,7 @@ class ReportStore:
         return self._connection
 
     def _open(self) -> sqlite3.Connection:
-        # Made by hand for its mode: who writes to whom is nobody else's business.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._make()
         connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             if self._path.stat().st_size <= _QUICK_CHECK_OCTETS:
@@ -200,6 +200,15 @@ class ReportStore:
             connection.close()
             raise
         return connection
+
+    def _make(self) -> None:
+        """By hand, for its mode (who writes to whom is nobody else's business) and its owner: commands open it too."""
+        with suppress(FileExistsError):
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                give_away(file, self._path.parent)
+            finally:
+                os.close(file)
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -264,6 +264,7 @@ def tidy(connection: sqlite3.Connection, before: datetime, untold_before: dateti
     day = (before.date().isoformat(),)
     connection.execute("DELETE FROM counted WHERE day < ?", day)
     connection.execute("DELETE FROM told WHERE day < ?", day)
+    connection.execute("DELETE FROM asked WHERE day < ?", day)  # of callers that were killed before they took it back
     connection.execute("DELETE FROM policy WHERE id NOT IN (SELECT policy FROM counted)")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import random
+from functools import cache
 
 from odd_headers import BODY, FROM, SUBJECT, headers, message
 
@@ -152,9 +153,10 @@ def _lines(size: int) -> bytes:
     return filled + b"x" * (size - 2 - len(filled)) + b"\r\n"
 
 
+@cache
 def _random_lines() -> bytes:
     chance = random.Random(6376)
-    return b"".join(chance.choice((b" ", b"\t", b"\r\n", b"x", b"\r\n", b".", b"yy")) for _ in range(200_000)) + b"\r\n"
+    return b"".join(chance.choices((b" ", b"\t", b"\r\n", b"x", b"\r\n", b".", b"yy"), k=200_000)) + b"\r\n"
 
 
 def _eight_bit() -> dict[str, bytes]:

@@ -73,11 +73,11 @@ async def test_a_key_that_dns_does_not_have_signs_no_more_until_it_has(tmp_path:
         assert here.seen(DkimKeyMismatch)[0].action == "skip"
         assert not await there.is_signed()
         there.publish(there.record())
-        here.app.hung_up.set()
+        here.app.hang_up()
         await here.until(lambda: here.seen(DkimKeyMatches))
         assert await there.is_signed()
         there.zones.set_fault(NAME, "TXT", Fault.SERVFAIL)
-        here.app.hung_up.set()
+        here.app.hang_up()
         await here.until(lambda: here.seen(DkimKeyUnknown))
         assert await there.is_signed()
 
@@ -87,10 +87,10 @@ async def test_a_new_key_in_the_file_is_compared_anew(tmp_path: Path, monkeypatc
     async with service(tmp_path) as there:
         here = there.here
         there.publish(there.record())
-        here.app.hung_up.set()
+        here.app.hang_up()
         await here.until(lambda: here.seen(DkimKeyMatches))
         there.table.key_file.write_bytes(new_key(KeyType.ED25519, 0))
-        here.app.hung_up.set()
+        here.app.hang_up()
         await here.until(lambda: here.seen(DkimKeyRenewed))
         await here.until(
             lambda: here.seen(DkimKeyMismatch)[-1:] and "another key" in here.seen(DkimKeyMismatch)[-1].reason

@@ -18,18 +18,22 @@ from relay.delivery import attempt, calling, plan
 from relay.lab.catalogue import ALL
 from relay.lab.command import chosen
 from relay.lab.play import PASSAGES, play
+from relay.lab.reports import POLICY_TYPES, RESULTS
 from relay.lab.scenario import Host, Phase, Scenario, Sts, delivered, each, refused
 from relay.lookup import resolver, sts
 from relay.lookup.sts import StsFinder
 from relay.lookup.tls_memory import TlsMemories
 from relay.mail.outcome import TlsUsed
-from relay.policy import memory, requirement, verdict
+from relay.policy import memory, requirement, tls_report, verdict
 from relay.policy.chain import Trust
 from relay.policy.observed import ObservedSession
 from relay.policy.override import Overrides
 from relay.policy.requirement import Evidence, Level, Requirement, Rule
 from relay.policy.sts import NoSts
+from relay.policy.tls_report import of_session
 from relay.policy.verdict import Allow
+from relay.tlsrpt import outgoing
+from relay.tlsrpt.letter import letter
 
 REQUIRED = """
 no-policy no-policy-no-starttls no-policy-self-signed sts-good sts-wildcard sts-no-starttls sts-old-tls sts-expired
@@ -134,6 +138,14 @@ def tls_seen_once_counts(patch: Patch) -> None:
     patch.setattr(memory, "is_lost", lambda *_: True)
 
 
+def a_report_is_mail_like_any_other(patch: Patch) -> None:
+    patch.setattr(outgoing, "letter", lambda *given: replace(letter(*given), report=False))
+
+
+def a_session_counts_under_one_policy(patch: Patch) -> None:
+    patch.setattr(tls_report, "of_session", lambda *given: of_session(*given)[:1])
+
+
 # These scenarios are played with the fault planted: every one of them must differ.
 FAULTS: list[tuple[Callable[[Patch], None], str]] = [
     (judge_says_yes_to_everything, "dane-mismatch dane-2-wrong-name dane-mismatch-sts-good dane-no-starttls"),
@@ -171,6 +183,11 @@ FAULTS: list[tuple[Callable[[Patch], None], str]] = [
     (tls_seen_once_counts, "tls-lost-soon tls-lost-long-ago"),
 ]
 
+REPORT_FAULTS: list[tuple[Callable[[Patch], None], str]] = [
+    (a_report_is_mail_like_any_other, "report-own-mail report-own-mail-expired"),
+    (a_session_counts_under_one_policy, "dane-sts-both-good dane-mismatch-sts-good"),
+]
+
 
 def test_the_scenarios_that_must_be_there() -> None:
     names = [scenario.name for scenario in ALL]
@@ -183,11 +200,20 @@ def test_every_scenario_is_well_made(scenario: Scenario) -> None:
     recipients = [who for mail in scenario.mails for who in mail]
     assert len(scenario.expected.journeys) == len(recipients) == len(set(recipients)) > 0
     assert len(scenario.then) <= len(PASSAGES)
+    assert scenario.tlsrpt is not None or not scenario.expected.reported
     times = [step.partition(":")[0] for journey in scenario.expected.journeys for step in journey[1:]]
     assert set(times) <= set(PASSAGES)
     for one in scenario.overrides:  # at what time of the day it ends depends on when the lab is started
         first, last = timedelta(days=one.last_day), timedelta(days=one.last_day + 1)
         assert not [time for time in (timedelta(0), *PASSAGES.values()) if first < time < last]
+
+
+def test_every_kind_of_policy_and_failure_is_reported() -> None:
+    told = {text for scenario in ALL for text in scenario.expected.reported}
+    words = {word for text in told for word in text.split()}
+    assert {*POLICY_TYPES, *RESULTS} <= words
+    for kind in POLICY_TYPES:
+        assert any(text.startswith(kind) and text.endswith(" ok") for text in told)
 
 
 def test_a_phase_changes_what_it_names_and_nothing_else() -> None:
@@ -211,14 +237,29 @@ def test_every_scenario_is_as_expected() -> None:
     assert set(result["scenarios"][0]) == {"name", "publishes", "expected", "seen", "code", "tls", "seconds", "ok"}
     assert "Traceback" not in done.stderr
     assert "never retrieved" not in done.stderr
-    assert after.ru_utime - before.ru_utime < 30  # of computing: others may be at work on this machine
+    assert after.ru_utime - before.ru_utime < 40  # of computing: others may be at work on this machine
 
 
 @pytest.mark.parametrize(("fault", "names"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
 def test_a_fault_shows(fault: Callable[[Patch], None], names: str, monkeypatch: Patch, tmp_path: Path) -> None:
     fault(monkeypatch)
+    scenarios = tuple(map(unreported, chosen(names.split())))
+    results = play(scenarios, tmp_path, lambda _: None)
+    assert [result.scenario.name for result in results if result.ok] == []
+
+
+@pytest.mark.parametrize(("fault", "names"), REPORT_FAULTS, ids=[fault.__name__ for fault, _ in REPORT_FAULTS])
+def test_a_fault_of_reports_shows(
+    fault: Callable[[Patch], None], names: str, monkeypatch: Patch, tmp_path: Path
+) -> None:
+    fault(monkeypatch)
     results = play(chosen(names.split()), tmp_path, lambda _: None)
     assert [result.scenario.name for result in results if result.ok] == []
+
+
+def unreported(scenario: Scenario) -> Scenario:
+    """Without TLS reports: those that do not come are waited for."""
+    return replace(scenario, tlsrpt=None, expected=replace(scenario.expected, reported=frozenset()))
 
 
 def lab(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -101,7 +101,7 @@ async def test_another_authority_for_the_certificates_of_clients(tmp_path: Path)
         async with await Client.connect("127.0.0.1", port, tls=tls) as client:
             assert "EXTERNAL" in await client.hello()
         (tmp_path / "ca.pem").write_bytes(LabCa.make(datetime.now(UTC)).pem)
-        app.hung_up.set()  # SIGHUP: the files are read again
+        app.hang_up()  # SIGHUP: the files are read again
         async with asyncio.timeout(10):
             while not any(isinstance(event, CertificateRenewed) for event in events):
                 await asyncio.sleep(0.01)

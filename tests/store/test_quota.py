@@ -252,9 +252,9 @@ async def test_counts_are_written_while_it_runs(tmp_path: Path, monkeypatch: pyt
         for name in ("a", "b"):
             assert await at.send(grant(recipients=9, new=9), name) is None
             async with asyncio.timeout(5):
-                while not (at.quotas._writing is not None and at.quotas._writing.done()):
+                while not ((running := at.quotas._behind._running) is not None and running.done()):
                     await asyncio.sleep(0)
-            at.quotas._writing = None
+            at.quotas._behind._running = None
         with closing(sqlite3.connect(tmp_path / "recipients.sqlite3")) as file:
             assert len(file.execute("SELECT hash FROM recipient").fetchall()) == 2
         with closing(sqlite3.connect(tmp_path / "quota.sqlite3")) as file:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from report_endpoint import CA
 
-from relay.events import Event, TlsReportsFailed
+from relay import reporting as module
+from relay.events import DefectFound, Event, TlsReportsFailed, TlsReportsUnsigned
+from relay.guard import AddressGuard
 from relay.policy.tls_report import PolicyType, ReportedPolicy, Tally
-from relay.reporting import Reporting, reporter
+from relay.reporting import Reporting, Ways, reporter
 from relay.settings import Settings
+from relay.tls import https_context
 from relay.tlsrpt.reader import of_day, of_domain
 from relay.tlsrpt.report import Reporter
 from relay.tlsrpt.store import FILE_NAME, KEEP
@@ -67,6 +72,27 @@ async def test_a_file_that_cannot_be_used_does_not_keep_the_service_from_startin
     await reporting.tidy()
     await reporting.close()
     assert [type(event) for event in events] == [TlsReportsFailed, TlsReportsFailed]
+
+
+async def test_a_defect_is_told_of_and_stops_neither_the_service_nor_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_REST_SECONDS", 0.0)
+    events: list[Event] = []
+    reporting = part(tmp_path, settings(**ON, spread="1s"), events, NOW + timedelta(days=1))
+    await reporting.open()
+    await reporting._store.add({(NOW.date(), GOOD): 1})
+    ways = Ways(cast("Any", None), AddressGuard(True), https_context(CA.pem), "r.example", *cast("Any", [None] * 3))
+    running = asyncio.create_task(reporting.send(ways))
+    async with asyncio.timeout(5):
+        while sum(isinstance(event, DefectFound) for event in events) < 2:
+            await asyncio.sleep(0)
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait([running])
+    await reporting.close()
+    assert {type(event) for event in events} == {TlsReportsUnsigned, DefectFound}
+    assert of_day(tmp_path, NOW.date()).totals == {"a.example": (1, 0)}
 
 
 async def test_who_reports() -> None:

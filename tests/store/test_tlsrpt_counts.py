@@ -36,7 +36,7 @@ class Desk:
         self.counts = Counts(self.store, self.events.append, lambda tally: self.shown.update([tally]))
 
     async def close(self) -> None:
-        await self.counts.close()
+        await self.counts.write()
         await self.store.close()
 
     @property
@@ -78,12 +78,12 @@ async def test_a_file_that_cannot_be_written_is_told_of_once_and_tried_again(tmp
     desk = Desk(tmp_path / "not")
     for _ in range(3):
         desk.counts.add((GOOD, BAD), NOW)
-        await desk.counts.close()  # writes at once
+        await desk.counts.write()
     assert len(desk.reasons) == 1
     assert "counted in memory" in desk.reasons[0]
     (tmp_path / "not").mkdir()
     desk.counts.add((GOOD,), NOW)
-    await desk.counts.close()
+    await desk.counts.write()
     assert await desk.store.totals(DAY) == {"a.example": (4, 3)}
     await desk.close()
 
@@ -92,12 +92,12 @@ async def test_memory_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "MOST_IN_MEMORY", 3)
     desk = Desk(tmp_path / "not")
     desk.counts.add([of(number) for number in range(2)], NOW)
-    await desk.counts.close()
+    await desk.counts.write()
     desk.counts.add([of(0), *(of(number) for number in range(2, 7))], NOW)
     desk.counts.add([of(0)], NOW)
-    await desk.counts.close()
+    await desk.counts.write()
     (tmp_path / "not").mkdir()
-    await desk.counts.close()
+    await desk.counts.write()
     assert await desk.store.totals(DAY) == {"0.example": (3, 0), "1.example": (1, 0), "2.example": (1, 0)}
     assert desk.reasons[1:] == ["4 sessions are in no report: there are too many different ones"]
     await desk.close()
@@ -108,7 +108,7 @@ async def test_what_there_is_no_room_for_is_told_of_once_a_day(tmp_path: Path, m
     desk = Desk(tmp_path)
     for now in (NOW, NOW, NOW + timedelta(days=1)):
         desk.counts.add([of(1), of(2), of(3)], now)
-        await desk.counts.close()
+        await desk.counts.write()
     said = "sessions are in no report: there are too many different ones"
     assert desk.reasons == [f"2 {said}", f"4 {said}"]
     await desk.close()
@@ -128,7 +128,7 @@ async def test_texts_have_a_limit(tmp_path: Path) -> None:
     assert bounded(BAD) is BAD
     desk = Desk(tmp_path)
     desk.counts.add([Tally("a.example", policy, fault)], NOW)
-    await desk.counts.close()
+    await desk.counts.write()
     (counted,) = await desk.store.counts(DAY, "a.example")
     assert (counted.policy, counted.fault) == (found.policy, found.fault)
     await desk.close()

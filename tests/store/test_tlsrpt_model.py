@@ -63,7 +63,7 @@ class Machine(RuleBasedStateMachine):
         self.runner.run(self.store.open())
 
     def teardown(self) -> None:
-        self.runner.run(self.counts.close())
+        self.runner.run(self.counts.write())
         self.runner.run(self.store.close())
         self.runner.close()
         shutil.rmtree(self.folder)
@@ -82,7 +82,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def flush(self) -> None:
-        self.runner.run(self.counts.close())
+        self.runner.run(self.counts.write())
         self.counted += self.memory
         self.all += self.memory
         self.memory.clear()
@@ -104,7 +104,7 @@ class Machine(RuleBasedStateMachine):
     def flush_for_nobody(self) -> None:
         self.memory.clear()
         self.claimed.clear()
-        self.runner.run(self.counts.close())
+        self.runner.run(self.counts.write())
         self.runner.run(self.store.close())
 
     @rule(domain=domains, crash=st.booleans())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -229,11 +230,14 @@ async def test_what_is_old_is_forgotten(tmp_path: Path) -> None:
     async with opened(tmp_path) as desk:
         await desk.store.add({(DAY, GOOD): 2, (DAY, Tally("b.example", NONE)): 1})
         await desk.store.issue(DAY, "a.example", lambda _: report(), NOW)
+        await desk.store.ask(DAY, ())  # and never taken back
         await desk.store.tidy(NOW + KEEP - timedelta(days=1))
+        assert len(await desk.store.asked()) == 1
         assert len(await desk.store.ended(DAY)) == 1
         assert await desk.store.waiting(date.max) == ((DAY, "b.example"),)
         await desk.store.tidy(NOW + KEEP + timedelta(seconds=1))
         assert await desk.store.ended(DAY) == ()
+        assert await desk.store.asked() == ()
         assert await desk.store.claim(NOW + KEEP, LEASE, 1) == ()
         assert await desk.store.waiting(date.max) == ()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
@@ -249,6 +253,19 @@ async def test_why_a_domain_was_not_told_is_forgotten_sooner(tmp_path: Path) -> 
         assert [one.domain for one in await desk.store.ended(DAY)] == ["a.example", "b.example"]
         await desk.store.tidy(NOW + KEEP_UNTOLD + timedelta(seconds=1))
         assert [one.domain for one in await desk.store.ended(DAY)] == ["a.example"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+async def test_a_file_that_root_makes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> None:
+    """`relay tlsrpt send` may come before the service, or find no file."""
+    os.chown(tmp_path, 4711, 4712)
+    async with opened(tmp_path) as desk:
+        for _ in range(2):
+            await desk.store.add({(DAY, GOOD): 1})
+            found = [path.stat() for path in tmp_path.glob(f"{FILE_NAME}*")]
+            assert {(one.st_uid, one.st_gid, one.st_mode & 0o7777) for one in found} == {(4711, 4712, 0o600)}
+            assert len(found) == 3  # SQLite's own beside it
+            desk.path.unlink()
 
 
 async def test_a_damaged_file_is_moved_aside(tmp_path: Path) -> None:

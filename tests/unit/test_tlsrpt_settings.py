@@ -35,6 +35,7 @@ def test_a_contact_alone_is_no_mistake(tmp_path: Path) -> None:
         ('organization = "a\\nb"\ncontact = "a@example.org"', "tlsrpt.organization: must be one line of text"),
         (f'organization = "{"a" * 101}"\ncontact = "a@example.org"', "tlsrpt.organization: must have at most 100"),
         ('contact = "nobody"', "tlsrpt.contact: "),
+        ('spread = "3d"', 'tlsrpt.spread: must be at most 1d: the next day\'s reports are due by then (got "3d")'),
     ],
 )
 def test_mistakes(tmp_path: Path, text: str, problem: str) -> None:

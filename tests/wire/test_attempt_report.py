@@ -242,6 +242,34 @@ async def test_a_session_counts_once_however_many_messages_it_carries() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("host", "leaf", "first", "second"),
+    [
+        (OK, Leaf.GOOD, f"{NONE} ok", "sts . ok"),
+        (OK, Leaf.EXPIRED, f"{NONE} ok", "sts . certificate-expired at mx1.a.test"),
+        (RESET, Leaf.GOOD, f"{NONE} validation-failure at mx1", "sts . validation-failure at mx1.a.test"),
+    ],
+    ids=["good", "expired", "clear text after a failed handshake"],
+)
+async def test_a_session_that_domains_share_counts_for_each_by_its_own_policy(
+    host: SinkScript, leaf: Leaf, first: str, second: str
+) -> None:
+    async with world() as there:
+        tallies: list[Tally] = []
+        (sink,) = await there.domain("a.test", host, leaf=leaf)
+        there.publish("c.test", '@ MX 10 mx1.a.test.\n_mta-sts TXT "v=STSv1; id=1;"\nmta-sts A 127.0.0.1')
+        there.set_policy("c.test", TESTING, "mx1.a.test")
+        await there.attempt(replace(make_claim("b@a.test"), report=True))  # nothing is told of it
+        there.tools = replace(there.tools, count=tallies.extend)
+        for _ in range(2):
+            for domain in ("a.test", "c.test"):
+                assert (await there.send(f"b@{domain}"))[0].startswith("delivered")
+        told_a, told_c = ([one for one in tallies if one.domain == domain] for domain in ("a.test", "c.test"))
+        assert (told(told_a, "a.test"), told(told_c, "c.test")) == ([first], [second])
+        assert len(sink.received) == 5
+
+
+@pytest.mark.asyncio
 async def test_a_second_round_under_a_renewed_policy_counts_its_sessions_and_not_its_failures_again() -> None:
     async with world() as there:
         delivery = Delivery("", [], (OK, OK), sts=ENFORCE, sts_mx="x.test")

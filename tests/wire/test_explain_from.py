@@ -123,6 +123,14 @@ async def test_what_is_not_known(tmp_path: Path) -> None:
             explained_from.page(found)
         )
         assert "DMARC       no record\n" in explained_from.page(found)
+    async with asking(tmp_path, public_addresses=["192.0.2.10"]) as (zones, settings):
+        found = await look(settings, "other.test", "a@nothing.test")
+        assert "SPF         no record\n            192.0.2.10: none, nothing.test has no SPF record\n" in (
+            explained_from.page(found)
+        )
+        zones.set_fault("other.test", "TXT", Fault.SERVFAIL)
+        found = await look(settings, "other.test", "a@other.test")
+        assert "SPF         not known\n            192.0.2.10: temperror, " in explained_from.page(found)
 
 
 @pytest.mark.asyncio

@@ -88,6 +88,15 @@ def test_what_dns_said_is_kept_by_that_time() -> None:
     run(work)
 
 
+def test_it_is_not_quiet_while_a_thread_is_at_work() -> None:
+    async def work(_: LabClock, loop: LabLoop) -> None:
+        slow = asyncio.create_task(asyncio.to_thread(time.sleep, 0.2))
+        await loop.quiet(10)
+        assert slow.done()
+
+    run(work)
+
+
 def test_patience_has_an_end() -> None:
     async def work(_: LabClock, loop: LabLoop) -> None:
         async def restless() -> None:

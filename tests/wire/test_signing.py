@@ -51,7 +51,7 @@ def results(message: bytes, keys: KeyTable) -> list[tuple[str, str, str]]:
 @asynccontextmanager
 async def signing_world(folder: Path) -> AsyncIterator[tuple[World, Signing]]:
     async with world() as there:
-        signing = signing_of(settings(folder), there.events.append)
+        signing = signing_of(settings(folder), there.events.append, lambda _: True)
         assert signing is not None
         there.tools = replace(there.tools, sign=signing.sign)
         yield there, signing
@@ -152,7 +152,7 @@ async def test_mail_of_others_goes_as_it_is(tmp_path: Path) -> None:
 
 
 async def test_without_keys_nothing_is_read_for_signatures() -> None:
-    assert signing_of(Settings(), lambda _: None) is None
+    assert signing_of(Settings(), lambda _: None, lambda _: True) is None
     async with world() as there:
         seen = counting(there)
         await there.domain("a.test", SinkScript())
@@ -200,7 +200,7 @@ async def test_mail_goes_out_without_the_signature_of_a_key_that_fails(tmp_path:
 
 async def test_a_new_key_counts_at_once_and_a_bad_one_leaves_the_old_in_force(tmp_path: Path) -> None:
     events = list[Event]()
-    signing = signing_of(settings(tmp_path), events.append)
+    signing = signing_of(settings(tmp_path), events.append, lambda _: True)
     assert signing is not None
     old = {key.selector: key.public for key in signing.signer.keys.all}
     new = Ed25519PrivateKey.generate()
@@ -230,4 +230,4 @@ async def test_a_key_that_cannot_be_used_at_start(tmp_path: Path) -> None:
     given = settings(tmp_path)
     (tmp_path / "e.pem").unlink()
     with pytest.raises(ValueError, match=r"^the key e of sender.test: .*/e.pem cannot be read: No such file"):
-        signing_of(given, lambda _: None)
+        signing_of(given, lambda _: None, lambda _: True)

@@ -242,6 +242,7 @@ async def test_what_is_asked() -> None:
     request = host.requests[0].decode()
     assert request.startswith("GET /.well-known/mta-sts.txt HTTP/1.1\r\nHost: mta-sts.a.test:")
     assert "Accept-Encoding: identity\r\n" in request
+    assert "User-Agent: Relay\r\n" in request
     assert "\r\nCookie:" not in request
     assert "\r\nAuthorization:" not in request
     assert host.names == ["mta-sts.a.test"]  # SNI
@@ -358,6 +359,16 @@ async def test_hosts_without_addresses(records: str, security: Security, reason:
     async with dns(records, security) as (_, resolver):
         found = await PolicyFetcher(resolver, 443, AddressGuard(True), CONTEXT).fetch("a.test")
     assert found == unfetched(reason)
+
+
+@pytest.mark.asyncio
+async def test_forged_addresses_of_one_family_spoil_those_of_the_other() -> None:
+    host = PolicyHost()
+    async with dns("mta-sts A 127.0.0.1") as (zones, resolver), host.running() as port:
+        zones.set_fault("mta-sts.a.test", "AAAA", Fault.BOGUS)
+        found = await PolicyFetcher(resolver, port, AddressGuard(True), CONTEXT).fetch("a.test")
+    assert found == unfetched("the DNS answer for mta-sts.a.test (AAAA) failed DNSSEC validation")
+    assert not host.requests
 
 
 @pytest.mark.asyncio

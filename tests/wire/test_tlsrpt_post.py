@@ -50,6 +50,7 @@ async def test_it_arrives() -> None:
     assert (method, path, body) == ("POST", "/v1/t%2Clsrpt?a=%21", REPORT)
     assert headers["Content-Type"] == "application/tlsrpt+gzip"
     assert headers["Host"] == f"r.test:{port}"
+    assert headers["User-Agent"] == "Relay"
     assert not {"Authorization", "Cookie", "Content-Encoding"} & set(headers)
 
 

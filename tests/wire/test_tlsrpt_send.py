@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from report_endpoint import CA, Endpoint
+from service import submit
 
 from relay import reporting
 from relay.app import App, utc_now
@@ -27,6 +28,7 @@ from relay.events import Event, TlsReportSent, TlsReportsUnsigned
 from relay.lab.sink import Sink
 from relay.lab.zones import Security, Zone, Zones
 from relay.policy.tls_report import PolicyType, ReportedPolicy, Tally
+from relay.tlsrpt.reader import of_day
 from relay.tlsrpt.store import ReportStore
 
 pytestmark = pytest.mark.asyncio
@@ -57,6 +59,7 @@ class Place:
     sink: Sink
     endpoint: Endpoint
     events: list[Event]
+    port: int = 0
 
     async def send(self, *arguments: str) -> Result:
         words = ["tlsrpt", "send", "--config", str(self.file), *arguments]
@@ -85,10 +88,9 @@ async def place(folder: Path, key: bool = True, runs: bool = True) -> AsyncItera
         await store.close()
         events: list[Event] = []
         app = App(load(file, {}), folder / "state", "relay.s.test", utc_now, events.append)
-        if runs:
-            await app.start()
+        addresses = await app.start() if runs else ()
         try:
-            yield Place(file, sink, endpoint, events)
+            yield Place(file, sink, endpoint, events, *(address.port for address in addresses))
         finally:
             await app.stop()
             await sink.stop()
@@ -125,6 +127,14 @@ async def test_domains_are_told_now(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         nothing = await here.send("--now")
         assert nothing.exit_code == 0
         assert nothing.stdout.startswith("Nothing is counted on ")
+
+
+async def test_what_was_counted_last_is_on_disk_when_the_service_has_ended(tmp_path: Path) -> None:
+    """The counts of a delivery that ends while the service does, too."""
+    async with place(tmp_path) as here:
+        assert (await submit(here.port, b"Subject: x\r\n\r\nx\r\n", b"u@r.test", b"s@s.test")).startswith(b"250")
+        await here.sink.wait_for(1)
+    assert sum(of_day(tmp_path / "state", utc_now().date()).totals["r.test"]) == 1
 
 
 async def test_without_a_key_by_https_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,12 @@ BELOW = replace(NOTHING, envelope="bounce.example.org", envelope_house="example.
             (f"add ip4:{V4} to the SPF record of example.org", MAKE),
         ),
         (replace(NOTHING, spf=((V4, LATE),)), Kind.UNKNOWN, f"SPF: because; {NO_KEY}", (MAKE,)),
-        (replace(NOTHING, spf=((V4, BY_MAILBOX),)), Kind.UNKNOWN, f"SPF: because; {NO_KEY}", (MAKE,)),
+        (
+            replace(NOTHING, spf=((V4, BY_MAILBOX),)),
+            Kind.UNKNOWN,
+            f"SPF: it depends on the mailbox of the sender (because); {NO_KEY}",
+            (MAKE,),
+        ),
         (
             replace(NOTHING, spf=(), no_addresses="no address"),
             Kind.UNKNOWN,
@@ -144,7 +149,7 @@ BELOW = replace(NOTHING, envelope="bounce.example.org", envelope_house="example.
             replace(NOTHING, dmarc=DmarcUnknown("no answer")),
             Kind.UNKNOWN,
             "the DMARC record is not known: no answer",
-            (),
+            ("see whether the resolver answers, and whether the domain's own DNS servers do",),
         ),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from judged import (
     CA,
@@ -160,6 +160,8 @@ SESSIONS = [
          [f"{DANE} ok", f"{STS} certificate-expired"]),
     Case("dane, and sts mode none", evidence(tlsa(), sts(StsMode.NONE)), session(), [f"{DANE} ok"]),
     Case("dane unusable, sts good", evidence(UNUSABLE, sts()), session(), [f"{DANE} tlsa-invalid", f"{STS} ok"]),
+    Case("dane unusable, sts broke it off", evidence(UNUSABLE, sts()), broken(P.CERTIFICATE, 18),
+         [f"{DANE} tlsa-invalid", f"{STS} certificate-not-trusted"]),
     Case("dane, broken off for another's sake", evidence(tlsa(), override=override(L.VERIFY)),
          broken(P.CERTIFICATE, 10), []),
     # whatever is asked of the session
@@ -196,6 +198,8 @@ HOSTS = [
     ("records forged, not listed", evidence(TLSA_FAILED, sts(TESTING, "x.test")),
      [f"{DANE} dnssec-invalid", f"{STS} validation-failure"]),
     ("dane-only and none", evidence(override=override(L.DANE_ONLY)), [f"{DANE} dane-required"]),
+    ("dane-only and none that can be used", evidence(UNUSABLE, override=override(L.DANE_ONLY)),
+     [f"{DANE} tlsa-invalid"]),
     ("dane-only beside sts", evidence(sts=sts(), override=override(L.DANE_ONLY, OverrideMode.RAISE)),
      [f"{DANE} dane-required"]),
     ("requiretls and no certain name", evidence(demand=TlsDemand.REQUIRED), []),
@@ -316,7 +320,7 @@ def test_the_reason_is_short_and_printable_whatever_a_host_says() -> None:
 # Laws
 
 
-@many
+@settings(many, max_examples=80)  # each verifies its chain twice
 @given(evidences, sessions)
 def test_what_the_verdict_has_proven_needs_no_second_look(e: Evidence, s: ObservedSession) -> None:
     assert of_session(e, s, decide(e, s, TRUST), TRUST) == of_session(e, s, None, TRUST)

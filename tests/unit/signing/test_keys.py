@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from relay.contradictions import contradictions, unusable_files
 from relay.settings import Settings
-from relay.signing.keys import Algorithm, KeyTable, SigningKey, UnusableKey, load_key
+from relay.signing.keys import Algorithm, KeyTable, SigningKey, UnusableKey, load_key, with_remedy
 from relay.signing_settings import DkimKeySettings
 
 PKCS8, TRADITIONAL = serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL
@@ -48,7 +48,7 @@ def test_a_selector_of_digits_is_no_address(selector: str) -> None:
 
 @pytest.mark.parametrize("selector", ["", "a..b", "a b", "[127.0.0.1]", "-", "a" * 64])
 def test_what_is_no_selector(selector: str) -> None:
-    with pytest.raises(ValidationError, match="is not a name as DNS has them"):
+    with pytest.raises(ValidationError, match="must be a selector"):
         DkimKeySettings(domain="example.org", selector=selector, key_file=Path("/key.pem"))
 
 
@@ -108,7 +108,7 @@ def test_nothing_secret_is_shown(tmp_path: Path) -> None:
     ids=["empty", "text", "cut off", "public", "encrypted", "encrypted RSA", "EC", "Ed448", "large"],
 )
 def test_what_is_no_key_is_told_with_its_file(tmp_path: Path, octets: bytes, what: str) -> None:
-    assert loaded(tmp_path, octets) == UnusableKey(f"{tmp_path}/key.pem {what}")
+    assert loaded(tmp_path, octets) == UnusableKey("example.org", "s1", f"{tmp_path}/key.pem {what}")
 
 
 def test_a_key_that_verifiers_do_not_take(tmp_path: Path) -> None:
@@ -139,7 +139,11 @@ def test_settings_with_unusable_keys_do_not_pass(tmp_path: Path) -> None:
             f"the key bad of example.org: key_file: {bad} "
             "does not hold a private key in PEM form (PKCS#8, or RSA's own)",
         ),
-        (place, f"the key gone of example.org: key_file: {tmp_path}/gone cannot be read: No such file or directory"),
+        (
+            place,
+            f"the key gone of example.org: key_file: {tmp_path}/gone cannot be read: No such file or directory; "
+            f"`relay dkim keygen --domain example.org --selector gone --out {tmp_path}/gone` makes it",
+        ),
         (place, f"the key folder of example.org: key_file: {tmp_path} is not a file"),
     ]
 
@@ -177,3 +181,12 @@ def test_which_keys_sign() -> None:
     assert selectors("org") == selectors("example.net") == selectors("notexample.org") == selectors("") == ""
     assert table
     assert not KeyTable()
+
+
+def test_what_mends_a_key_that_cannot_be_had(tmp_path: Path) -> None:
+    given = DkimKeySettings(domain="a.test", selector="s1", key_file=tmp_path / "k.pem")
+    made = f"`relay dkim keygen --domain a.test --selector s1 --out {tmp_path}/k.pem` makes it"
+    assert with_remedy("k.pem cannot be read: No such file or directory", given).endswith(f"directory; {made}")
+    said = "run this as the user of the service, and let the file and its folder be that user's (chown)"
+    assert with_remedy("k.pem cannot be read: Permission denied", given).endswith(f"denied; {said}")
+    assert with_remedy("k.pem is encrypted", given) == "k.pem is encrypted"
