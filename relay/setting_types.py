@@ -174,6 +174,17 @@ def _place(text: object, default_port: int | None) -> HostPort:
     return HostPort(host=str(address), port=port)
 
 
+def dns_name(text: str) -> str:
+    """Lower-case A-labels of any name, or part of one, without the final dot. Raises ValueError for anything else."""
+    try:
+        name = parse_domain(text.removesuffix("."))
+    except AddressError:
+        name = "["
+    if name.startswith("["):
+        raise ValueError(f"{text!r} is not a name as DNS has them")
+    return name
+
+
 def _domain(text: str) -> str:
     """Lower-case A-labels without the final dot."""
     try:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from relay.setting_types import GivenPath, HostName, Section, Written, host_name
+from relay.setting_types import GivenPath, HostName, Section, Written, dns_name
 
 
 class Canonicalization(Enum):
@@ -36,9 +36,9 @@ class AlignmentCheck(Enum):
 
 
 def selector_name(value: str) -> str:
-    """A selector in lower case: labels, as a host name has them. RFC 6376 section 3.1. Raises ValueError."""
+    """A selector in lower case: any labels, a date such as 20260101 too. RFC 6376 section 3.1. Raises ValueError."""
     try:
-        name = host_name(value)
+        name = dns_name(value)
     except ValueError:
         name = ""
     if not name or "_domainkey" in name.split("."):

@@ -24,8 +24,13 @@ MAX_DOMAINS = 10  # whose keys sign one message; and so many From fields are rea
 _SIMPLE_HEADER = {form: Canonicalization(f"simple/{form.value.partition('/')[2]}") for form in Canonicalization}
 _TITLE, _CANONICAL_TITLE = b"DKIM-Signature: ", b"dkim-signature:"
 _FOLD = b"\r\n "
-# Blanks to many programs that verify, though not to RFC 6376 §2.8, so that "relaxed" means two things.
+# Blanks to many programs that verify, though not to RFC 6376 §2.8, so that "relaxed" means two things: VT and FF
+# anywhere, and at the ends of a field what Unicode calls white space.
+_OTHER_BLANK = rb"(?:\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]|\xe2\x81\x9f|\xe3\x80\x80)"
 _OTHER_BLANKS = re.compile(rb"[\x0b\x0c]")
+_BLANKS_AT_END = re.compile(
+    rb"(?m)^[!-9;-~]+[ \t]*:[ \t\r\n]*" + _OTHER_BLANK + rb"|" + _OTHER_BLANK + rb"[ \t\r\n]*(?:\r\n(?![ \t])|\Z)"
+)
 _FIRST_COLUMNS, _COLUMNS = 75, 77  # of the signature itself: behind ` b=`, and behind the space of the next lines
 
 
@@ -147,7 +152,7 @@ class SigningMessage:
     def _end_header(self, header: bytes) -> None:
         self._in_header = False
         self._start = None
-        if _OTHER_BLANKS.search(header):
+        if _OTHER_BLANKS.search(header) or (not header.isascii() and _BLANKS_AT_END.search(header)):
             self._form = _SIMPLE_HEADER[self._form]
         names, fields = fields_of(header, self._relaxed, SIGNED)
         if len(names) > MAX_FIELDS:

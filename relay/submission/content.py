@@ -77,7 +77,9 @@ class Content:
         last = b"" if self._at_line_start else self.feed(b"\r\n")
         if self.problem is not None or not self._in_header:
             return last
-        return self._out(self._end_header(bytes(self._held), len(self._held), cut=False))
+        # RFC 5322 §3.5 lets a message without a body end with its header; Exim and others verify no signature of such.
+        ended = self._rules.header.headers is not Headers.LEAVE
+        return self._out(self._end_header(bytes(self._held), len(self._held), cut=ended))
 
     def _refuse(self, reply: Reply) -> bytes:
         self.problem = reply

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from pydantic import ValidationError
 
 from relay.contradictions import contradictions, unusable_files
 from relay.settings import Settings
@@ -37,6 +39,18 @@ def loaded(folder: Path, octets: bytes) -> SigningKey | UnusableKey:
     path = folder / "key.pem"
     path.write_bytes(octets)
     return load_key(given(path))
+
+
+@pytest.mark.parametrize("selector", ["20260101", "1", "rsa.2026", "s1._x"])
+def test_a_selector_of_digits_is_no_address(selector: str) -> None:
+    """RFC 6376 section 3.1: any labels."""
+    assert DkimKeySettings(domain="example.org", selector=selector, key_file=Path("/key.pem")).selector == selector
+
+
+@pytest.mark.parametrize("selector", ["", "a..b", "a b", "[127.0.0.1]", "-", "a" * 64])
+def test_what_is_no_selector(selector: str) -> None:
+    with pytest.raises(ValidationError, match="must be a selector"):
+        DkimKeySettings(domain="example.org", selector=selector, key_file=Path("/key.pem"))
 
 
 @pytest.mark.parametrize("form", [PKCS8, TRADITIONAL])
@@ -142,6 +156,24 @@ def test_two_keys_of_one_dns_record() -> None:
     assert found == [
         ((("", "dkim_key"),), "the selector a of example.org is there twice: one DNS record has one key"),
     ]
+
+
+@pytest.mark.parametrize("changed", range(8))
+def test_an_rsa_key_whose_numbers_do_not_belong_together(tmp_path: Path, changed: int) -> None:
+    """n, e, d, p, q, d mod p-1, d mod q-1, 1/q mod p: one of them is another. OpenSSL does without some of them."""
+    private = RSA_1024.private_numbers()
+    public = private.public_numbers
+    numbers = [public.n, public.e, private.d, private.p, private.q, private.dmp1, private.dmq1, private.iqmp]
+    octets = RSA_1024.private_bytes(serialization.Encoding.DER, TRADITIONAL, CLEAR)
+    number = numbers[changed].to_bytes((numbers[changed].bit_length() + 7) // 8, "big")
+    other = number[:-1] + bytes([number[-1] ^ 4])
+    body = base64.encodebytes(octets.replace(number, other, 1)).decode()
+    found = loaded(tmp_path, f"-----BEGIN RSA PRIVATE KEY-----\n{body}-----END RSA PRIVATE KEY-----\n".encode())
+    if isinstance(found, SigningKey):
+        key = serialization.load_der_public_key(found.public)
+        assert isinstance(key, rsa.RSAPublicKey)
+        key.verify(found.sign(b"some octets"), b"some octets", padding.PKCS1v15(), hashes.SHA256())
+    assert isinstance(found, UnusableKey) or changed > 1
 
 
 def test_which_keys_sign() -> None:

@@ -65,10 +65,10 @@ def by_bdat(message: bytes, pieces: Callable[[bytes], list[bytes]], how: Rules) 
 
 # With `fix`: the message -> what is stored of it
 FIXED: dict[bytes, bytes] = {
-    b"": ADDED,
+    b"": ADDED + b"\r\n",
     b"\r\n": ADDED + b"\r\n",
     b"\r\nhello\r\n": ADDED + b"\r\nhello\r\n",
-    b"Subject: x\r\n": ADDED + b"Subject: x\r\n",
+    b"Subject: x\r\n": ADDED + b"Subject: x\r\n\r\n",  # many verify no signature without the empty line
     b"Subject: x\r\n\r\nhello\r\n": ADDED + b"Subject: x\r\n\r\nhello\r\n",
     # No empty line before the body: readers end the header at a line that is no field, and so do we.
     b"hello\r\n": ADDED + b"\r\nhello\r\n",
@@ -83,7 +83,7 @@ FIXED: dict[bytes, bytes] = {
     # The first line of a mailbox file is not of the message.
     b"From x@y Thu Jan  1 00:00:00 1970\r\n" + WHOLE + b"\r\nz\r\n": WHOLE + b"\r\nz\r\n",
     b">From x@y\r\n" + WHOLE + b"\r\n": WHOLE + b"\r\n",
-    b"From x@y\r\n": ADDED,
+    b"From x@y\r\n": ADDED + b"\r\n",
     b"From x\r\nFrom y\r\n": ADDED + b"\r\nFrom y\r\n",
     b"From x\r\n\r\nz\r\n": ADDED + b"\r\nz\r\n",
     WHOLE + b"From x@y\r\n\r\n": WHOLE + b"\r\nFrom x@y\r\n\r\n",
