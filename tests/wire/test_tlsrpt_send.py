@@ -140,9 +140,9 @@ async def test_what_was_counted_last_is_on_disk_when_the_service_has_ended(tmp_p
 async def test_without_a_key_by_https_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reporting, "_EVERY_SECONDS", 0.05)
     async with place(tmp_path, key=False) as here:
-        assert TlsReportsUnsigned("s.test") in here.events
         done = await here.send("--now", "a.test", "--day", "today")
         assert done.exit_code == 1
+        assert TlsReportsUnsigned("s.test") in here.events
         head, web, mail = done.stdout.splitlines()
         assert head.startswith("a.test: report 20")
         assert "sent" in web and "r.test answered 201" in web
