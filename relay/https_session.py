@@ -10,7 +10,7 @@ import contextlib
 import functools
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -39,27 +39,25 @@ async def https_session(
         trust_env=False,  # no proxies, no .netrc
         auto_decompress=False,
     ) as session:
-        try:
-            yield session
-        finally:
-            connector.abort()
+        yield session
 
 
 class _Handler(ResponseHandler):
     """A connection that ends when its host begins one answer after the other.
 
     aiohttp takes any number of answers 1xx (RFC 9110 section 15.2), all that came at once, and the whole service waits.
-    `opened`: where it puts its transport.
+    And it is not closed but broken off: TLS waits for the host's goodbye, and uvloop reads for half a minute, however
+    much there is to read.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, opened: list[asyncio.WriteTransport]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._heads = 0
-        self._opened = opened
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._opened.append(cast(asyncio.WriteTransport, transport))  # uvloop's are none by type
-        super().connection_made(transport)
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+        super().close()
 
     def data_received(self, data: bytes) -> None:
         self._heads += data.count(_HEAD)
@@ -75,17 +73,7 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        self._opened: list[asyncio.WriteTransport] = []
-        self._factory: Any = functools.partial(_Handler, loop=self._loop, opened=self._opened)
-
-    def abort(self) -> None:
-        """Leave the hosts at once.
-
-        A connection that is only closed waits for the host's goodbye in TLS: uvloop reads for half a minute, however
-        much there is to read.
-        """
-        for transport in self._opened:
-            transport.abort()
+        self._factory: Any = functools.partial(_Handler, loop=self._loop)
 
 
 def https_fault(error: Exception) -> str:

@@ -40,7 +40,7 @@ def is_made_right(content: bytes, stored: bytes) -> bool:
     kept = [(name, field) for name, field in fields if name not in (b"bcc", b"resent-bcc", b"return-path")]
     names = {name for name, _ in kept}
     added = b"".join(form for name, form in _ADDED if name not in names)
-    if rest and rest[0] != b"\r\n":
-        rest = [b"\r\n", *rest]  # the header ends where a line is no field
+    if not rest or rest[0] != b"\r\n":
+        rest = [b"\r\n", *rest]  # the header ends where a line is no field, or with the message
     left = b"".join(field for _, field in kept) + b"".join(rest)
     return re.fullmatch(added + re.escape(left), stored) is not None

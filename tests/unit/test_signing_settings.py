@@ -27,7 +27,7 @@ def test_a_key_in_place_of_a_file_is_not_printed(text: str, tmp_path: Path) -> N
     )
 
 
-@pytest.mark.parametrize("selector", ["a b", "", "x" * 64, "192.0.2.1", "s1._domainkey.example.org", "a..b"])
+@pytest.mark.parametrize("selector", ["a b", "", "x" * 64, "s1._domainkey.example.org", "a..b"])
 def test_selectors(selector: str, tmp_path: Path) -> None:
     (found,) = problems(tmp_path, selector=selector)
     said = 'must be a selector such as relay1, without the "._domainkey." of its record (got "'
